@@ -1,0 +1,51 @@
+// Strict JSON: what is read from outside is bounded and checked, what is written keeps its order.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <string_view>
+
+namespace ptq {
+
+// Objects keep the order in which keys were added, so that files we write are stable and readable.
+using Json = nlohmann::ordered_json;
+
+struct JsonLimits {
+  size_t max_bytes = size_t{100} << 20;
+  int max_depth = 64;
+  size_t max_values = 20'000'000;  // scalars, arrays and objects together
+};
+
+// Parses one JSON document. Throws Error (naming `where` and the byte offset) on a syntax error, a duplicate key,
+// invalid UTF-8, text after the document, or a limit exceeded. Memory is bounded by the limits.
+Json parse_json(std::string_view text, const std::string& where, const JsonLimits& limits = {});
+
+// Reads and parses a file; errors name the path.
+Json read_json_file(const std::string& path, const JsonLimits& limits = {});
+
+// An object whose every key must be asked for: finish() throws a usage error, with a "did you mean", for a key
+// nobody read. Getters throw an Error that names the full path ("recipe.steps[0].percentile") on a wrong type.
+class JsonFields {
+ public:
+  // `object` must outlive the reader; throws unless it is an object.
+  JsonFields(const Json& object, std::string path);
+
+  bool has(const std::string& key);
+  const Json& at(const std::string& key);  // throws if missing
+  std::string string(const std::string& key, const std::string& fallback);
+  int64_t integer(const std::string& key, int64_t fallback);  // 8.0 counts as 8
+  double number(const std::string& key, double fallback);
+  bool boolean(const std::string& key, bool fallback);
+  const std::string& path() const { return path_; }
+  void finish() const;
+
+ private:
+  const Json& object_;
+  std::string path_;
+  std::set<std::string> known_;
+};
+
+}  // namespace ptq

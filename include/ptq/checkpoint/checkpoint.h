@@ -1,0 +1,95 @@
+// A foreign float checkpoint, read lazily: what tensors there are, and the bytes of one when asked.
+//
+// Goals: everything `spec`-conforming that people have on disk (safetensors, sharded safetensors, PyTorch zip
+// archives, legacy PyTorch files); hostile files end in an Error, never in a crash, unbounded memory or a path
+// outside the directory. Non-goals: training state, sparse tensors, executing anything a pickle asks for.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ptq/base/json.h"
+
+namespace ptq {
+
+enum class DType { kF64, kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI64, kI32, kI16, kI8, kU64, kU32, kU16, kU8, kBool };
+
+// "F16", "I8", ...: the names safetensors uses.
+const char* dtype_name(DType dtype);
+int64_t dtype_bytes(DType dtype);
+bool dtype_is_float(DType dtype);
+// nullopt for a name that safetensors does not define.
+std::optional<DType> dtype_from_name(std::string_view name);
+
+struct TensorInfo {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+
+  int64_t num_elements() const;  // 1 for a scalar; the reader has checked that it does not overflow
+  int64_t bytes() const;
+};
+
+// The contiguous C-order bytes of one tensor. They stay valid while `owner` lives. They are aligned to the item size.
+struct TensorBytes {
+  TensorInfo info;
+  std::span<const std::byte> bytes;
+  std::shared_ptr<const void> owner;
+};
+
+struct CheckpointOptions {
+  std::string state_key;    // --state-key: path of nested dict keys, "model.state_dict"
+  std::string config_path;  // --config: replaces the directory's config.json
+  bool use_mmap = true;     // --no-mmap
+};
+
+class Checkpoint {
+ public:
+  virtual ~Checkpoint() = default;
+
+  // Sorted by name; names are unique. A prefix that all tensors share ("module.", "_orig_mod.", "model." where
+  // "model.backbone." is meant) is already stripped; notes() says so.
+  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  // nullptr if there is no tensor of that name.
+  const TensorInfo* find(const std::string& name) const;
+  // Throws Error with the nearest names if there is no such tensor. Caches nothing.
+  virtual TensorBytes read(const std::string& name) const = 0;
+  // Lets the pages of a tensor that is not needed for now leave memory. Bytes handed out earlier stay valid.
+  virtual void drop(const std::string& name) const = 0;
+
+  // The model's config.json, --config, or a null Json if there is none.
+  const Json& config() const { return config_; }
+  // The folder the checkpoint lies in: tokenizer.json and its like are looked for here.
+  const std::string& directory() const { return directory_; }
+  // What the user gave, for messages.
+  const std::string& path() const { return path_; }
+  // Every file that holds tensors or configuration.
+  const std::vector<std::string>& files() const { return files_; }
+  // Groups of two or more names that share one storage ("tied").
+  const std::vector<std::vector<std::string>>& ties() const { return ties_; }
+  // What the reader did that the user should know ("stripped the prefix ...").
+  const std::vector<std::string>& notes() const { return notes_; }
+
+ protected:
+  std::vector<TensorInfo> tensors_;
+  Json config_;
+  std::string directory_;
+  std::string path_;
+  std::vector<std::string> files_;
+  std::vector<std::vector<std::string>> ties_;
+  std::vector<std::string> notes_;
+};
+
+// Opens a Hugging Face or state-spaces directory, or a bare .pt / .pth / .bin / .safetensors / .safetensors.index.json
+// file. The kind of a bare file is told from its first bytes, not its name. A bare file uses a config.json only if
+// --config names it or one lies beside it. Reads headers only. Throws Error.
+std::unique_ptr<Checkpoint> open_checkpoint(const std::string& path, const CheckpointOptions& options = {});
+
+}  // namespace ptq

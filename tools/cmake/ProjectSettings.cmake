@@ -1,0 +1,47 @@
+# Settings shared by every target of ours: target ptq_settings, and ptq_add_library for a folder.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+option(PTQ_WERROR "treat warnings as errors" ON)
+option(PTQ_FUZZ "build the libFuzzer targets (clang only)" OFF)
+set(PTQ_SANITIZE "" CACHE STRING "sanitizers, e.g. address,undefined")
+
+find_program(PTQ_CCACHE ccache)
+if(PTQ_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${CMAKE_COMMAND}" -E env
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime "${PTQ_CCACHE}")
+endif()
+
+add_library(ptq_settings INTERFACE)
+target_include_directories(ptq_settings INTERFACE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/src")
+target_compile_options(ptq_settings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+                       $<$<BOOL:${PTQ_WERROR}>:-Werror>)
+if(PTQ_SANITIZE)
+  target_compile_options(ptq_settings INTERFACE -fsanitize=${PTQ_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(ptq_settings INTERFACE -fsanitize=${PTQ_SANITIZE})
+endif()
+
+# ptq_add_library(folder sources... [TORCH] [USES folders...] [LINK targets...])
+# A static library ptq_<folder> from the folder's sources. TORCH gives it libtorch and the shared precompiled header.
+function(ptq_add_library folder)
+  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;USES;LINK" ${ARGN})
+  add_library(ptq_${folder} STATIC ${ARG_SOURCES})
+  target_link_libraries(ptq_${folder} PUBLIC ptq_settings)
+  foreach(used IN LISTS ARG_USES)
+    target_link_libraries(ptq_${folder} PUBLIC ptq_${used})
+  endforeach()
+  target_link_libraries(ptq_${folder} PUBLIC ${ARG_LINK})
+  if(ARG_TORCH)
+    target_link_libraries(ptq_${folder} PUBLIC ptq::torch)
+    if(folder STREQUAL "ops")
+      target_precompile_headers(ptq_ops PRIVATE <ATen/ATen.h> <torch/library.h>)
+    else()
+      target_precompile_headers(ptq_${folder} REUSE_FROM ptq_ops)
+    endif()
+  endif()
+endfunction()
