@@ -1,0 +1,115 @@
+#include "ops/checks.h"
+
+#include <bit>
+
+namespace ptq::ops {
+namespace {
+
+// One op's view of its arguments: the first one sets the device.
+class Arguments {
+ public:
+  Arguments(const char* op, const Tensor& first) : op_(op), first_(first) {}
+
+  void expect(const char* name, const Tensor& tensor, at::IntArrayRef shape) const {
+    expect_float(name, tensor);
+    TORCH_CHECK(tensor.sizes() == shape, "ptq::", op_, ": ", name, " has shape ", tensor.sizes(),
+                ", expected ", shape);
+  }
+
+  void expect_float(const char* name, const Tensor& tensor) const {
+    TORCH_CHECK(tensor.defined(), "ptq::", op_, ": ", name, " is undefined");
+    TORCH_CHECK(tensor.scalar_type() == at::kFloat, "ptq::", op_, ": ", name, " is ", tensor.scalar_type(),
+                ", expected Float");
+    TORCH_CHECK(tensor.device() == first_.device(), "ptq::", op_, ": ", name, " is on ", tensor.device(),
+                ", expected ", first_.device());
+    TORCH_CHECK(!(tensor.requires_grad() && at::GradMode::is_enabled()), "ptq::", op_, ": ", name,
+                " requires grad, and the op has no backward");
+  }
+
+  void expect_dims(const char* name, const Tensor& tensor, int64_t dims) const {
+    expect_float(name, tensor);
+    TORCH_CHECK(tensor.dim() == dims, "ptq::", op_, ": ", name, " has shape ", tensor.sizes(), ", expected ",
+                dims, " dimensions");
+  }
+
+  // At least one dimension, and a last one that is not empty.
+  void expect_rows(const char* name, const Tensor& tensor) const {
+    expect_float(name, tensor);
+    TORCH_CHECK(tensor.dim() >= 1 && tensor.size(-1) > 0, "ptq::", op_, ": ", name, " has shape ",
+                tensor.sizes(), ", expected a last dimension that is not empty");
+  }
+
+ private:
+  const char* op_;
+  const Tensor& first_;
+};
+
+}  // namespace
+
+void check_selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const Tensor& B,
+                          const Tensor& C, const Tensor& D, const Tensor& z, const OptionalTensor& h) {
+  const Arguments arguments("selective_scan", u);
+  arguments.expect_dims("u", u, 3);
+  arguments.expect_dims("A", A, 2);
+  const int64_t batch = u.size(0), length = u.size(1), inner = u.size(2), state = A.size(1);
+  TORCH_CHECK(state >= 1, "ptq::selective_scan: A has shape ", A.sizes(), ", expected a state of at least 1");
+  arguments.expect("dt", dt, u.sizes());
+  arguments.expect("A", A, {inner, state});
+  arguments.expect("B", B, {batch, length, state});
+  arguments.expect("C", C, {batch, length, state});
+  arguments.expect("D", D, {inner});
+  arguments.expect("z", z, u.sizes());
+  if (h) arguments.expect("h", *h, {batch, inner, state});
+}
+
+void check_causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
+                              const OptionalTensor& window) {
+  const Arguments arguments("causal_conv1d_silu", x);
+  arguments.expect_dims("x", x, 3);
+  arguments.expect_dims("weight", weight, 2);
+  const int64_t batch = x.size(0), inner = x.size(2), width = weight.size(1);
+  TORCH_CHECK(width >= 1, "ptq::causal_conv1d_silu: weight has shape ", weight.sizes(),
+              ", expected a width of at least 1");
+  arguments.expect("weight", weight, {inner, width});
+  if (bias) arguments.expect("bias", *bias, {inner});
+  if (window) arguments.expect("window", *window, {batch, width - 1, inner});
+}
+
+void check_hadamard(const Tensor& x, const Tensor& base, int64_t block) {
+  const Arguments arguments("hadamard", x);
+  arguments.expect_rows("x", x);
+  arguments.expect_dims("base", base, 2);
+  const int64_t m = base.size(0);
+  arguments.expect("base", base, {m, m});
+  TORCH_CHECK(m >= 1 && block >= m && block % m == 0 && std::has_single_bit(static_cast<uint64_t>(block / m)),
+              "ptq::hadamard: a block of ", block, " is not ", m, " * 2^k");
+  TORCH_CHECK(x.size(-1) % block == 0, "ptq::hadamard: ", x.size(-1),
+              " columns do not divide into blocks of ", block);
+}
+
+void check_quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
+  const Arguments arguments("quantize_codes", x);
+  arguments.expect_rows("x", x);
+  arguments.expect_float("scale", scale);
+  if (scale.numel() != 1) {
+    std::vector<int64_t> per_row = x.sizes().vec();
+    per_row.back() = 1;
+    arguments.expect("scale", scale, per_row);
+  }
+  TORCH_CHECK(low <= high, "ptq::quantize_codes: low ", low, " is above high ", high);
+  constexpr int64_t kExact = int64_t{1} << 24;  // float32 holds every integer up to here
+  TORCH_CHECK(low >= -kExact && high <= kExact, "ptq::quantize_codes: the range ", low, " to ", high,
+              " has codes that float32 cannot hold");
+}
+
+void check_abs_max_rows(const Tensor& x) {
+  Arguments("abs_max_rows", x).expect_rows("x", x);
+}
+
+void check_rms_norm(const Tensor& x, const Tensor& gain) {
+  const Arguments arguments("rms_norm", x);
+  arguments.expect_rows("x", x);
+  arguments.expect("gain", gain, {x.size(-1)});
+}
+
+}  // namespace ptq::ops

@@ -1,0 +1,25 @@
+// What the arguments of each op must look like, checked before any kernel sees a pointer.
+//
+// Every function throws c10::Error naming the op, the argument and both shapes. All tensors must be float32,
+// on the device of the first one, and must not ask for gradients while gradients are recorded: the ops have
+// no backward.
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace ptq::ops {
+
+using at::Tensor;
+using OptionalTensor = std::optional<at::Tensor>;
+
+void check_selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const Tensor& B,
+                          const Tensor& C, const Tensor& D, const Tensor& z, const OptionalTensor& h);
+void check_causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
+                              const OptionalTensor& window);
+// Also checks that block = m * 2^k with m the size of `base`.
+void check_hadamard(const Tensor& x, const Tensor& base, int64_t block);
+void check_quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
+void check_abs_max_rows(const Tensor& x);
+void check_rms_norm(const Tensor& x, const Tensor& gain);
+
+}  // namespace ptq::ops

@@ -1,0 +1,86 @@
+// Schemas, registration, and the public functions, which go through the dispatcher so that the device of the
+// tensors picks the kernel.
+//
+// The registrations share this file with the public functions: a linker takes an object out of a static
+// library only for a symbol somebody calls, and would drop a file of registrations alone.
+#include "ptq/ops/ops.h"
+
+#include <torch/headeronly/version.h>
+#include <torch/library.h>
+
+#include "ops/fallback.h"
+
+// The system may carry headers of a much older libtorch.
+static_assert(TORCH_VERSION_MAJOR * 100 + TORCH_VERSION_MINOR >= 213, "libtorch 2.13 or newer is needed");
+
+namespace ptq::ops {
+namespace {
+
+TORCH_LIBRARY(ptq, library) {
+  library.def(
+      "selective_scan(Tensor u, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor D, Tensor z, Tensor(a!)? h) "
+      "-> Tensor");
+  library.def("causal_conv1d_silu(Tensor x, Tensor weight, Tensor? bias, Tensor(a!)? window) -> Tensor");
+  library.def("hadamard(Tensor x, Tensor base, int block) -> Tensor");
+  library.def("quantize_codes(Tensor x, Tensor scale, int low, int high) -> Tensor");
+  library.def("abs_max_rows(Tensor x) -> Tensor");
+  library.def("rms_norm(Tensor x, Tensor gain, float eps) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(ptq, CompositeExplicitAutograd, library) {
+  library.impl("selective_scan", fallback::selective_scan);
+  library.impl("causal_conv1d_silu", fallback::causal_conv1d_silu);
+  library.impl("hadamard", fallback::hadamard);
+  library.impl("quantize_codes", fallback::quantize_codes);
+  library.impl("abs_max_rows", fallback::abs_max_rows);
+  library.impl("rms_norm", fallback::rms_norm);
+}
+
+// The signature is read off the fallback, which has the schema's.
+template <typename Signature>
+c10::TypedOperatorHandle<Signature> find_op(const char* name, Signature*) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+OptionalTensor if_defined(const Tensor& tensor) {
+  return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
+}
+
+}  // namespace
+
+Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C,
+                      const Tensor& D, const Tensor& z, const Tensor& h) {
+  static const auto op = find_op("ptq::selective_scan", fallback::selective_scan);
+  return op.call(u, dt, A, B, C, D, z, if_defined(h));
+}
+
+Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& window) {
+  static const auto op = find_op("ptq::causal_conv1d_silu", fallback::causal_conv1d_silu);
+  return op.call(x, weight, if_defined(bias), if_defined(window));
+}
+
+Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block) {
+  static const auto op = find_op("ptq::hadamard", fallback::hadamard);
+  return op.call(x, base, block);
+}
+
+Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
+  static const auto op = find_op("ptq::quantize_codes", fallback::quantize_codes);
+  return op.call(x, scale, low, high);
+}
+
+Tensor abs_max_rows(const Tensor& x) {
+  static const auto op = find_op("ptq::abs_max_rows", fallback::abs_max_rows);
+  return op.call(x);
+}
+
+Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps) {
+  static const auto op = find_op("ptq::rms_norm", fallback::rms_norm);
+  return op.call(x, gain, eps);
+}
+
+const char* isa_name() {
+  return "scalar";
+}
+
+}  // namespace ptq::ops
