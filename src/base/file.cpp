@@ -15,7 +15,7 @@ namespace ptq {
 
 std::string read_file(const std::string& path, size_t max_bytes) {
   // Opened unmapped: small text files are copied anyway, and a FIFO or directory is refused by open().
-  struct stat info {};
+  struct stat info{};
   if (::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) && info.st_size == 0) return {};
   const auto file = MappedFile::open(path, /*use_mmap=*/false);
   if (file->size() > max_bytes) {
@@ -33,14 +33,15 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path, bool use_m
   // O_NONBLOCK: opening a FIFO must not wait for a writer before fstat() can refuse it.
   file->fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file->fd_ < 0) throw Error(path, std::string("cannot open: ") + std::strerror(errno));
-  struct stat info {};
+  struct stat info{};
   if (::fstat(file->fd_, &info) != 0) throw Error(path, std::string("cannot stat: ") + std::strerror(errno));
-  if (!S_ISREG(info.st_mode)) throw Error(path, S_ISDIR(info.st_mode) ? "is a directory" : "is not a regular file");
+  if (!S_ISREG(info.st_mode))
+    throw Error(path, S_ISDIR(info.st_mode) ? "is a directory" : "is not a regular file");
   if (info.st_size == 0) throw Error(path, "the file is empty");
   file->size_ = static_cast<size_t>(info.st_size);
   if (use_mmap) {
-    // Writable and private, so that a tensor that borrows the bytes may be written to without touching the file;
-    // NORESERVE, so that a model larger than memory can be mapped.
+    // Writable and private, so that a tensor that borrows the bytes may be written to without touching the
+    // file; NORESERVE, so that a model larger than memory can be mapped.
     void* address =
         ::mmap(nullptr, file->size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file->fd_, 0);
     if (address == MAP_FAILED) {

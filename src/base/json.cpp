@@ -9,8 +9,8 @@
 namespace ptq {
 namespace {
 
-// Builds a document while it counts: nlohmann's own DOM parser keeps the last of two equal keys without a word and
-// has no limit on depth or size.
+// Builds a document while it counts: nlohmann's own DOM parser keeps the last of two equal keys without a
+// word and has no limit on depth or size.
 class StrictBuilder : public nlohmann::json_sax<Json> {
  public:
   StrictBuilder(const std::string& where, const JsonLimits& limits) : where_(where), limits_(limits) {}
@@ -31,12 +31,14 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
   bool end_array() override { return close(); }
 
   bool key(string_t& name) override {
-    if (!keys_.back().insert(name).second) throw Error(where_, "the key \"" + name + "\" occurs twice in one object");
+    if (!keys_.back().insert(name).second)
+      throw Error(where_, "the key \"" + name + "\" occurs twice in one object");
     key_ = name;
     return true;
   }
 
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::detail::exception& error) override {
     throw Error(where_, "not valid JSON at byte " + std::to_string(position) + ": " + error.what());
   }
 
@@ -54,8 +56,8 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
       parent.push_back(std::move(value));
       return &parent.back();
     }
-    // push_back on the underlying vector: operator[] of an ordered object searches all keys, which is quadratic
-    // for the 50,000 entries of a vocabulary. key() has already refused duplicates.
+    // push_back on the underlying vector: operator[] of an ordered object searches all keys, which is
+    // quadratic for the 50,000 entries of a vocabulary. key() has already refused duplicates.
     auto& object = parent.get_ref<Json::object_t&>();
     object.Container::emplace_back(key_, std::move(value));
     return &object.back().second;
@@ -123,7 +125,8 @@ const Json& JsonFields::at(const std::string& key) {
 std::string JsonFields::string(const std::string& key, const std::string& fallback) {
   if (!has(key)) return fallback;
   const Json& value = object_.at(key);
-  if (!value.is_string()) throw Error(path_ + "." + key, std::string("expected a string, found ") + value.type_name());
+  if (!value.is_string())
+    throw Error(path_ + "." + key, std::string("expected a string, found ") + value.type_name());
   return value.get<std::string>();
 }
 
@@ -139,7 +142,8 @@ int64_t JsonFields::integer(const std::string& key, int64_t fallback) {
 double JsonFields::number(const std::string& key, double fallback) {
   if (!has(key)) return fallback;
   const Json& value = object_.at(key);
-  if (!value.is_number()) throw Error(path_ + "." + key, std::string("expected a number, found ") + value.type_name());
+  if (!value.is_number())
+    throw Error(path_ + "." + key, std::string("expected a number, found ") + value.type_name());
   return value.get<double>();
 }
 

@@ -21,6 +21,10 @@ add_library(ptq_settings INTERFACE)
 target_include_directories(ptq_settings INTERFACE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/src")
 target_compile_options(ptq_settings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
                        $<$<BOOL:${PTQ_WERROR}>:-Werror>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # "text" + std::string sets off a false alarm in this compiler's own headers (GCC bug 105651).
+  target_compile_options(ptq_settings INTERFACE -Wno-restrict)
+endif()
 if(PTQ_SANITIZE)
   target_compile_options(ptq_settings INTERFACE -fsanitize=${PTQ_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(ptq_settings INTERFACE -fsanitize=${PTQ_SANITIZE})

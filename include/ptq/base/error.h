@@ -27,7 +27,8 @@ class Error : public std::runtime_error {
  public:
   Error(const std::string& where, const std::string& what, const std::string& hint = "",
         ExitCode code = ExitCode::kFailed)
-      : std::runtime_error((where.empty() ? "" : where + ": ") + what + (hint.empty() ? "" : "\n  try: " + hint)),
+      : std::runtime_error((where.empty() ? "" : where + ": ") + what +
+                           (hint.empty() ? "" : "\n  try: " + hint)),
         code_(code) {}
 
   ExitCode exit_code() const { return code_; }

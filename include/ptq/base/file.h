@@ -9,7 +9,8 @@
 
 namespace ptq {
 
-// Reads a regular file. Throws Error if it is missing, not a regular file, unreadable or larger than max_bytes.
+// Reads a regular file. Throws Error if it is missing, not a regular file, unreadable or larger than
+// max_bytes.
 std::string read_file(const std::string& path, size_t max_bytes = size_t{1} << 31);
 
 // The bytes of a file, mapped privately: pages come from disk when touched and can be dropped again.
@@ -28,10 +29,11 @@ class MappedFile {
   bool mapped() const { return data_ != nullptr; }
   // The whole file. REQUIRES: mapped().
   std::span<const std::byte> bytes() const { return {data_, size_}; }
-  // Copies `out.size()` bytes from `offset`. Works mapped or not. Throws Error past the end or on a read error.
+  // Copies `out.size()` bytes from `offset`. Works mapped or not. Throws Error past the end or on a read
+  // error.
   void read_into(size_t offset, std::span<std::byte> out) const;
-  // Tells the system that the range will not be needed soon: its pages leave resident memory and are read again
-  // from disk when touched.
+  // Tells the system that the range will not be needed soon: its pages leave resident memory and are read
+  // again from disk when touched.
   void drop(size_t offset, size_t length) const;
 
  private:

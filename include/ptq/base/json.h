@@ -19,15 +19,16 @@ struct JsonLimits {
   size_t max_values = 20'000'000;  // scalars, arrays and objects together
 };
 
-// Parses one JSON document. Throws Error (naming `where` and the byte offset) on a syntax error, a duplicate key,
-// invalid UTF-8, text after the document, or a limit exceeded. Memory is bounded by the limits.
+// Parses one JSON document. Throws Error (naming `where` and the byte offset) on a syntax error, a duplicate
+// key, invalid UTF-8, text after the document, or a limit exceeded. Memory is bounded by the limits.
 Json parse_json(std::string_view text, const std::string& where, const JsonLimits& limits = {});
 
 // Reads and parses a file; errors name the path.
 Json read_json_file(const std::string& path, const JsonLimits& limits = {});
 
-// An object whose every key must be asked for: finish() throws a usage error, with a "did you mean", for a key
-// nobody read. Getters throw an Error that names the full path ("recipe.steps[0].percentile") on a wrong type.
+// An object whose every key must be asked for: finish() throws a usage error, with a "did you mean", for a
+// key nobody read. Getters throw an Error that names the full path ("recipe.steps[0].percentile") on a wrong
+// type.
 class JsonFields {
  public:
   // `object` must outlive the reader; throws unless it is an object.

@@ -7,8 +7,9 @@
 
 namespace ptq {
 
-// Returns `did you mean "NAME"?` for the candidate with the smallest edit distance if that is at most a third of
-// the longer name's length (at least 2), else `one of: a, b, c`. Cost: product of the lengths per candidate.
+// Returns `did you mean "NAME"?` for the candidate with the smallest edit distance if that is at most a third
+// of the longer name's length (at least 2), else `one of: a, b, c`. Cost: product of the lengths per
+// candidate.
 std::string suggest(std::string_view typed, const std::vector<std::string>& candidates);
 
 }  // namespace ptq

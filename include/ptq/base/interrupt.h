@@ -1,0 +1,47 @@
+// Ctrl-C and its relatives: the first asks the program to stop at the next safe place, the second stops it at
+// once. Either way no temporary directory stays behind.
+#pragma once
+
+#include <string>
+
+namespace ptq {
+
+// SIGINT, SIGTERM and SIGHUP (unless it was ignored, as nohup does): the first of them sets the flag that
+// throw_if_interrupted() reads; the second removes the registered directories and ends the process with exit
+// code kInterrupted. SIGPIPE removes them and ends the process as it does by default. SIGXFSZ is ignored, so
+// that a file over the size limit is an Error of the write. Called once, at the start of main.
+void install_interrupt_handlers();
+
+// True after the first signal.
+bool interrupted();
+
+// Throws Error "interrupted" with exit code kInterrupted after the first signal. Cheap: call it in every loop
+// whose turn may take more than a tenth of a second.
+void throw_if_interrupted();
+
+// While it lives, a signal that ends the process first removes `directory` and the files in it (not
+// subdirectories). Up to kMaxDirectories at a time; more are a bug of the caller.
+class RemoveOnSignal {
+ public:
+  static constexpr int kMaxDirectories = 16;
+
+  // REQUIRES: `directory` is absolute and shorter than PATH_MAX.
+  explicit RemoveOnSignal(const std::string& directory);
+  ~RemoveOnSignal();
+  RemoveOnSignal(const RemoveOnSignal&) = delete;
+  RemoveOnSignal& operator=(const RemoveOnSignal&) = delete;
+
+ private:
+  int slot_;
+};
+
+// While it lives, a second signal only waits: for the few system calls between which the output has no name.
+class SignalShield {
+ public:
+  SignalShield();
+  ~SignalShield();
+  SignalShield(const SignalShield&) = delete;
+  SignalShield& operator=(const SignalShield&) = delete;
+};
+
+}  // namespace ptq

@@ -1,0 +1,16 @@
+// How much memory the process has used and how much it may still use.
+#pragma once
+
+#include <cstdint>
+
+namespace ptq {
+
+// The largest resident size of this process so far. Mapped files count while their pages are resident.
+int64_t peak_rss_bytes();
+
+// What the process can allocate before the system swaps or kills: the system's available memory, or what its
+// control group (a container's limit) leaves if that is less. Page cache that can be dropped counts as
+// available. Returns -1 where the system does not tell.
+int64_t available_memory_bytes();
+
+}  // namespace ptq

@@ -1,0 +1,82 @@
+// Output that appears whole or not at all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ptq/base/interrupt.h"
+
+namespace ptq {
+
+// A file being written from start to end. Every system call is checked: a full disk, a quota, a size limit
+// are an Error that names the file and how far it got.
+class OutputFile {
+ public:
+  // Creates the file, which must not exist. Throws Error.
+  explicit OutputFile(const std::string& path);
+  // Closes without a check; call close() to know that the bytes are on disk.
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  // Writes all of `bytes`. Throws Error; "interrupted" after a signal.
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  // Bytes written so far.
+  int64_t offset() const { return offset_; }
+  // Flushes to disk and closes. Throws Error. Nothing may be written after it.
+  void close();
+
+ private:
+  std::string path_;
+  int fd_ = -1;
+  int64_t offset_ = 0;
+};
+
+// Writes `text` as a whole new file and flushes it to disk. Throws Error.
+void write_file(const std::string& path, std::string_view text);
+
+// A directory that is filled beside its final name, as `.NAME.PID.partial`, and renamed at the end.
+class OutputDirectory {
+ public:
+  // Makes the temporary directory. Throws Error, before anything is touched, if
+  //  - the parent does not exist or cannot be written to;
+  //  - `path` exists and `force` is false;
+  //  - `path` exists and is not an empty directory or one that this program wrote (its report.json names the
+  //    program, or its config.json has quant_method "ptq"), or holds subdirectories or files that its
+  //    SHA256SUMS does not list: --force replaces outputs, it does not delete other people's files.
+  OutputDirectory(const std::string& path, bool force);
+  // Removes the temporary directory unless commit() was called.
+  ~OutputDirectory();
+  OutputDirectory(const OutputDirectory&) = delete;
+  OutputDirectory& operator=(const OutputDirectory&) = delete;
+
+  // Where to write `file` (a plain name) until commit(). The directory is flat.
+  std::string path(const std::string& file) const;
+  // Names of the files written so far, sorted.
+  std::vector<std::string> files() const;
+  const std::string& final_path() const { return final_; }
+
+  // Flushes every file and the directory, then gives it its final name in one system call; with `force` what
+  // was there before is removed after that. Where the file system cannot exchange two names, the output of
+  // before is for a moment called `.NAME.PID.partial.replaced`. Throws Error, and then the final name is as
+  // it was.
+  void commit();
+
+ private:
+  void replace();
+  void discard() noexcept;
+
+  std::string final_;
+  std::string temporary_;
+  bool force_;
+  bool committed_ = false;
+  std::unique_ptr<RemoveOnSignal> remove_on_signal_;
+};
+
+}  // namespace ptq

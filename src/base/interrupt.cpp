@@ -1,0 +1,139 @@
+#include "ptq/base/interrupt.h"
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cassert>
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdint>
+#include <cstring>
+
+#include "ptq/base/error.h"
+
+namespace ptq {
+namespace {
+
+// A signal handler can reach nothing but globals, and may touch nothing but lock-free atomics and plain
+// memory that an atomic published.
+enum SlotState { kFree, kFilling, kInUse };
+struct Slot {
+  std::atomic<int> state{kFree};
+  char path[PATH_MAX] = {};
+};
+std::array<Slot, RemoveOnSignal::kMaxDirectories> g_slots;
+std::atomic<int> g_signals{0};
+std::atomic<int> g_shields{0};
+static_assert(std::atomic<int>::is_always_lock_free);
+
+// What getdents64 fills the buffer with: inode (8 bytes), offset (8), length of the entry (2), type (1),
+// name.
+constexpr long kLengthAt = 16;
+constexpr long kNameAt = 19;
+
+// Removes the files of a directory, then the directory. Only system calls: opendir() would call malloc, which
+// the interrupted thread may be in the middle of. The listing starts over after each batch because unlinking
+// while reading may skip entries.
+void remove_directory(const char* path) {
+  const int fd = ::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) return;
+  alignas(8) char buffer[4096];
+  bool removed = true;
+  while (removed) {
+    removed = false;
+    ::lseek(fd, 0, SEEK_SET);
+    const long size = ::syscall(SYS_getdents64, fd, buffer, sizeof buffer);
+    for (long at = 0; at < size;) {
+      uint16_t length = 0;
+      std::memcpy(&length, buffer + at + kLengthAt, sizeof length);
+      const char* const name = buffer + at + kNameAt;
+      if (std::strcmp(name, ".") != 0 && std::strcmp(name, "..") != 0) {
+        removed |= ::unlinkat(fd, name, 0) == 0;
+      }
+      at += length;
+    }
+  }
+  ::close(fd);
+  ::rmdir(path);
+}
+
+void remove_registered() {
+  for (const Slot& slot : g_slots) {
+    if (slot.state.load(std::memory_order_acquire) == kInUse) remove_directory(slot.path);
+  }
+}
+
+void on_stop(int) {
+  const int saved = errno;
+  if (g_signals.fetch_add(1) > 0 && g_shields.load() == 0) {
+    remove_registered();
+    ::_exit(static_cast<int>(ExitCode::kInterrupted));
+  }
+  errno = saved;
+}
+
+void on_broken_pipe(int signal) {
+  remove_registered();
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+}
+
+void handle(int signal, void (*handler)(int)) {
+  struct sigaction action{};
+  action.sa_handler = handler;
+  // Restarting keeps third-party code that does not expect EINTR working; our loops look at the flag.
+  action.sa_flags = SA_RESTART;
+  ::sigemptyset(&action.sa_mask);
+  ::sigaction(signal, &action, nullptr);
+}
+
+}  // namespace
+
+void install_interrupt_handlers() {
+  handle(SIGINT, on_stop);
+  handle(SIGTERM, on_stop);
+  struct sigaction hangup{};
+  ::sigaction(SIGHUP, nullptr, &hangup);
+  if (hangup.sa_handler != SIG_IGN) handle(SIGHUP, on_stop);
+  handle(SIGPIPE, on_broken_pipe);
+  handle(SIGXFSZ, SIG_IGN);
+}
+
+bool interrupted() {
+  return g_signals.load(std::memory_order_relaxed) > 0;
+}
+
+void throw_if_interrupted() {
+  if (interrupted()) throw Error("", "interrupted", "", ExitCode::kInterrupted);
+}
+
+RemoveOnSignal::RemoveOnSignal(const std::string& directory) : slot_(-1) {
+  assert(directory.starts_with('/') && directory.size() < PATH_MAX);
+  for (int i = 0; i < kMaxDirectories; ++i) {
+    int expected = kFree;
+    if (!g_slots[static_cast<size_t>(i)].state.compare_exchange_strong(expected, kFilling)) continue;
+    slot_ = i;
+    Slot& slot = g_slots[static_cast<size_t>(i)];
+    std::memcpy(slot.path, directory.c_str(), directory.size() + 1);
+    slot.state.store(kInUse, std::memory_order_release);
+    return;
+  }
+  throw Error(directory, "too many temporary directories at once", "", ExitCode::kBug);
+}
+
+RemoveOnSignal::~RemoveOnSignal() {
+  g_slots[static_cast<size_t>(slot_)].state.store(kFree);
+}
+
+SignalShield::SignalShield() {
+  g_shields.fetch_add(1);
+}
+SignalShield::~SignalShield() {
+  g_shields.fetch_sub(1);
+}
+
+}  // namespace ptq

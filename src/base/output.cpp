@@ -1,0 +1,274 @@
+#include "ptq/base/output.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "ptq/base/error.h"
+#include "ptq/base/file.h"
+#include "ptq/base/json.h"
+
+namespace ptq {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Bytes a write() call is given at most, so that a signal is noticed in the middle of a large tensor.
+constexpr size_t kPieceBytes = size_t{64} << 20;
+
+std::string reason(int error) {
+  return std::strerror(error);
+}
+
+std::string hint_for(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+      return "free some space or write to another disk with -o";
+    case EFBIG:
+      return "raise the limit on file sizes (ulimit -f) or use a smaller --max-shard-size";
+    default:
+      return "";
+  }
+}
+
+// Flushes a file or directory by name. Returns 0 or errno.
+int flush_path(const std::string& path) noexcept {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return errno;
+  int error = ::fsync(fd) == 0 ? 0 : errno;
+  ::close(fd);
+  // Some network file systems cannot flush a directory.
+  if (error == EINVAL) error = 0;
+  return error;
+}
+
+void expect_flushed(const std::string& path) {
+  const int error = flush_path(path);
+  if (error != 0) throw Error(path, "cannot flush to disk: " + reason(error), hint_for(error));
+}
+
+// The parent is resolved, so that a later chdir() changes nothing and `a/..` means what the kernel means by
+// it.
+std::string absolute_path(const std::string& typed) {
+  fs::path path(typed);
+  while (!path.empty() && !path.has_filename()) {
+    if (path == path.parent_path()) break;
+    path = path.parent_path();
+  }
+  const std::string name = path.filename().string();
+  if (name.empty() || name == "." || name == "..") {
+    throw usage_error(typed.empty() ? "output" : typed, "is not a name for an output directory", "-o NAME");
+  }
+  std::error_code failed;
+  const fs::path parent = fs::canonical(path.has_parent_path() ? path.parent_path() : fs::path("."), failed);
+  if (failed) {
+    throw Error(typed, "the parent directory cannot be used: " + failed.message(),
+                "mkdir -p " + path.parent_path().string());
+  }
+  if (!fs::is_directory(parent, failed)) throw Error(parent.string(), "is not a directory");
+  return (parent / name).string();
+}
+
+// Whether a JSON file of at most a few megabytes says that this program wrote it. A file that cannot be
+// parsed is somebody else's.
+bool names_us(const std::string& path, bool (*test)(const Json&)) {
+  try {
+    return test(read_json_file(path));
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+bool written_by_us(const std::string& directory) {
+  return names_us(directory + "/config.json",
+                  [](const Json& json) {
+                    return json.is_object() && json.contains("quantization_config") &&
+                           json["quantization_config"].is_object() &&
+                           json["quantization_config"].value("quant_method", Json()) == "ptq";
+                  }) ||
+         names_us(directory + "/report.json", [](const Json& json) {
+           return json.is_object() && json.contains("program") && json["program"].is_object() &&
+                  json["program"].value("name", Json()) == "quantize";
+         });
+}
+
+// Throws unless --force may remove what is there.
+void expect_replaceable(const std::string& path) {
+  const std::string hint = "another -o, or move it away";
+  const fs::file_status status = fs::symlink_status(path);
+  if (fs::is_symlink(status)) throw Error(path, "is a symbolic link, which --force does not replace", hint);
+  if (!fs::is_directory(status))
+    throw Error(path, "is not a directory, and --force replaces only outputs", hint);
+  if (fs::is_empty(path)) return;
+  if (!written_by_us(path)) {
+    throw Error(path, "was not written by this program, and --force replaces only its outputs", hint);
+  }
+  const bool has_sums = fs::exists(path + "/SHA256SUMS");
+  const std::string sums = has_sums ? "\n" + read_file(path + "/SHA256SUMS") : "";
+  for (const auto& entry : fs::directory_iterator(path)) {
+    const std::string name = entry.path().filename().string();
+    const bool listed =
+        !has_sums || name == "SHA256SUMS" || sums.find("  " + name + "\n") != std::string::npos;
+    if (!fs::is_regular_file(entry.symlink_status()) || !listed) {
+      throw Error(path, "holds \"" + name + "\", which this program did not write", hint);
+    }
+  }
+}
+
+std::string make_temporary(const std::string& final_path) {
+  const fs::path path(final_path);
+  const std::string stem =
+      (path.parent_path() / ("." + path.filename().string())).string() + "." + std::to_string(::getpid());
+  // In containers every run has the same process id, and a killed one may have left its directory.
+  for (int attempt = 1; attempt <= 100; ++attempt) {
+    std::string temporary = stem + (attempt == 1 ? "" : "-" + std::to_string(attempt)) + ".partial";
+    if (::mkdir(temporary.c_str(), 0777) == 0) return temporary;
+    if (errno != EEXIST) {
+      throw Error(final_path, "cannot write beside it: " + reason(errno), hint_for(errno));
+    }
+  }
+  throw Error(final_path, "100 unfinished outputs lie beside it", "rm -r " + stem + "*.partial");
+}
+
+}  // namespace
+
+OutputFile::OutputFile(const std::string& path) : path_(path) {
+  fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd_ < 0) throw Error(path, "cannot create: " + reason(errno), hint_for(errno));
+}
+
+OutputFile::~OutputFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void OutputFile::write(std::span<const std::byte> bytes) {
+  assert(fd_ >= 0 && "write() after close()");
+  while (!bytes.empty()) {
+    throw_if_interrupted();
+    const ssize_t written = ::write(fd_, bytes.data(), std::min(bytes.size(), kPieceBytes));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) {
+      const int error = written == 0 ? ENOSPC : errno;
+      throw Error(path_,
+                  "cannot write " + std::to_string(bytes.size()) + " bytes at " + std::to_string(offset_) +
+                      ": " + reason(error),
+                  hint_for(error));
+    }
+    offset_ += written;
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
+
+void OutputFile::write(std::string_view text) {
+  write(std::as_bytes(std::span(text)));
+}
+
+void OutputFile::close() {
+  assert(fd_ >= 0 && "close() twice");
+  const int fd = std::exchange(fd_, -1);
+  int error = ::fsync(fd) == 0 ? 0 : errno;
+  // EINVAL: a pipe or device has nothing to flush.
+  if (error == EINVAL) error = 0;
+  if (::close(fd) != 0 && error == 0) error = errno;
+  if (error != 0) throw Error(path_, "cannot flush to disk: " + reason(error), hint_for(error));
+}
+
+void write_file(const std::string& path, std::string_view text) {
+  OutputFile file(path);
+  file.write(text);
+  file.close();
+}
+
+OutputDirectory::OutputDirectory(const std::string& path, bool force)
+    : final_(absolute_path(path)), force_(force) {
+  if (fs::exists(fs::symlink_status(final_))) {
+    if (!force_) throw Error(path, "already exists", "--force to replace it, or another -o");
+    expect_replaceable(final_);
+  }
+  if (final_.size() + 64 >= PATH_MAX) throw Error(path, "the path is too long");
+  const SignalShield shield;
+  temporary_ = make_temporary(final_);
+  remove_on_signal_ = std::make_unique<RemoveOnSignal>(temporary_);
+}
+
+OutputDirectory::~OutputDirectory() {
+  if (!committed_) discard();
+}
+
+std::string OutputDirectory::path(const std::string& file) const {
+  assert(!file.empty() && file.find('/') == std::string::npos && file != "." && file != "..");
+  return temporary_ + "/" + file;
+}
+
+std::vector<std::string> OutputDirectory::files() const {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(temporary_))
+    names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+void OutputDirectory::commit() {
+  assert(!committed_ && "commit() twice");
+  for (const std::string& file : files()) {
+    throw_if_interrupted();
+    expect_flushed(path(file));
+  }
+  expect_flushed(temporary_);
+  throw_if_interrupted();
+  {
+    const SignalShield shield;
+    replace();
+    committed_ = true;
+  }
+  if (force_) discard();
+  // The output is in place: a parent that cannot be opened for reading is no reason to call the run failed.
+  flush_path(fs::path(final_).parent_path().string());
+}
+
+// Afterwards temporary_ names what final_ named before, if anything.
+void OutputDirectory::replace() {
+  const char* const from = temporary_.c_str();
+  const char* const to = final_.c_str();
+  const auto cannot = [&] { return Error(final_, "cannot rename the finished output: " + reason(errno)); };
+  if (::renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return;
+  if (errno == EEXIST && !force_)
+    throw Error(final_, "was made by somebody else during the run", "another -o");
+  if (errno == EEXIST) {
+    expect_replaceable(final_);  // again: the run may have taken hours
+    if (::renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) == 0) return;
+  }
+  if (errno != EINVAL && errno != ENOSYS) throw cannot();
+  // The file system knows neither flag.
+  if (!fs::exists(fs::symlink_status(final_))) {
+    if (::rename(from, to) != 0) throw cannot();
+    return;
+  }
+  if (!force_) throw Error(final_, "was made by somebody else during the run", "another -o");
+  const std::string replaced = temporary_ + ".replaced";
+  if (::rename(to, replaced.c_str()) != 0) throw cannot();
+  if (::rename(from, to) != 0) {
+    const Error error = cannot();
+    ::rename(replaced.c_str(), to);
+    throw error;
+  }
+  ::rename(replaced.c_str(), from);
+}
+
+void OutputDirectory::discard() noexcept {
+  std::error_code ignored;
+  fs::remove_all(temporary_, ignored);
+  remove_on_signal_.reset();
+}
+
+}  // namespace ptq
