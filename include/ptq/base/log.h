@@ -11,7 +11,7 @@ namespace ptq {
 struct LogOptions {
   bool quiet = false;  // warnings and errors only
   int verbose = 0;     // 1: debug, 2: trace
-  std::string file;    // also to this file, with times, at debug level or finer; empty for none
+  std::string file{};  // also to this file, with times, at debug level or finer; empty for none
 };
 
 // Makes spdlog's default logger write to stderr, above the progress bar, in colour where StatusLine::colors()
