@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# test.sh [--fast]: installs what is missing, builds, runs every test, the checks of format and layering among them,
+# and the unit tests once more under AddressSanitizer and UndefinedBehaviorSanitizer. The last lines are the summary
+# of the full run. Exit code 0 if everything passed.
+#
+#   --fast  without the sanitizers
+#
+# Environment: PTQ_SKIP_SLOW=1 leaves out the tests labelled slow; PTQ_TORCH_ROOT, PTQ_TORCH_INDEX (see setup.sh).
+
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+# shellcheck source=scripts/lib.sh
+source "$here/lib.sh"
+
+sanitizers=1
+for argument in "$@"; do
+  case $argument in
+    --fast) sanitizers=0 ;;
+    -h | --help)
+      help_of "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    *)
+      say "test.sh: unknown option $argument; see --help"
+      exit 2
+      ;;
+  esac
+done
+
+scripts/setup.sh --checks
+jobs=$(build_jobs)
+export CTEST_OUTPUT_ON_FAILURE=1
+select=()
+if [[ ${PTQ_SKIP_SLOW:-} == 1 ]]; then select=(--label-exclude '^slow$'); fi
+failed=()
+
+build() {
+  run cmake --preset "$1"
+  run cmake --build --preset "$1" -j "$jobs"
+}
+
+# The sanitizers go first so that the summary of all tests comes last; a failure there does not hide the rest.
+build release
+if ((sanitizers)); then
+  build asan
+  run ctest --preset asan "${select[@]}" -j "$(nproc)" || failed+=("tests under the sanitizers")
+fi
+run ctest --preset release "${select[@]}" -j "$(nproc)" || failed+=("tests")
+
+if ((${#failed[@]} > 0)); then
+  for what in "${failed[@]}"; do say "failed: $what"; done
+  exit 1
+fi
