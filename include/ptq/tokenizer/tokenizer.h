@@ -1,7 +1,8 @@
 // Text to token ids and back, from a Hugging Face tokenizer.json.
 //
-// Components that the file names and this program does not know are an Error that names them: a tokenizer that is
-// nearly right gives a perplexity that is quietly wrong. The oracle is the `tokenizers` library, id for id.
+// Components that the file names and this program does not know are an Error that names them: a tokenizer
+// that is nearly right gives a perplexity that is quietly wrong. The oracle is the `tokenizers` library, id
+// for id.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +21,11 @@ class Tokenizer {
   static std::unique_ptr<Tokenizer> from_json(std::string_view json, const std::string& where);
   virtual ~Tokenizer() = default;
 
-  // Token ids of `text`. Invalid UTF-8 is replaced as Rust's from_utf8_lossy does. With `add_special`, the template's
-  // BOS/EOS are added. Thread safe.
+  // Token ids of `text`. Invalid UTF-8 is replaced as Rust's from_utf8_lossy does. With `add_special`, the
+  // template's BOS/EOS are added. Thread safe.
   virtual std::vector<int64_t> encode(std::string_view text, bool add_special) const = 0;
-  // Text of `ids`; special tokens are kept unless `skip_special`. Ids that are not in the vocabulary are skipped.
+  // Text of `ids`; special tokens are kept unless `skip_special`. Ids that are not in the vocabulary are
+  // skipped.
   virtual std::string decode(const std::vector<int64_t>& ids, bool skip_special = false) const = 0;
   // One more than the largest id, added tokens included.
   virtual int64_t vocab_size() const = 0;

@@ -1,0 +1,49 @@
+// Pre-tokenizers of tokenizer.json: how normalized text is cut into the words that BPE sees.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ptq/base/json.h"
+
+namespace ptq {
+
+struct Piece {
+  std::string_view text;
+  bool at_start = false;  // see NormalizedText
+};
+
+// Keeps the strings that pieces point into. Addresses are stable.
+class PieceStore {
+ public:
+  std::string_view keep(std::string text) { return strings_.emplace_back(std::move(text)); }
+  void clear() { strings_.clear(); }
+
+ private:
+  std::deque<std::string> strings_;
+};
+
+class PreTokenizer {
+ public:
+  virtual ~PreTokenizer() = default;
+  // Cuts every piece into smaller ones, in order. Rewritten text is put into `store`; empty pieces are
+  // dropped.
+  virtual void apply(std::vector<Piece>& pieces, PieceStore& store) const = 0;
+  // Whether the step writes every byte as its character and does nothing else.
+  virtual bool maps_bytes() const { return false; }
+};
+
+struct PreTokenizerChain {
+  std::vector<std::unique_ptr<PreTokenizer>> steps;
+  // The pieces are raw bytes, each of which stands for its character of the byte alphabet: the last step was
+  // ByteLevel and BPE takes over its mapping, which saves writing every text twice.
+  bool yields_bytes = false;
+};
+
+// No steps for a JSON null. `where` names the component in errors. Throws Error for an unknown type or field.
+PreTokenizerChain make_pre_tokenizers(const Json& json, const std::string& where);
+
+}  // namespace ptq
