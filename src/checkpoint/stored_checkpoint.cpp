@@ -1,0 +1,230 @@
+#include "checkpoint/stored_checkpoint.h"
+
+#include <zlib.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+#include <numeric>
+#include <tuple>
+
+#include "ptq/base/error.h"
+#include "ptq/base/suggest.h"
+
+namespace ptq {
+namespace {
+
+// Wrappers that training frameworks put around a model, and the roots that show that what is left is a model:
+// the layers of a Llama are called "model.layers...", so "model." alone is no wrapper.
+constexpr std::array<std::string_view, 4> kWrappers = {"module.", "_orig_mod.", "model.", "transformer."};
+constexpr std::array<std::string_view, 5> kRoots = {"backbone.", "model.", "lm_head.", "module.",
+                                                    "_orig_mod."};
+
+bool begins_with_root(std::string_view name) {
+  return std::ranges::any_of(kRoots, [&](std::string_view root) { return name.starts_with(root); });
+}
+
+bool is_wrapped(const std::vector<TensorInfo>& tensors, std::string_view wrapper) {
+  return std::ranges::all_of(tensors, [&](const TensorInfo& tensor) {
+    const std::string_view name = tensor.name;
+    return name.starts_with(wrapper) && begins_with_root(name.substr(wrapper.size()));
+  });
+}
+
+// Copies elements in C order. REQUIRES: every index lies in `from`; no size is 0.
+void copy_strided(const std::byte* from, const std::vector<int64_t>& shape,
+                  const std::vector<int64_t>& strides, size_t item_bytes, std::span<std::byte> to) {
+  std::vector<int64_t> index(shape.size(), 0);
+  int64_t element = 0;
+  for (size_t out = 0; out < to.size(); out += item_bytes) {
+    std::memcpy(&to[out], from + static_cast<size_t>(element) * item_bytes, item_bytes);
+    for (size_t i = shape.size(); i-- > 0;) {
+      element += strides[i];
+      if (++index[i] < shape[i]) break;
+      element -= strides[i] * shape[i];
+      index[i] = 0;
+    }
+  }
+}
+
+uint32_t crc32_of(const ByteSource& source, const Storage& storage) {
+  constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
+  uLong crc = ::crc32(0, nullptr, 0);
+  for (uint64_t done = 0; done < storage.bytes; done += kPieceBytes) {
+    const uint64_t length = std::min(kPieceBytes, storage.bytes - done);
+    const Slice piece = source.slice(static_cast<size_t>(storage.offset + done), static_cast<size_t>(length));
+    crc = ::crc32(crc, reinterpret_cast<const Bytef*>(piece.bytes.data()), static_cast<uInt>(length));
+  }
+  return static_cast<uint32_t>(crc);
+}
+
+}  // namespace
+
+const TensorInfo* Checkpoint::find(const std::string& name) const {
+  const auto found = std::ranges::lower_bound(tensors_, name, {}, &TensorInfo::name);
+  return found != tensors_.end() && found->name == name ? &*found : nullptr;
+}
+
+void StoredCheckpoint::set_origin(std::string path, std::string directory) {
+  path_ = std::move(path);
+  directory_ = std::move(directory);
+}
+
+void StoredCheckpoint::set_config(Json config) {
+  config_ = std::move(config);
+}
+
+void StoredCheckpoint::add_file(const ByteSource& source, TensorFile file) {
+  const auto part = static_cast<uint32_t>(parts_.size());
+  tensors_.reserve(tensors_.size() + file.tensors.size());
+  places_.reserve(places_.size() + file.tensors.size());
+  for (StoredTensor& tensor : file.tensors) {
+    tensors_.push_back(std::move(tensor.info));
+    places_.push_back({part, tensor.storage, tensor.first_element, std::move(tensor.strides)});
+  }
+  const size_t storages = file.storages.size();
+  parts_.push_back({source, std::move(file.storages), std::make_unique<std::atomic<bool>[]>(storages)});
+  for (std::string& note : file.notes) notes_.push_back(std::move(note));
+}
+
+void StoredCheckpoint::finish() {
+  sort();
+  strip_prefixes();
+  find_ties();
+}
+
+void StoredCheckpoint::sort() {
+  std::vector<size_t> order(tensors_.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::sort(order, {}, [&](size_t i) -> const std::string& { return tensors_[i].name; });
+  std::vector<TensorInfo> tensors;
+  std::vector<Place> places;
+  tensors.reserve(order.size());
+  places.reserve(order.size());
+  for (const size_t i : order) {
+    tensors.push_back(std::move(tensors_[i]));
+    places.push_back(std::move(places_[i]));
+  }
+  tensors_ = std::move(tensors);
+  places_ = std::move(places);
+  for (size_t i = 1; i < tensors_.size(); ++i) {
+    if (tensors_[i].name != tensors_[i - 1].name) continue;
+    throw Error(where(i), "the tensor is also in " + parts_[places_[i - 1].part].source.path());
+  }
+}
+
+void StoredCheckpoint::strip_prefixes() {
+  if (tensors_.empty()) return;
+  std::string stripped;
+  for (bool again = true; again;) {
+    again = false;
+    for (const std::string_view wrapper : kWrappers) {
+      if (!is_wrapped(tensors_, wrapper)) continue;
+      // Names stay sorted and unique: all lose the same beginning.
+      for (TensorInfo& tensor : tensors_) tensor.name.erase(0, wrapper.size());
+      stripped += wrapper;
+      again = true;
+    }
+  }
+  if (!stripped.empty())
+    notes_.push_back("stripped the prefix \"" + stripped + "\", which all tensors share");
+}
+
+void StoredCheckpoint::find_ties() {
+  using Key = std::tuple<uint32_t, uint32_t, int64_t, DType, const std::vector<int64_t>*,
+                         const std::vector<int64_t>*>;
+  const auto key = [&](size_t i) {
+    const Place& place = places_[i];
+    return Key(place.part, place.storage, place.first_element, tensors_[i].dtype, &tensors_[i].shape,
+               &place.strides);
+  };
+  const auto compare = [&](size_t a, size_t b) {
+    const auto [part_a, storage_a, first_a, dtype_a, shape_a, strides_a] = key(a);
+    const auto [part_b, storage_b, first_b, dtype_b, shape_b, strides_b] = key(b);
+    return std::tie(part_a, storage_a, first_a, dtype_a, *shape_a, *strides_a) <
+           std::tie(part_b, storage_b, first_b, dtype_b, *shape_b, *strides_b);
+  };
+  std::vector<size_t> order(tensors_.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, compare);
+  for (size_t begin = 0; begin < order.size();) {
+    size_t end = begin + 1;
+    while (end < order.size() && !compare(order[begin], order[end])) ++end;
+    if (end - begin > 1 && tensors_[order[begin]].num_elements() > 0) {
+      std::vector<std::string> group;
+      for (size_t i = begin; i < end; ++i) group.push_back(tensors_[order[i]].name);
+      ties_.push_back(std::move(group));
+    }
+    begin = end;
+  }
+  std::ranges::sort(ties_);
+}
+
+size_t StoredCheckpoint::index_of(const std::string& name) const {
+  const TensorInfo* found = find(name);
+  if (found != nullptr) return static_cast<size_t>(found - tensors_.data());
+  std::vector<std::string> names;
+  for (const TensorInfo& tensor : tensors_) names.push_back(tensor.name);
+  throw Error(path_, "there is no tensor \"" + printable(name) + "\"", suggest(name, names));
+}
+
+std::string StoredCheckpoint::where(size_t tensor) const {
+  return parts_[places_[tensor].part].source.path() + ": tensor \"" + printable(tensors_[tensor].name) + "\"";
+}
+
+void StoredCheckpoint::verify(size_t tensor) const {
+  const Part& part = parts_[places_[tensor].part];
+  const Storage& storage = part.storages[places_[tensor].storage];
+  std::atomic<bool>& verified = part.verified[places_[tensor].storage];
+  if (!storage.crc32 || verified.load()) return;
+  const uint32_t found = crc32_of(part.source, storage);
+  if (found != *storage.crc32) {
+    throw Error(where(tensor),
+                "the checksum of " + printable(storage.name) + " is " + std::to_string(found) +
+                    ", the file says " + std::to_string(*storage.crc32),
+                "download the file again; it is damaged");
+  }
+  verified.store(true);
+}
+
+TensorBytes StoredCheckpoint::read(const std::string& name) const {
+  const size_t i = index_of(name);
+  verify(i);
+  const Slice slice = gather(i);
+  return {tensors_[i], slice.bytes, slice.owner};
+}
+
+Slice StoredCheckpoint::gather(size_t tensor) const {
+  const TensorInfo& info = tensors_[tensor];
+  const Place& place = places_[tensor];
+  const Part& part = parts_[place.part];
+  const auto item_bytes = static_cast<size_t>(dtype_bytes(info.dtype));
+  const auto bytes = static_cast<size_t>(info.bytes());
+  const Storage& storage = part.storages[place.storage];
+  const size_t offset =
+      static_cast<size_t>(storage.offset) + static_cast<size_t>(place.first_element) * item_bytes;
+  const bool contiguous = place.strides.empty();
+  if (contiguous && part.source.in_memory()) {
+    Slice slice = part.source.slice(offset, bytes);
+    if (reinterpret_cast<uintptr_t>(slice.bytes.data()) % item_bytes == 0) return slice;
+  }
+  auto copy = std::make_shared_for_overwrite<std::byte[]>(bytes);
+  const std::span<std::byte> out(copy.get(), bytes);
+  if (contiguous) {
+    part.source.read(offset, out);
+  } else {
+    const size_t length = static_cast<size_t>(storage.offset + storage.bytes) - offset;
+    copy_strided(part.source.slice(offset, length).bytes.data(), info.shape, place.strides, item_bytes, out);
+  }
+  return {out, std::move(copy)};
+}
+
+void StoredCheckpoint::drop(const std::string& name) const {
+  const size_t i = index_of(name);
+  const Part& part = parts_[places_[i].part];
+  const Storage& storage = part.storages[places_[i].storage];
+  part.source.drop(static_cast<size_t>(storage.offset), static_cast<size_t>(storage.bytes));
+}
+
+}  // namespace ptq
