@@ -42,6 +42,6 @@ fi
 cmake -S . -B build-tidy -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON -DPTQ_CCACHE=OFF \
   >/dev/null
 say "clang-tidy on ${#files[@]} files"
-# clang has no omp.h of its own here, and does not know every warning of gcc.
+# omp.h comes with another package of clang, and clang does not know every warning of gcc.
 printf '%s\0' "${files[@]}" | xargs -0 -n 1 -P "$(build_jobs)" clang-tidy-19 -p build-tidy --quiet \
   --extra-arg=-fno-openmp --extra-arg=-Wno-unknown-warning-option
