@@ -1,0 +1,116 @@
+// CPU kernels on raw pointers, one table of functions per instruction set.
+//
+// Layout, for every kernel: float32; rows of contiguous values, with a stride in floats from one row to the
+// next; no alignment is asked for. Outputs must not overlap inputs unless said. A kernel runs on the calling
+// thread, allocates nothing and does not throw. A value depends on its own inputs only, never on how rows or
+// channels are split among calls, so callers may split as they like and get the same bits.
+//
+// Across instruction sets quantize_codes, abs_max_rows and hadamard give the same bits (hadamard for a base
+// of +1 and -1). The others differ in rounding: exp is right to 2 units in the last place and results agree
+// with the plain loops to about 1e-6 of the largest one. The vector forms of exp give 0 below 2^-126 where
+// AVX-512 is missing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ptq::kernels {
+
+constexpr int64_t kMaxState = 256;        // of selective_scan
+constexpr int64_t kMaxConvWidth = 8;      // of causal_conv1d_silu
+constexpr int64_t kMaxHadamardBase = 64;  // rows of the base matrix
+
+// One row of a batch, for `channels` channels. The recurrence of ops.h:
+//   delta = softplus(dt);  h = exp(delta A) h + delta B_t u_t;  y_t = (C_t . h + D u_t) silu(z_t)
+struct SelectiveScan {
+  const float* u;   // [length, channels]
+  const float* dt;  // [length, channels]
+  const float* z;   // [length, channels]
+  const float* B;   // [length, state]
+  const float* C;   // [length, state]
+  const float* A;   // [channels, state], contiguous
+  const float* D;   // [channels]
+  float* h;  // [channels, state], contiguous; read and overwritten with the last state; null: zero, not kept
+  float* y;  // [length, channels]
+  int64_t u_stride, dt_stride, z_stride, B_stride, C_stride, y_stride;
+  int64_t length, channels;
+  int64_t state;  // 1 to kMaxState
+};
+
+// One row of a batch, for `channels` channels: y_t = silu(bias + sum_k weight[k] x_{t - (width - 1) + k}).
+struct CausalConv {
+  const float* x;       // [length, channels]
+  const float* weight;  // [channels, width], contiguous
+  const float* bias;    // [channels] or null (zero)
+  const float* window;  // [width - 1, channels]: the inputs before x, oldest first; null: zero
+  float* y;             // [length, channels]
+  int64_t x_stride, window_stride, y_stride;
+  int64_t length, channels;
+  int64_t width;  // 1 to kMaxConvWidth
+};
+
+// y = H x / sqrt(block) on every block of every row; H = base (x) Sylvester of size block / m. y may be x.
+struct Hadamard {
+  const float* x;     // [rows, columns]
+  const float* base;  // [m, m], contiguous, +1 and -1
+  float* y;           // [rows, columns]
+  int64_t x_stride, y_stride;
+  int64_t rows;
+  int64_t columns;  // a multiple of block
+  int64_t block;    // m * 2^k
+  int64_t m;        // 1 to kMaxHadamardBase
+};
+
+// y = clamp(round_half_even(x / scale), low, high); NaN stays NaN. y may be x.
+struct QuantizeCodes {
+  const float* x;      // [rows, columns]
+  const float* scale;  // [rows], or one value if scale_stride is 0
+  float* y;            // [rows, columns]
+  int64_t x_stride, y_stride;
+  int64_t scale_stride;  // 0 or 1
+  int64_t rows, columns;
+  float low, high;
+};
+
+// y = max |x| of each row; NaN if the row has one.
+struct AbsMaxRows {
+  const float* x;  // [rows, columns]
+  float* y;        // [rows]
+  int64_t x_stride;
+  int64_t rows, columns;
+};
+
+// y = x / sqrt(mean(x^2) + eps) * gain along each row. y may be x.
+struct RmsNorm {
+  const float* x;     // [rows, columns]
+  const float* gain;  // [columns]
+  float* y;           // [rows, columns]
+  int64_t x_stride, y_stride;
+  int64_t rows, columns;
+  float eps;
+};
+
+struct Kernels {
+  const char* isa;  // "scalar", "avx2" or "avx512": what PTQ_ISA takes
+  void (*selective_scan)(const SelectiveScan&);
+  void (*causal_conv1d_silu)(const CausalConv&);
+  void (*hadamard)(const Hadamard&);
+  void (*quantize_codes)(const QuantizeCodes&);
+  void (*abs_max_rows)(const AbsMaxRows&);
+  void (*rms_norm)(const RmsNorm&);
+};
+
+// The tables that this processor and its system can run, plain loops first, fastest last.
+struct KernelList {
+  const Kernels* tables[3];
+  size_t size;
+  const Kernels* const* begin() const { return tables; }
+  const Kernels* const* end() const { return tables + size; }
+};
+KernelList supported_kernels();
+
+// The table in use: the fastest one, or the one named by the environment variable PTQ_ISA. Chosen at the
+// first call. Throws a usage Error if PTQ_ISA names a table that is unknown or that this machine cannot run.
+const Kernels& kernels();
+
+}  // namespace ptq::kernels

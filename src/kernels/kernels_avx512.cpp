@@ -1,0 +1,16 @@
+// The kernels compiled for AVX-512 (F, BW, VL, DQ). Includes no header whose inline functions could end up in
+// the rest of the program: they would be compiled for this instruction set.
+#include "kernels/tables.h"
+#include "kernels/vec_avx512.h"
+#include "kernels/vector_conv.h"
+#include "kernels/vector_hadamard.h"
+#include "kernels/vector_rows.h"
+#include "kernels/vector_scan.h"
+
+namespace ptq::kernels {
+
+constexpr Kernels kTable = {"avx512",     selective_scan, causal_conv1d_silu, hadamard, quantize_codes,
+                            abs_max_rows, rms_norm};
+const Kernels kAvx512Kernels = kTable;
+
+}  // namespace ptq::kernels

@@ -1,0 +1,125 @@
+// Every kernel as plain loops that read like its formula: what the vector forms are tested against, and what
+// runs where there are none. Speed comes second here.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/tables.h"
+
+namespace ptq::kernels {
+namespace {
+
+float softplus(float x) {
+  return x > 20.0f ? x : std::log1p(std::exp(x));
+}
+
+float silu(float x) {
+  return x / (1.0f + std::exp(-x));
+}
+
+void selective_scan(const SelectiveScan& s) {
+  for (int64_t c = 0; c < s.channels; ++c) {
+    float local[kMaxState] = {};
+    float* h = s.h ? s.h + c * s.state : local;
+    for (int64_t t = 0; t < s.length; ++t) {
+      const float u = s.u[t * s.u_stride + c];
+      const float delta = softplus(s.dt[t * s.dt_stride + c]);
+      float sum = s.D[c] * u;
+      for (int64_t n = 0; n < s.state; ++n) {
+        h[n] = std::exp(delta * s.A[c * s.state + n]) * h[n] + delta * u * s.B[t * s.B_stride + n];
+        sum += s.C[t * s.C_stride + n] * h[n];
+      }
+      s.y[t * s.y_stride + c] = sum * silu(s.z[t * s.z_stride + c]);
+    }
+  }
+}
+
+void causal_conv1d_silu(const CausalConv& s) {
+  for (int64_t t = 0; t < s.length; ++t) {
+    for (int64_t c = 0; c < s.channels; ++c) {
+      float sum = s.bias ? s.bias[c] : 0.0f;
+      for (int64_t k = 0; k < s.width; ++k) {
+        const int64_t from = t - (s.width - 1) + k;
+        float x = 0;
+        if (from >= 0) {
+          x = s.x[from * s.x_stride + c];
+        } else if (s.window) {
+          x = s.window[(from + s.width - 1) * s.window_stride + c];
+        }
+        sum += s.weight[c * s.width + k] * x;
+      }
+      s.y[t * s.y_stride + c] = silu(sum);
+    }
+  }
+}
+
+// y [block] in place, by stages of pairs `half` apart; the vector forms keep this order of additions.
+void hadamard_block(const Hadamard& s, float* y) {
+  const int64_t chunk = s.block / s.m;
+  for (int64_t half = 1; half < chunk; half *= 2) {
+    for (int64_t i = 0; i < s.block; i += 2 * half) {
+      for (int64_t j = i; j < i + half; ++j) {
+        const float a = y[j], b = y[j + half];
+        y[j] = a + b;
+        y[j + half] = a - b;
+      }
+    }
+  }
+  const float factor = static_cast<float>(1.0 / std::sqrt(static_cast<double>(s.block)));
+  for (int64_t p = 0; p < chunk; ++p) {
+    float column[kMaxHadamardBase];
+    for (int64_t j = 0; j < s.m; ++j) column[j] = y[j * chunk + p];
+    for (int64_t i = 0; i < s.m; ++i) {
+      float sum = s.base[i * s.m] * column[0];
+      for (int64_t j = 1; j < s.m; ++j) sum += s.base[i * s.m + j] * column[j];
+      y[i * chunk + p] = sum * factor;
+    }
+  }
+}
+
+void hadamard(const Hadamard& s) {
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const float* x = s.x + r * s.x_stride;
+    float* y = s.y + r * s.y_stride;
+    if (x != y) std::copy(x, x + s.columns, y);
+    for (int64_t begin = 0; begin < s.columns; begin += s.block) hadamard_block(s, y + begin);
+  }
+}
+
+void quantize_codes(const QuantizeCodes& s) {
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const float scale = s.scale[r * s.scale_stride];
+    for (int64_t c = 0; c < s.columns; ++c) {
+      const float code = std::nearbyint(s.x[r * s.x_stride + c] / scale);
+      s.y[r * s.y_stride + c] = code < s.low ? s.low : code > s.high ? s.high : code;
+    }
+  }
+}
+
+void abs_max_rows(const AbsMaxRows& s) {
+  for (int64_t r = 0; r < s.rows; ++r) {
+    float largest = 0;
+    for (int64_t c = 0; c < s.columns; ++c) {
+      const float value = std::fabs(s.x[r * s.x_stride + c]);
+      if (value > largest || std::isnan(value)) largest = value;  // false for any value once largest is NaN
+    }
+    s.y[r] = largest;
+  }
+}
+
+void rms_norm(const RmsNorm& s) {
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const float* x = s.x + r * s.x_stride;
+    float sum = 0;
+    for (int64_t c = 0; c < s.columns; ++c) sum += x[c] * x[c];
+    const float factor = 1.0f / std::sqrt(sum / static_cast<float>(s.columns) + s.eps);
+    for (int64_t c = 0; c < s.columns; ++c) s.y[r * s.y_stride + c] = x[c] * factor * s.gain[c];
+  }
+}
+
+}  // namespace
+
+constexpr Kernels kScalar = {"scalar",     selective_scan, causal_conv1d_silu, hadamard, quantize_codes,
+                             abs_max_rows, rms_norm};
+const Kernels kScalarKernels = kScalar;
+
+}  // namespace ptq::kernels

@@ -1,0 +1,87 @@
+// Kernels that go along rows: quantize_codes, abs_max_rows and rms_norm. Four partial results run side by
+// side in the reductions, to hide the latency of one chain.
+//
+// Include after one of vec_avx2.h and vec_avx512.h.
+#pragma once
+
+namespace ptq::kernels {
+namespace {
+
+template <typename Lanes>
+inline void quantize_vector(const float* x, float* y, Vec scale, Vec low, Vec high, Lanes lanes) {
+  // NaN must come out as NaN, as at::clamp does it: at_least and at_most keep it. A product with 1 / scale
+  // would be faster and gives other codes at the boundaries.
+  const Vec code = round_even(div(load(x, lanes), scale));
+  store(y, at_most(at_least(code, low), high), lanes);
+}
+
+void quantize_codes(const QuantizeCodes& s) {
+  const Vec low = broadcast(s.low), high = broadcast(s.high);
+  const int64_t whole = s.columns - s.columns % kWidth;
+  const SomeLanes rest(s.columns - whole);
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const float* x = s.x + r * s.x_stride;
+    float* y = s.y + r * s.y_stride;
+    const Vec scale = broadcast(s.scale[r * s.scale_stride]);
+    for (int64_t c = 0; c < whole; c += kWidth) quantize_vector(x + c, y + c, scale, low, high, AllLanes{});
+    if (whole < s.columns) quantize_vector(x + whole, y + whole, scale, low, high, rest);
+  }
+}
+
+inline float abs_max_row(const float* x, int64_t columns) {
+  Vec largest[4] = {zero(), zero(), zero(), zero()};
+  int64_t c = 0;
+  for (; c + 4 * kWidth <= columns; c += 4 * kWidth)
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < 4; ++i) largest[i] = larger_abs(largest[i], load(x + c + i * kWidth));
+  for (; c + kWidth <= columns; c += kWidth) largest[0] = larger_abs(largest[0], load(x + c));
+  if (c < columns) largest[1] = larger_abs(largest[1], load(x + c, SomeLanes(columns - c)));
+  alignas(64) float lanes[kWidth];
+  store(lanes, larger_abs(larger_abs(largest[0], largest[1]), larger_abs(largest[2], largest[3])));
+  float result = lanes[0];
+  for (int64_t i = 1; i < kWidth; ++i)
+    if (!(lanes[i] <= result)) result = result != result ? result : lanes[i];
+  return result;
+}
+
+void abs_max_rows(const AbsMaxRows& s) {
+  for (int64_t r = 0; r < s.rows; ++r) s.y[r] = abs_max_row(s.x + r * s.x_stride, s.columns);
+}
+
+inline float sum_of_squares(const float* x, int64_t columns) {
+  Vec sum[4] = {zero(), zero(), zero(), zero()};
+  int64_t c = 0;
+  for (; c + 4 * kWidth <= columns; c += 4 * kWidth) {
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < 4; ++i) {
+      const Vec v = load(x + c + i * kWidth);
+      sum[i] = fma(v, v, sum[i]);
+    }
+  }
+  for (; c < columns; c += kWidth) {
+    const Vec v = load(x + c, SomeLanes(columns - c < kWidth ? columns - c : kWidth));
+    sum[0] = fma(v, v, sum[0]);
+  }
+  alignas(64) float lanes[kWidth];
+  store(lanes, add(add(sum[0], sum[1]), add(sum[2], sum[3])));
+  for (int64_t half = kWidth / 2; half >= 1; half /= 2)
+    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+void rms_norm(const RmsNorm& s) {
+  const int64_t whole = s.columns - s.columns % kWidth;
+  const SomeLanes rest(s.columns - whole);
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const float* x = s.x + r * s.x_stride;
+    float* y = s.y + r * s.y_stride;
+    const float mean = sum_of_squares(x, s.columns) / static_cast<float>(s.columns);
+    const Vec factor = broadcast(1.0f / __builtin_sqrtf(mean + s.eps));
+    for (int64_t c = 0; c < whole; c += kWidth) store(y + c, mul(mul(load(x + c), factor), load(s.gain + c)));
+    if (whole < s.columns)
+      store(y + whole, mul(mul(load(x + whole, rest), factor), load(s.gain + whole, rest)), rest);
+  }
+}
+
+}  // namespace
+}  // namespace ptq::kernels

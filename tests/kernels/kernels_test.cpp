@@ -1,0 +1,158 @@
+// Every instruction set the machine has against the plain loops: row kernels and the choice of the table.
+// The scan and the convolution are in scan_test.cpp.
+#include <cstdlib>
+
+#include "inputs.h"
+#include "ptq/base/error.h"
+
+namespace ptq::kernels {
+namespace {
+
+const std::vector<int64_t> kColumns = {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 129, 768};
+
+std::string describe(const Kernels& table, const std::string& name, int64_t columns) {
+  return std::string(table.isa) + " " + name + " " + std::to_string(columns);
+}
+
+TEST(QuantizeCodes, EveryIsaGivesTheBitsOfThePlainLoops) {
+  for (const Kernels* table : vector_tables()) {
+    for (const std::string& name : kDistributions) {
+      for (const int64_t columns : kColumns) {
+        const std::vector<float> x = values(name, 3, columns + 1);
+        for (const std::vector<float>& scale :
+             {std::vector<float>{0.1f, 0.0f, 3.0f}, {1e-40f, 1e30f, 0.37f}, {INFINITY, NAN, 1.0f}}) {
+          for (const int64_t scale_stride : {0, 1}) {
+            auto run = [&](const Kernels& kernels) {
+              Output y(3, columns, columns + 2);
+              kernels.quantize_codes({x.data(), scale.data(), y.data(), columns + 1, columns + 2,
+                                      scale_stride, 3, columns, -128, 127});
+              return y.take();
+            };
+            expect_same_bits(run(*table), run(plain_loops()), describe(*table, name, columns));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(QuantizeCodes, HalvesGoToEven) {
+  for (const Kernels* table : supported_kernels()) {
+    const std::vector<float> x = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, 0.49999997f, 8388609.0f, -3e38f, 3e38f};
+    const float scale = 1;
+    Output y(1, 9, 9);
+    table->quantize_codes({x.data(), &scale, y.data(), 9, 9, 0, 1, 9, -8, 7});
+    EXPECT_EQ(y.take(), (std::vector<float>{0, 2, 2, 0, -2, 0, 7, -8, 7})) << table->isa;
+  }
+}
+
+TEST(AbsMaxRows, EveryIsaGivesTheBitsOfThePlainLoops) {
+  for (const Kernels* table : vector_tables()) {
+    for (const std::string& name : kDistributions) {
+      for (const int64_t columns : kColumns) {
+        const std::vector<float> x = values(name, 4, columns + 3);
+        auto run = [&](const Kernels& kernels) {
+          Output y(1, 4, 4);
+          kernels.abs_max_rows({x.data(), y.data(), columns + 3, 4, columns});
+          return y.take();
+        };
+        expect_same_bits(run(*table), run(plain_loops()), describe(*table, name, columns));
+      }
+    }
+  }
+}
+
+TEST(AbsMaxRows, TheLargestIsFoundInEveryLane) {
+  for (const Kernels* table : supported_kernels()) {
+    for (size_t place = 0; place < 150; ++place) {
+      std::vector<float> x(150, 1.0f);
+      x[place] = -2.0f;
+      float y = 0;
+      table->abs_max_rows({x.data(), &y, 150, 1, 150});
+      EXPECT_EQ(y, 2.0f) << table->isa << " " << place;
+      x[place] = NAN;
+      table->abs_max_rows({x.data(), &y, 150, 1, 150});
+      EXPECT_TRUE(std::isnan(y)) << table->isa << " " << place;
+    }
+  }
+}
+
+TEST(RmsNorm, EveryIsaAgreesWithThePlainLoops) {
+  for (const Kernels* table : vector_tables()) {
+    for (const std::string name : {"flat", "ramp", "normal", "outlier", "zeros", "denormals"}) {
+      for (const int64_t columns : kColumns) {
+        const std::vector<float> x = values(name, 3, columns + 1), gain = values("normal", 1, columns, 2);
+        auto run = [&](const Kernels& kernels) {
+          Output y(3, columns, columns + 5);
+          kernels.rms_norm({x.data(), gain.data(), y.data(), columns + 1, columns + 5, 3, columns, 1e-5f});
+          return y.take();
+        };
+        expect_close(run(*table), run(plain_loops()), 2e-6, describe(*table, name, columns));
+      }
+    }
+  }
+}
+
+TEST(Hadamard, EveryIsaGivesTheBitsOfThePlainLoops) {
+  for (const int64_t m : {1, 2, 3, 12, 20, 28, 64}) {
+    std::vector<float> base = values("normal", m, m, 3);
+    for (float& entry : base) entry = entry < 0 ? -1.0f : 1.0f;
+    if (m == 1) base[0] = 1.0f;
+    for (int64_t chunk = 1; chunk <= (m == 1 ? 8192 : 256); chunk *= 2) {
+      for (const std::string name : {"normal", "outlier", "ramp", "zeros", "huge", "denormals"}) {
+        const int64_t block = m * chunk, columns = 2 * block;
+        const std::vector<float> x = values(name, 2, columns + 1);
+        auto run = [&](const Kernels& kernels) {
+          Output y(2, columns, columns + 3);
+          kernels.hadamard({x.data(), base.data(), y.data(), columns + 1, columns + 3, 2, columns, block, m});
+          return y.take();
+        };
+        const std::vector<float> expected = run(plain_loops());
+        for (const Kernels* table : vector_tables())
+          expect_same_bits(run(*table), expected, describe(*table, name, m) + " " + std::to_string(chunk));
+      }
+    }
+  }
+}
+
+TEST(Hadamard, InPlaceAndTwiceIsTheIdentity) {
+  for (const Kernels* table : supported_kernels()) {
+    const std::vector<float> x = values("normal", 3, 1024);
+    std::vector<float> y = x;
+    const float base = 1;
+    for (int i = 0; i < 2; ++i) table->hadamard({y.data(), &base, y.data(), 1024, 1024, 3, 1024, 1024, 1});
+    expect_close(y, x, 1e-6, table->isa);
+  }
+}
+
+TEST(Dispatch, PlainLoopsComeFirstAndTheChosenTableIsListed) {
+  EXPECT_STREQ(plain_loops().isa, "scalar");
+  const KernelList list = supported_kernels();
+  EXPECT_NE(std::find(list.begin(), list.end(), &kernels()), list.end());
+}
+
+// The choice is made once a process, so each value needs a process of its own.
+void choose_with(const char* value) {
+  setenv("PTQ_ISA", value, 1);
+  try {
+    std::fprintf(stderr, "chosen: %s\n", kernels().isa);
+    std::exit(0);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    std::exit(static_cast<int>(error.exit_code()));
+  }
+}
+
+TEST(DispatchDeathTest, EnvironmentForcesATable) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  for (const Kernels* table : supported_kernels())
+    EXPECT_EXIT(choose_with(table->isa), testing::ExitedWithCode(0), std::string("chosen: ") + table->isa);
+}
+
+TEST(DispatchDeathTest, UnknownInstructionSetIsAUsageError) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(choose_with("avx3"), testing::ExitedWithCode(2), "unknown instruction set 'avx3'");
+}
+
+}  // namespace
+}  // namespace ptq::kernels
