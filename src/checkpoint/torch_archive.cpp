@@ -54,6 +54,9 @@ TensorFile parse_torch_archive(const ByteSource& source, const std::string& stat
   }
   check_byte_order(zip, root, source.path());
   const Slice pickle = zip.read(root + std::string(kPickle), kMaxPickleBytes);
+  if (!zip.stored(root + std::string(kPickle)).crc32) {
+    file.notes.push_back("the archive has no checksums: damage to its bytes goes unnoticed");
+  }
   const PickleGraph graph = parse_pickle(pickle.bytes, source.path() + ": " + printable(root) + "data.pkl");
 
   std::map<std::string, uint32_t> known;

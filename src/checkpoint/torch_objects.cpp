@@ -195,6 +195,7 @@ void StateReader::add(std::string name, NodeId node, std::vector<NamedNode>& fou
 }
 
 std::vector<NamedNode> StateReader::dict_tensors(NodeId node) {
+  constexpr size_t kShown = 5;
   std::vector<NamedNode> found;
   std::string ignored;
   size_t num_ignored = 0;
@@ -208,11 +209,10 @@ std::vector<NamedNode> StateReader::dict_tensors(NodeId node) {
       throw Error(graph_.where() + ": tensor \"" + printable(key) + "\"",
                   "sparse, quantized and data-less tensors are not read", "save dense float tensors");
     }
-    constexpr size_t kShown = 5;
     if (num_ignored++ < kShown) ignored += (ignored.empty() ? "" : ", ") + printable(key);
   }
   if (num_ignored > 0) {
-    notes_.push_back("ignored " + std::to_string(num_ignored) + " entries that are no tensors: " + ignored);
+    notes_.push_back("ignored what is no tensor: " + ignored + (num_ignored > kShown ? ", ..." : ""));
   }
   return found;
 }

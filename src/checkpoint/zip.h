@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,7 +26,7 @@ struct ZipEntry {
   std::string name;
   uint64_t offset = 0;  // of the data
   uint64_t bytes = 0;
-  uint32_t crc32 = 0;
+  std::optional<uint32_t> crc32;  // none if torch.save was told to compute none
   bool compressed = false;
 };
 
@@ -41,8 +42,8 @@ class ZipIndex {
   const ZipEntry* find(std::string_view name) const;
   // Throws Error if there is none or if it is compressed.
   const ZipEntry& stored(std::string_view name) const;
-  // The bytes of a small entry, its checksum verified. Throws Error as stored() does, or if it is longer than
-  // `max_bytes`.
+  // The bytes of a small entry, its checksum, if there is one, verified. Throws Error as stored() does, or if
+  // it is longer than `max_bytes`.
   Slice read(std::string_view name, uint64_t max_bytes) const;
 
  private:
