@@ -8,7 +8,9 @@
 #include <torch/headeronly/version.h>
 #include <torch/library.h>
 
+#include "ops/cpu.h"
 #include "ops/fallback.h"
+#include "ptq/kernels/kernels.h"
 
 // The system may carry headers of a much older libtorch.
 static_assert(TORCH_VERSION_MAJOR * 100 + TORCH_VERSION_MINOR >= 213, "libtorch 2.13 or newer is needed");
@@ -34,6 +36,15 @@ TORCH_LIBRARY_IMPL(ptq, CompositeExplicitAutograd, library) {
   library.impl("quantize_codes", fallback::quantize_codes);
   library.impl("abs_max_rows", fallback::abs_max_rows);
   library.impl("rms_norm", fallback::rms_norm);
+}
+
+TORCH_LIBRARY_IMPL(ptq, CPU, library) {
+  library.impl("selective_scan", cpu::selective_scan);
+  library.impl("causal_conv1d_silu", cpu::causal_conv1d_silu);
+  library.impl("hadamard", cpu::hadamard);
+  library.impl("quantize_codes", cpu::quantize_codes);
+  library.impl("abs_max_rows", cpu::abs_max_rows);
+  library.impl("rms_norm", cpu::rms_norm);
 }
 
 // The signature is read off the fallback, which has the schema's.
@@ -80,7 +91,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps) {
 }
 
 const char* isa_name() {
-  return "scalar";
+  return kernels::kernels().isa;
 }
 
 }  // namespace ptq::ops

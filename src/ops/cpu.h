@@ -1,0 +1,17 @@
+// The ops on CPU tensors, with the kernels of src/kernels. Same contract as include/ptq/ops/ops.h.
+#pragma once
+
+#include "ops/checks.h"
+
+namespace ptq::ops::cpu {
+
+Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C,
+                      const Tensor& D, const Tensor& z, const OptionalTensor& h);
+Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
+                          const OptionalTensor& window);
+Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block);
+Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
+Tensor abs_max_rows(const Tensor& x);
+Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps);
+
+}  // namespace ptq::ops::cpu
