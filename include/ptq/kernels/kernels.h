@@ -7,7 +7,7 @@
 //
 // Across instruction sets quantize_codes, abs_max_rows and hadamard give the same bits (hadamard for a base
 // of +1 and -1). The others differ in rounding: exp is right to 2 units in the last place and results agree
-// with the plain loops to about 1e-6 of the largest one. The vector forms of exp give 0 below 2^-126 where
+// with the plain loops to 2e-6 of the largest one. The vector forms of exp give 0 below 2^-126 where
 // AVX-512 is missing.
 #pragma once
 
