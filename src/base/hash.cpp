@@ -64,13 +64,12 @@ std::string sha256_file(const std::string& path) {
   if (file == nullptr) throw Error(path, std::string("cannot open: ") + std::strerror(errno));
   Sha256 hash;
   std::vector<std::byte> piece(kPieceBytes);
-  while (true) {
+  while (std::feof(file.get()) == 0) {
     throw_if_interrupted();
     const size_t got = std::fread(piece.data(), 1, piece.size(), file.get());
+    if (std::ferror(file.get()) != 0) throw Error(path, std::string("cannot read: ") + std::strerror(errno));
     hash.update(std::span(piece).first(got));
-    if (got < piece.size()) break;
   }
-  if (std::ferror(file.get()) != 0) throw Error(path, std::string("cannot read: ") + std::strerror(errno));
   return hash.hex();
 }
 
