@@ -56,7 +56,7 @@ install_packages() {
   local missing=() line
   mapfile -t missing < <(missing_of "${packages[@]}" "${optional[@]}")
   if ((${#missing[@]} == 0)); then return; fi
-  say "installing: ${missing[*]}"
+  say "missing packages: ${missing[*]}"
   line="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
   apt update -q >&2 || die "these packages are missing; run as root: $line"
   # An older release has no clang 19. The checks that want it are then left out; the build does not need it.
