@@ -11,8 +11,9 @@
 
 namespace ptq {
 
-// Limits of a token, because the parser beneath copies each one twice while it grows.
+// The parser beneath copies each token twice while it grows.
 constexpr size_t kMaxJsonTokenBytes = size_t{16} << 20;
+constexpr size_t kMaxJsonValues = 8'000'000;
 
 // Tracks where in the document an event is; formats override value() and, if they care, opened() and
 // closed(). path() holds the keys of the objects around the event, "" for an array.
@@ -64,7 +65,7 @@ class JsonHandler : public nlohmann::json_sax<Json> {
 };
 
 // Parses one document. Throws Error on a syntax error, invalid UTF-8, text after the document, nesting beyond
-// the handler's depth, or a token longer than kMaxJsonTokenBytes.
+// the handler's depth, or a limit above exceeded.
 void scan_json(std::string_view text, JsonHandler& handler, const std::string& where);
 
 }  // namespace ptq

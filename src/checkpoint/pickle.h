@@ -24,11 +24,13 @@ namespace ptq {
 using NodeId = uint32_t;
 constexpr NodeId kNoNode = UINT32_MAX;
 
+// A state dict takes about 40 operations and 15 nodes a tensor.
 constexpr size_t kMaxPickleBytes = size_t{128} << 20;
-constexpr size_t kMaxPickleNodes = 4'000'000;
-constexpr size_t kMaxPickleItems = 8'000'000;
+constexpr size_t kMaxPickleOperations = 20'000'000;
+constexpr size_t kMaxPickleNodes = 3'000'000;
+constexpr size_t kMaxPickleItems = 6'000'000;
 constexpr size_t kMaxPickleStack = 1'000'000;
-constexpr size_t kMaxPickleMemo = 4'000'000;
+constexpr size_t kMaxPickleMemo = 3'000'000;
 
 enum class NodeKind : uint8_t {
   kNone,

@@ -364,8 +364,11 @@ bool PickleMachine::run_object(Op opcode) {
 }
 
 PickleGraph PickleMachine::run() {
-  while (true) {
+  for (size_t operations = 0;; ++operations) {
     opcode_at_ = cursor_.position();
+    if (operations == kMaxPickleOperations) {
+      fail("more than " + std::to_string(kMaxPickleOperations) + " operations");
+    }
     const auto opcode = static_cast<Op>(cursor_.number<uint8_t>());
     if (opcode == Op::kStop) break;
     if (opcode == Op::kProto) {

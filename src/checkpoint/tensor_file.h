@@ -14,7 +14,7 @@
 namespace ptq {
 
 // More than any model has; they bound what a hostile file can make us allocate.
-constexpr size_t kMaxTensors = 500'000;
+constexpr size_t kMaxTensors = 250'000;
 constexpr size_t kMaxDims = 64;
 constexpr size_t kMaxTotalDims = 4'000'000;
 constexpr size_t kMaxNameBytes = 4096;

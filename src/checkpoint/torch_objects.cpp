@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kMaxModuleDepth = 64;
 // A pickle may refer to one module from many places; its tensors are then visited once for each.
-constexpr size_t kMaxVisits = 20'000'000;
+constexpr size_t kMaxVisits = 10'000'000;
 constexpr std::array<std::string_view, 3> kStateKeys = {"model", "state_dict", "module"};
 
 struct Entry {

@@ -1,6 +1,7 @@
 #include "tokenizer/added_tokens.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "ptq/base/error.h"
@@ -77,13 +78,15 @@ std::string normalized_content(const AddedToken& token, const Normalizer* normal
 }  // namespace
 
 void TokenFinder::add(std::string text, const AddedToken& token) {
-  entries_.push_back({std::move(text), token});
+  entries_.push_back({std::move(text), token, entries_.size()});
 }
 
 void TokenFinder::finish() {
-  const auto text_less = [](const Entry& a, const Entry& b) { return a.text < b.text; };
+  const auto less = [](const Entry& a, const Entry& b) {
+    return std::tie(a.text, a.order) < std::tie(b.text, b.order);
+  };
   const auto text_equal = [](const Entry& a, const Entry& b) { return a.text == b.text; };
-  std::stable_sort(entries_.begin(), entries_.end(), text_less);
+  std::sort(entries_.begin(), entries_.end(), less);
   entries_.erase(std::unique(entries_.begin(), entries_.end(), text_equal), entries_.end());
   for (uint32_t i = 0; i < entries_.size(); ++i) {
     Range& range = by_first_byte_[static_cast<unsigned char>(entries_[i].text[0])];
@@ -165,12 +168,14 @@ AddedTokens::AddedTokens(const Json& list, const Vocabulary& vocabulary, const N
     tokens.push_back(std::move(token));
   }
   // Special tokens come first where normalizing makes two contents equal.
-  std::stable_partition(tokens.begin(), tokens.end(), [](const AddedToken& token) { return token.special; });
-  for (const AddedToken& token : tokens) {
-    if (token.normalized) {
-      normalized_.add(normalized_content(token, normalizer, where), token);
-    } else {
-      raw_.add(token.content, token);
+  for (const bool special : {true, false}) {
+    for (const AddedToken& token : tokens) {
+      if (token.special != special) continue;
+      if (token.normalized) {
+        normalized_.add(normalized_content(token, normalizer, where), token);
+      } else {
+        raw_.add(token.content, token);
+      }
     }
   }
   raw_.finish();

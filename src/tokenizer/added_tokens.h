@@ -50,6 +50,7 @@ class TokenFinder {
   struct Entry {
     std::string text;
     AddedToken token;
+    size_t order = 0;  // of add()
   };
   struct Range {
     uint32_t begin = 0;

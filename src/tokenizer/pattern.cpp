@@ -19,7 +19,7 @@ constexpr size_t kMaxExpressionBytes = 4096;
 constexpr unsigned long kMaxRetries = 10'000'000;
 constexpr unsigned long kMaxRetriesPerByte = 16;
 // Pending alternatives of one match, some 40 bytes each: white space of this many characters in one run.
-constexpr unsigned kMaxMatchStack = 8'000'000;
+constexpr unsigned kMaxMatchStack = 4'000'000;
 
 struct RegexFree {
   void operator()(regex_t* regex) const { onig_free(regex); }

@@ -1,0 +1,31 @@
+// Opens whatever the user names as a runnable model: a float checkpoint, or an artifact of ours.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "ptq/checkpoint/checkpoint.h"
+#include "ptq/model/model.h"
+
+namespace ptq {
+
+// Members are declared in the order of their dependence.
+struct OpenModel {
+  std::unique_ptr<Checkpoint> checkpoint;
+  std::unique_ptr<WeightSource> source;
+  const ArchitectureEntry* architecture = nullptr;
+  std::unique_ptr<Model> model;
+  bool quantized = false;  // an artifact of ours
+};
+
+// True if the configuration says that the checkpoint is an artifact of ours. Throws Error for the quantized
+// form of another program, which is neither a float checkpoint nor ours.
+bool is_artifact(const Checkpoint& checkpoint);
+
+// The sources of a checkpoint that is already open: WeightSource for floats or for codes.
+std::unique_ptr<WeightSource> make_source(const Checkpoint& checkpoint, at::Device device);
+
+// Throws Error. Reads headers, the embedding and the head; blocks are read when asked for.
+OpenModel open_model(const std::string& path, const CheckpointOptions& options, at::Device device);
+
+}  // namespace ptq

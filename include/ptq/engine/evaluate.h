@@ -1,0 +1,48 @@
+// How well a model predicts a text, alone and against another.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "ptq/model/model.h"
+
+namespace ptq {
+
+// Sums over predicted tokens, in nats. In each window every token but the first is predicted.
+struct LossSums {
+  int64_t tokens = 0;
+  double nll = 0;
+  // Against a reference model; 0 without one.
+  double reference_nll = 0;
+  double kl = 0;         // sum of KL(reference || model)
+  int64_t agreeing = 0;  // tokens at which both have the same most likely successor
+
+  double mean_nll() const { return nll / static_cast<double>(tokens); }
+  double perplexity() const;
+  double reference_perplexity() const;
+};
+
+// Adds the losses of rows whose hidden states after the last block are known: hidden [rows, length, d_model],
+// ids [rows, length]. `reference` and `reference_hidden` are both given or both absent. Logits are made for a
+// few hundred tokens at a time.
+void add_losses(LossSums& sums, const Model& model, const Tensor& hidden, const Tensor& ids,
+                const Model* reference, const Tensor& reference_hidden);
+
+// Windows of `length` ids that do not overlap, in order; the last short one is dropped, unless it is the only
+// one. [windows, length]. Throws Error if there are fewer than 2 ids.
+Tensor evaluation_windows(const std::vector<int64_t>& ids, int64_t length, const std::string& where);
+
+// Losses over windows [windows, length]. Blocks are loaded one at a time; as many windows go through together
+// as keep their hidden states within kStreamBytes. `on_block` is called after each block of each group of
+// windows.
+LossSums evaluate(const Model& model, const Tensor& windows, const Model* reference,
+                  const std::function<void()>& on_block);
+
+// How often evaluate() calls on_block.
+int64_t evaluation_steps(const Model& model, const Tensor& windows, const Model* reference);
+
+}  // namespace ptq

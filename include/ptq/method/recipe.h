@@ -1,0 +1,73 @@
+// What a run is to do, as data: the ordered steps with their options, and everything else that decides the
+// output.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ptq/base/json.h"
+
+namespace ptq {
+
+struct StepConfig {
+  std::string name;
+  Json options;  // object
+};
+
+struct Recipe {
+  std::string method;                 // what it calls itself: "quamba"
+  std::string bits;                   // "w8a8"
+  std::vector<std::string> families;  // of architectures it is for; empty: all
+  std::string purpose;                // "selective state-space models (Mamba)", for messages
+  std::vector<StepConfig> steps;
+  std::vector<std::string> skip;    // shell patterns of layers to leave in float
+  std::string embedding = "float";  // "float" | "int8"
+  int64_t samples = 128;            // calibration rows
+  int64_t seq_len = 512;            // tokens a row
+
+  // The long form: what --print-recipe prints, config.json and report.json hold, and read_recipe() reads.
+  Json to_json() const;
+};
+
+// One shipped method: a name and its bits -> a recipe.
+struct MethodEntry {
+  const char* name;
+  const char* description;
+  std::vector<std::string> bits;      // supported, the default first
+  std::vector<std::string> families;  // of architectures; empty: all
+  const char* purpose;
+  int64_t samples;
+  int64_t seq_len;
+  // The steps for one of `bits`. `options` are the method's own ("quamba": {...}); every one must be read.
+  std::vector<StepConfig> (*steps)(const std::string& bits, JsonFields& options);
+  Json (*default_options)();
+};
+
+const std::vector<MethodEntry>& methods();
+
+// The row of that name; throws a usage Error with a suggestion.
+const MethodEntry& find_method(const std::string& name);
+
+struct RecipeOptions {
+  std::string file;               // --recipe
+  std::string method;             // --method
+  std::string bits;               // --bits
+  std::vector<std::string> sets;  // --set PATH=VALUE
+  std::vector<std::string> skip;
+  std::string embedding;
+};
+
+// The recipe of a run: the file's, or the method's with its defaults; then --set, in order; then --bits,
+// --skip,
+// --embedding. A path that begins with the method's name sets one of its options ("quamba.percentile=auto"),
+// any other a field of the long form ("steps.1.site=z", "seq_len=256"). VALUE is JSON, or else a string.
+// Throws a usage Error for a name, path or value that does not exist.
+Recipe resolve_recipe(const RecipeOptions& options);
+
+// The long form; `where` names it in errors. Strict: unknown fields and steps are usage errors.
+Recipe read_recipe(const Json& json, const std::string& where);
+
+// True if the shell pattern (*, ?) matches the whole name.
+bool matches_pattern(const std::string& pattern, const std::string& name);
+
+}  // namespace ptq

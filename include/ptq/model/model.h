@@ -1,0 +1,112 @@
+// A language model as the rest of the program sees it: a stem, blocks that are loaded one at a time, and a
+// head.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ptq/model/linear.h"
+#include "ptq/model/site.h"
+#include "ptq/model/weight.h"
+
+namespace ptq {
+
+// What one block carries between tokens while decoding. The block that made it knows what the tensors are.
+struct BlockState {
+  std::vector<Tensor> tensors;
+};
+
+// "These weights feed those linears": channel c of the site is made by row c of every producer (its slice of
+// rows), so dividing the producers' row c and multiplying the readers' column c by the same number changes
+// nothing.
+struct FoldEdge {
+  struct Rows {
+    Weight* weight = nullptr;
+    int64_t first = 0;  // the producer's rows [first, first + channels)
+  };
+  std::string site;
+  std::vector<Rows> producers;
+  std::vector<Linear*> readers;
+};
+
+class Block {
+ public:
+  virtual ~Block() = default;
+  // A copy that shares tensors: rounding one replaces its tensors and leaves the other as it was.
+  virtual std::unique_ptr<Block> clone() const = 0;
+
+  // hidden [batch, length, d_model] -> the same shape. With a state, the tokens continue those seen before.
+  virtual Tensor forward(const Tensor& hidden, BlockState* state = nullptr) const = 0;
+  // The state before the first token, for `batch` sequences.
+  virtual BlockState initial_state(int64_t batch) const = 0;
+
+  // "backbone.layers.3.mixer": names of sites in artifacts begin with it.
+  virtual const std::string& prefix() const = 0;
+  // In the order in which the forward reaches them.
+  virtual std::vector<Site*> sites() = 0;
+  virtual std::vector<Linear*> linears() = 0;
+  // Every tensor of the block, those of the linears included.
+  virtual std::vector<Weight*> weights() = 0;
+  virtual std::vector<FoldEdge> fold_edges() = 0;
+
+  // Throws Error if the block has no such site.
+  Site& site(const std::string& name);
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  virtual int64_t num_blocks() const = 0;
+  virtual std::unique_ptr<Block> load_block(int64_t index) const = 0;
+  virtual int64_t vocab_size() const = 0;  // rows of the embedding, padding included
+  virtual int64_t hidden_size() const = 0;
+  // The longest sequence the model can see; 0 if it has no limit.
+  virtual int64_t context_limit() const = 0;
+  // The token a text begins with when the model writes one itself.
+  virtual int64_t start_token() const = 0;
+  // config.json of the model in its Hugging Face form; made from the shapes if the source has none.
+  virtual Json config() const = 0;
+
+  // ids [batch, length] int64 -> hidden [batch, length, d_model].
+  virtual Tensor embed(const Tensor& ids) const = 0;
+  // hidden [..., d_model] -> logits [..., vocab], after the final norm.
+  virtual Tensor logits(const Tensor& hidden) const = 0;
+  // Embedding, final norm and head (if not tied): held for the life of the model.
+  virtual std::vector<Weight*> outer_weights() = 0;
+  // What the user should know about how the checkpoint was read ("lm_head.weight is tied to ...").
+  const std::vector<std::string>& notes() const { return notes_; }
+  int64_t num_parameters() const { return num_parameters_; }
+  at::Device device() const { return device_; }
+
+ protected:
+  std::vector<std::string> notes_;
+  int64_t num_parameters_ = 0;
+  at::Device device_ = at::kCPU;
+};
+
+// One architecture. `quantize list` prints the table; nothing else in the program names one.
+struct ArchitectureEntry {
+  const char* name;    // "mamba"
+  const char* family;  // "ssm": what methods say they are for
+  const char* description;
+  // True if the tensor names (and the configuration, if any) are this architecture's.
+  bool (*matches)(const WeightSource& source);
+  std::unique_ptr<Model> (*make)(const WeightSource& source);
+};
+
+const std::vector<ArchitectureEntry>& architectures();
+
+// What the source calls itself: the configuration's "architectures" or "model_type", else "" .
+std::string declared_architecture(const Json& config);
+
+// The row that matches. Throws Error, with the tensors seen and the architectures supported, if none does.
+// `path` names the source in the message; `purpose`, if not empty, is added to it: what the caller wants a
+// model for.
+const ArchitectureEntry& find_architecture(const WeightSource& source, const std::string& path,
+                                           const std::string& purpose = "");
+
+}  // namespace ptq

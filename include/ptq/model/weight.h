@@ -1,0 +1,76 @@
+// One stored tensor of a model, and where such tensors come from.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ptq/base/json.h"
+#include "ptq/checkpoint/checkpoint.h"
+#include "ptq/codec/quantized_tensor.h"
+
+namespace ptq {
+
+enum class Role { kEmbedding, kHead, kNorm, kLinear, kBias, kConv, kDecay /* A_log */, kSkip /* D */ };
+
+const char* role_name(Role role);
+
+struct Weight {
+  std::string name;  // as the source names it, with ".weight"
+  Role role = Role::kLinear;
+  Tensor value;  // float32: what the forward computes with; the dequantized codes if `quantized`
+  at::ScalarType stored = at::kHalf;  // dtype on disk while it is float
+  std::optional<QuantizedTensor> quantized;
+
+  // Takes the codes, and the values they stand for.
+  void set_quantized(QuantizedTensor q);
+  // Rounds a float value to its stored dtype, so that what is measured is what will be read back. No-op if
+  // quantized.
+  void settle();
+};
+
+// Where the weights of a block are read from: a float checkpoint, or an artifact with codes.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  virtual const TensorInfo* find(const std::string& name) const = 0;
+  // Reads one tensor onto `device()`. Throws Error if it is missing, its shape differs from `shape`, its
+  // dtype cannot be a weight, or a value is NaN or infinite.
+  virtual Weight read(const std::string& name, Role role, const std::vector<int64_t>& shape) const = 0;
+  // Names of all tensors, sorted; a quantized one counts once, under the name of the weight it stands for.
+  virtual std::vector<std::string> names() const = 0;
+  virtual const Json& config() const = 0;
+  // True if the two names are stored once and shared.
+  virtual bool tied(const std::string& a, const std::string& b) const = 0;
+  virtual at::Device device() const = 0;
+};
+
+// Reads the float tensors of a checkpoint. `checkpoint` must outlive it. Pages behind a tensor that was read
+// are dropped, so resident memory does not grow with the model.
+class FloatSource : public WeightSource {
+ public:
+  FloatSource(const Checkpoint& checkpoint, at::Device device) : checkpoint_(checkpoint), device_(device) {}
+  const TensorInfo* find(const std::string& name) const override { return checkpoint_.find(name); }
+  Weight read(const std::string& name, Role role, const std::vector<int64_t>& shape) const override;
+  std::vector<std::string> names() const override;
+  const Json& config() const override { return checkpoint_.config(); }
+  bool tied(const std::string& a, const std::string& b) const override;
+  at::Device device() const override { return device_; }
+
+ private:
+  const Checkpoint& checkpoint_;
+  at::Device device_;
+};
+
+// The libtorch dtype of a checkpoint's dtype. Throws Error, naming the tensor, for one that libtorch lacks.
+at::ScalarType scalar_type(DType dtype, const std::string& tensor_name);
+
+// The bytes as a tensor that borrows them and keeps their owner alive.
+Tensor as_tensor(const TensorBytes& bytes);
+
+// "[2048, 256]".
+std::string shape_text(const std::vector<int64_t>& shape);
+
+}  // namespace ptq

@@ -1,0 +1,41 @@
+// A run: checkpoint and recipe in, artifact and report out.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ptq/base/progress.h"
+#include "ptq/checkpoint/checkpoint.h"
+#include "ptq/method/recipe.h"
+#include "ptq/report/report.h"
+
+#include <ATen/ATen.h>
+
+namespace ptq {
+
+struct RunOptions {
+  std::string model_path;
+  CheckpointOptions checkpoint;
+  std::string output;  // the directory to write
+  bool force = false;
+  std::vector<std::string> calibration;  // files; empty: the model writes its own text
+  std::string tokenizer;                 // --tokenizer; empty: tokenizer.json beside the model
+  std::string token_dtype;
+  uint64_t seed = 0;
+  std::string eval_text;  // empty: quality is measured on the calibration rows kept aside
+  at::Device device = at::kCPU;
+  int64_t max_shard_bytes = int64_t{5} << 30;
+  bool strict = false;  // what was not done as asked is an error
+  Json program;         // the report's "program"
+};
+
+// Quantizes the model and writes the artifact, report.json and SHA256SUMS. Returns the report that was
+// written. Throws Error, and then the output is as it was. Memory: a few blocks and the hidden states of the
+// calibration rows.
+Report run(const RunOptions& options, const Recipe& recipe, Progress& progress);
+
+// "<stem>-<method>-<bits>", in the current directory: a directory's stem is its name.
+std::string default_output(const std::string& model_path, const Recipe& recipe);
+
+}  // namespace ptq

@@ -1,0 +1,90 @@
+// What a run cost: the rows of report.json, and their text for people. No mathematics, no torch.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ptq/base/json.h"
+
+namespace ptq {
+
+inline constexpr int kReportSchemaVersion = 1;
+
+struct LayerRow {
+  std::string name;
+  std::string role;
+  std::vector<int64_t> shape;
+  double bits = 0;          // of a code; the stored float's width if it was not rounded
+  std::string granularity;  // "tensor", "channel", "group"; empty if float
+  std::optional<int64_t> group;
+  std::optional<double> weight_sqnr_db;
+  std::optional<double> output_sqnr_db;  // of the layer alone: its float input, quantized as the site says
+};
+
+struct SiteRow {
+  std::string name;
+  std::string kind;
+  std::string quantizer;  // "static", "dynamic", "none"
+  std::optional<double> scale;
+  std::optional<double>
+      percentile;              // of |x| that the scale covers; null if it was chosen as a fraction of amax
+  std::optional<double> amax;  // largest |x| while calibrating, after the rewrites
+  std::optional<double> clipped_fraction;  // of the values of the rows kept aside
+};
+
+struct BlockRow {
+  int64_t index = 0;
+  std::optional<double> output_sqnr_db;  // of what the block adds to the residual stream
+  double max_abs_error = 0;
+};
+
+struct FallbackRow {
+  std::string where, what, why;
+};
+
+struct Quality {
+  std::string text;  // what it was measured on
+  int64_t tokens = 0;
+  double perplexity_float = 0;
+  double perplexity_quantized = 0;
+  double mean_kl = 0;         // nats a token, float against quantized
+  double top1_agreement = 0;  // share of tokens with the same most likely successor
+};
+
+struct Report {
+  Json program;  // name, version, git, torch, isa, threads
+  Json source;   // name, architecture, parameters, dtype, bytes, files{name: sha256}
+  Json recipe;
+  Json calibration;  // source, samples, tokens, seed
+  std::vector<LayerRow> layers;
+  std::vector<SiteRow> sites;
+  std::vector<BlockRow> blocks;
+  std::vector<FallbackRow> fallbacks;
+  std::optional<Quality> quality;
+  int64_t output_bytes = 0;  // of the weight files
+  double bits_per_weight = 0;
+  std::map<std::string, int64_t> output_files;          // name -> bytes
+  std::vector<std::pair<std::string, double>> time_ms;  // stage -> time, in the order the stages began
+  int64_t peak_rss_bytes = 0;
+  std::vector<std::string> warnings;
+};
+
+// The document that tools/report.schema.json describes. Absent and non-finite values are null.
+Json to_json(const Report& report);
+
+// The summary that a run prints: what was done, what it cost, what was not done as asked. Ends in a newline.
+std::string summary(const Report& report, const std::string& output_path);
+
+// A table with aligned columns: the first column is flush left, the others flush right. Ends in a newline.
+std::string text_table(const std::vector<std::string>& header,
+                       const std::vector<std::vector<std::string>>& rows);
+
+// "9.1 MB", "640 B": decimal units.
+std::string format_bytes(int64_t bytes);
+// A number with `digits` digits after the point.
+std::string format_number(double value, int digits);
+
+}  // namespace ptq

@@ -1,0 +1,61 @@
+// Steps: what a recipe is made of.
+//
+// A rewrite (smooth, Hadamard) leaves the block's output as it was, so that rounding it hurts less. A
+// rounding turns floats into codes and scales. Each step says what it needs to know about a block's
+// activations, and is then applied to one block at a time. The mathematics of a step is a free function on
+// tensors in the header beside it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ptq/base/json.h"
+#include "ptq/calibration/statistics.h"
+#include "ptq/model/model.h"
+
+namespace ptq {
+
+enum class StepKind { kRewrite, kRounding };
+
+// Something that was not done as asked for: an entry of the report's `fallbacks`.
+struct Remark {
+  std::string where;
+  std::string what;
+  std::string why;
+};
+
+// What a step may look at, besides the block.
+struct StepContext {
+  const Statistics& statistics;  // what needs() asked for
+  // Rows that are kept aside from calibration, for choices: the block's input and its float output
+  // [rows, length, d_model].
+  const Tensor& inputs;
+  const Tensor& outputs;
+  const std::function<bool(const std::string& linear)>& skip;  // --skip: layers to leave in float
+  std::vector<Remark>& remarks;
+};
+
+class Step {
+ public:
+  virtual ~Step() = default;
+  virtual Needs needs(Block& block) const = 0;
+  virtual void apply(Block& block, StepContext& context) const = 0;
+};
+
+// One kind of step. `quantize list` prints the table; nothing else in the program names a step.
+struct StepEntry {
+  const char* name;
+  StepKind kind;
+  const char* description;
+  // Reads the options; throws a usage Error for an unknown one or a value that is not allowed.
+  std::unique_ptr<Step> (*make)(JsonFields& options);
+};
+
+const std::vector<StepEntry>& steps();
+
+// The row of that name; throws a usage Error with a suggestion.
+const StepEntry& find_step(const std::string& name, const std::string& where);
+
+}  // namespace ptq

@@ -1,0 +1,231 @@
+#include "artifact/reader.h"
+
+#include <cmath>
+
+#include "artifact/format.h"
+#include "ptq/artifact/open_model.h"
+#include "ptq/base/error.h"
+#include "ptq/base/suggest.h"
+
+namespace ptq {
+namespace {
+
+WeightScheme scheme_from_json(const Json& json, const std::string& where, std::vector<int64_t>& shape) {
+  JsonFields fields(json, where);
+  WeightScheme scheme;
+  scheme.bits = static_cast<int>(fields.integer("bits", 0));
+  const std::string granularity = fields.string("granularity", "");
+  scheme.granularity = granularity == "tensor"    ? Granularity::kTensor
+                       : granularity == "channel" ? Granularity::kChannel
+                                                  : Granularity::kGroup;
+  scheme.group = fields.integer("group", 0);
+  scheme.half_scales = scheme.granularity == Granularity::kGroup;
+  if (fields.has("shape")) {
+    for (const Json& size : fields.at("shape")) {
+      if (!size.is_number_integer() || size.get<int64_t>() <= 0 || size.get<int64_t>() > (int64_t{1} << 40)) {
+        throw Error(where, "the shape " + fields.at("shape").dump() + " is not one of a weight");
+      }
+      shape.push_back(size.get<int64_t>());
+    }
+  }
+  fields.finish();
+  const bool known = (scheme.bits == 4 || scheme.bits == 8) &&
+                     (granularity == "tensor" || granularity == "channel" || granularity == "group") &&
+                     (scheme.granularity != Granularity::kGroup || scheme.group > 0) &&
+                     (scheme.bits != 4 || shape.size() == 2);
+  if (!known) throw Error(where, "the scheme " + json.dump() + " is not one this program reads");
+  return scheme;
+}
+
+void check_positive(const Tensor& scale, const std::string& name) {
+  const auto bad = (scale.numel() - (at::isfinite(scale) & (scale > 0)).sum()).item<int64_t>();
+  if (bad != 0)
+    throw Error(name, std::to_string(bad) + " of " + std::to_string(scale.numel()) +
+                          " scales are not positive and finite");
+}
+
+// A float model's blocks with the sites of an artifact.
+class ArtifactModel : public Model {
+ public:
+  ArtifactModel(const ArtifactSource& source, std::unique_ptr<Model> inner)
+      : source_(source), inner_(std::move(inner)) {
+    notes_ = inner_->notes();
+    num_parameters_ = inner_->num_parameters();
+    device_ = inner_->device();
+  }
+  std::unique_ptr<Block> load_block(int64_t index) const override {
+    std::unique_ptr<Block> block = inner_->load_block(index);
+    source_.configure_sites(*block);
+    return block;
+  }
+  int64_t num_blocks() const override { return inner_->num_blocks(); }
+  int64_t vocab_size() const override { return inner_->vocab_size(); }
+  int64_t hidden_size() const override { return inner_->hidden_size(); }
+  int64_t context_limit() const override { return inner_->context_limit(); }
+  int64_t start_token() const override { return inner_->start_token(); }
+  Json config() const override { return inner_->config(); }
+  Tensor embed(const Tensor& ids) const override { return inner_->embed(ids); }
+  Tensor logits(const Tensor& hidden) const override { return inner_->logits(hidden); }
+  std::vector<Weight*> outer_weights() override { return inner_->outer_weights(); }
+
+ private:
+  const ArtifactSource& source_;
+  std::unique_ptr<Model> inner_;
+};
+
+}  // namespace
+
+ArtifactSource::ArtifactSource(const Checkpoint& checkpoint, at::Device device)
+    : checkpoint_(checkpoint), floats_(checkpoint, device) {
+  const std::string where = checkpoint.path() + ": quantization_config";
+  JsonFields fields(checkpoint.config().at("quantization_config"), where);
+  fields.has("quant_method");
+  const int64_t version = fields.integer("format_version", 0);
+  if (version != kFormatVersion) {
+    throw Error(where, "the format version is " + std::to_string(version) + "; this program reads version " +
+                           std::to_string(kFormatVersion));
+  }
+  fields.has("recipe");
+  sites_ = fields.at("sites");
+  for (const TensorInfo& info : checkpoint.tensors()) {
+    if (info.name.find(".sites.") == std::string::npos) weights_[info.name] = info;
+  }
+  for (const auto& [name, json] : fields.at("weights").items()) {
+    std::vector<int64_t> shape;
+    const WeightScheme scheme = scheme_from_json(json, where + ".weights." + name, shape);
+    const std::string stored = scheme.bits == 4 ? name + kPackedSuffix : name;
+    const auto found = weights_.find(stored);
+    if (found == weights_.end()) throw Error(stored, "the tensor is missing from the artifact");
+    TensorInfo info = found->second;
+    info.name = name;
+    if (scheme.bits == 4) info.shape = shape;
+    weights_.erase(stored);
+    weights_.erase(name + kScaleSuffix);
+    weights_[name] = info;
+    schemes_[name] = scheme;
+  }
+  fields.finish();
+}
+
+const TensorInfo* ArtifactSource::find(const std::string& name) const {
+  const auto found = weights_.find(name);
+  return found == weights_.end() ? nullptr : &found->second;
+}
+
+std::vector<std::string> ArtifactSource::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, info] : weights_) names.push_back(name);
+  return names;
+}
+
+Tensor ArtifactSource::read_scale(const std::string& name, const WeightScheme& scheme,
+                                  const std::vector<int64_t>& shape) const {
+  const TensorBytes bytes = checkpoint_.read(name + kScaleSuffix);
+  std::vector<int64_t> expected = {1};
+  if (scheme.granularity == Granularity::kChannel) expected = {shape.at(0), 1};
+  if (scheme.granularity == Granularity::kGroup)
+    expected = {shape.at(0), (shape.at(1) + scheme.group - 1) / scheme.group};
+  const DType dtype = scheme.half_scales ? DType::kF16 : DType::kF32;
+  if (bytes.info.shape != expected || bytes.info.dtype != dtype) {
+    throw Error(bytes.info.name, std::string("is ") + dtype_name(bytes.info.dtype) + " " +
+                                     shape_text(bytes.info.shape) + " where the scheme needs " +
+                                     dtype_name(dtype) + " " + shape_text(expected));
+  }
+  const Tensor scale = as_tensor(bytes).to(device(), at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+  check_positive(scale, bytes.info.name);
+  return scale;
+}
+
+Weight ArtifactSource::read(const std::string& name, Role role, const std::vector<int64_t>& shape) const {
+  const auto scheme = schemes_.find(name);
+  if (scheme == schemes_.end()) return floats_.read(name, role, shape);
+  const TensorInfo& info = weights_.at(name);
+  if (info.shape != shape) {
+    throw Error(name, "has shape " + shape_text(info.shape) + " where the model needs " + shape_text(shape));
+  }
+  const bool packed = scheme->second.bits == 4;
+  const TensorBytes bytes = checkpoint_.read(packed ? name + kPackedSuffix : name);
+  const DType dtype = packed ? DType::kU8 : DType::kI8;
+  const std::vector<int64_t> stored =
+      packed ? std::vector<int64_t>{shape.at(0), (shape.at(1) + 1) / 2} : shape;
+  if (bytes.info.dtype != dtype || bytes.info.shape != stored) {
+    throw Error(bytes.info.name, std::string("is ") + dtype_name(bytes.info.dtype) + " " +
+                                     shape_text(bytes.info.shape) + " where the scheme needs " +
+                                     dtype_name(dtype) + " " + shape_text(stored));
+  }
+  QuantizedTensor q;
+  q.scheme = scheme->second;
+  const Tensor codes =
+      as_tensor(bytes).to(device(), dtype == DType::kU8 ? at::kByte : at::kChar, false, /*copy=*/true);
+  q.codes = packed ? unpack_int4(codes, shape.at(1)) : codes;
+  q.scale = read_scale(name, q.scheme, shape);
+  checkpoint_.drop(bytes.info.name);
+  Weight weight;
+  weight.name = name;
+  weight.role = role;
+  weight.set_quantized(std::move(q));
+  return weight;
+}
+
+void ArtifactSource::configure_sites(Block& block) const {
+  for (Site* site : block.sites()) {
+    const std::string key = site_key(block.prefix(), site->name);
+    if (!sites_.contains(key)) continue;
+    JsonFields fields(sites_.at(key), "sites." + key);
+    const std::string kind = fields.string("quantizer", "");
+    const int64_t bits = fields.integer("bits", 8);
+    if (bits != 8 || (kind != "static" && kind != "dynamic" && kind != "none")) {
+      throw Error(key, "the quantizer " + sites_.at(key).dump() + " is not one this program reads");
+    }
+    if (kind == "dynamic") site->quantizer = ActivationQuantizer::per_token(static_cast<int>(bits));
+    if (kind == "static") {
+      const Tensor scale = floats_.read(key + ".scale", Role::kNorm, {1}).value;
+      check_positive(scale, key + ".scale");
+      site->quantizer = ActivationQuantizer::fixed(scale.item<double>(), static_cast<int>(bits));
+    }
+    if (checkpoint_.find(key + ".smooth") != nullptr)
+      site->smooth = as_tensor(checkpoint_.read(key + ".smooth")).clone();
+    if (fields.has("hadamard")) {
+      site->transform = hadamard_from_json(fields.at("hadamard"), key + ".hadamard");
+      for (const Linear* linear : block.linears()) {
+        const int64_t channels = linear->weight.value.size(1);
+        if (linear->site == site->name && channels != site->transform->size) {
+          throw Error(key, "the rotation has size " + std::to_string(site->transform->size) + ", but " +
+                               linear->name + " reads " + std::to_string(channels) + " channels");
+        }
+      }
+    }
+    fields.finish();
+  }
+}
+
+bool is_artifact(const Checkpoint& checkpoint) {
+  const Json& config = checkpoint.config();
+  if (!config.is_object() || !config.contains("quantization_config")) return false;
+  JsonFields fields(config.at("quantization_config"), checkpoint.path() + ": quantization_config");
+  const std::string method = fields.string("quant_method", "");
+  if (method == kQuantMethod) return true;
+  throw Error(checkpoint.path(), "is already quantized, by another program (quant_method \"" + method + "\")",
+              "the float checkpoint it was made from");
+}
+
+std::unique_ptr<WeightSource> make_source(const Checkpoint& checkpoint, at::Device device) {
+  if (is_artifact(checkpoint)) return std::make_unique<ArtifactSource>(checkpoint, device);
+  return std::make_unique<FloatSource>(checkpoint, device);
+}
+
+OpenModel open_model(const std::string& path, const CheckpointOptions& options, at::Device device) {
+  OpenModel open;
+  open.checkpoint = open_checkpoint(path, options);
+  open.quantized = is_artifact(*open.checkpoint);
+  open.source = make_source(*open.checkpoint, device);
+  open.architecture = &find_architecture(*open.source, path);
+  open.model = open.architecture->make(*open.source);
+  if (open.quantized) {
+    const auto& source = static_cast<const ArtifactSource&>(*open.source);
+    open.model = std::make_unique<ArtifactModel>(source, std::move(open.model));
+  }
+  return open;
+}
+
+}  // namespace ptq

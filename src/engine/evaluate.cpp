@@ -1,0 +1,96 @@
+#include "ptq/engine/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ptq/base/error.h"
+#include "ptq/base/interrupt.h"
+#include "ptq/calibration/stream.h"
+
+namespace ptq {
+namespace {
+
+constexpr int64_t kStreamBytes = int64_t{128} << 20;
+constexpr int64_t kLogitValues = int64_t{1} << 22;  // logits held at a time
+
+int64_t windows_per_group(const Model& model, const Tensor& windows) {
+  const int64_t window_bytes = windows.size(1) * model.hidden_size() * static_cast<int64_t>(sizeof(float));
+  return std::clamp<int64_t>(kStreamBytes / window_bytes, 1, windows.size(0));
+}
+
+Tensor run_blocks(const Model& model, const Tensor& ids, const std::function<void()>& on_block) {
+  Tensor hidden = embed_rows(model, ids);
+  for (int64_t i = 0; i < model.num_blocks(); ++i) {
+    advance(*model.load_block(i), hidden);
+    on_block();
+  }
+  return hidden;
+}
+
+// Sum in float64, in order.
+double ordered_sum(const Tensor& x) {
+  return x.to(at::kDouble).cpu().cumsum(0)[-1].item<double>();
+}
+
+}  // namespace
+
+double LossSums::perplexity() const {
+  return std::exp(mean_nll());
+}
+double LossSums::reference_perplexity() const {
+  return std::exp(reference_nll / static_cast<double>(tokens));
+}
+
+void add_losses(LossSums& sums, const Model& model, const Tensor& hidden, const Tensor& ids,
+                const Model* reference, const Tensor& reference_hidden) {
+  const int64_t length = ids.size(1);
+  const auto flatten = [&](const Tensor& h) { return h.slice(1, 0, length - 1).flatten(0, 1); };
+  const Tensor states = flatten(hidden);  // [rows * (length - 1), d_model]
+  const Tensor reference_states = reference != nullptr ? flatten(reference_hidden) : Tensor();
+  const Tensor next = ids.slice(1, 1).flatten().to(states.device()).unsqueeze(1);
+  const int64_t step = std::max<int64_t>(1, kLogitValues / model.vocab_size());
+  for (int64_t begin = 0; begin < states.size(0); begin += step) {
+    throw_if_interrupted();
+    const int64_t end = std::min(states.size(0), begin + step);
+    const Tensor log_p = at::log_softmax(model.logits(states.slice(0, begin, end)), 1);
+    const Tensor targets = next.slice(0, begin, end);
+    sums.nll -= ordered_sum(log_p.gather(1, targets).flatten());
+    sums.tokens += end - begin;
+    if (reference == nullptr) continue;
+    const Tensor log_q = at::log_softmax(reference->logits(reference_states.slice(0, begin, end)), 1);
+    sums.reference_nll -= ordered_sum(log_q.gather(1, targets).flatten());
+    sums.kl += ordered_sum((log_q.exp() * (log_q - log_p)).sum(1));
+    sums.agreeing += (log_p.argmax(1) == log_q.argmax(1)).sum().item<int64_t>();
+  }
+}
+
+Tensor evaluation_windows(const std::vector<int64_t>& ids, int64_t length, const std::string& where) {
+  const auto count = static_cast<int64_t>(ids.size());
+  if (count < 2)
+    throw Error(where, "has " + std::to_string(count) + " tokens; at least 2 are needed to predict one");
+  const int64_t used = std::min(length, count);
+  const int64_t windows = count / used;
+  return at::tensor(at::ArrayRef<int64_t>(ids.data(), static_cast<size_t>(windows * used)), at::kLong)
+      .reshape({windows, used});
+}
+
+LossSums evaluate(const Model& model, const Tensor& windows, const Model* reference,
+                  const std::function<void()>& on_block) {
+  LossSums sums;
+  const int64_t step = windows_per_group(model, windows);
+  for (int64_t begin = 0; begin < windows.size(0); begin += step) {
+    const Tensor ids = windows.slice(0, begin, std::min(windows.size(0), begin + step));
+    const Tensor hidden = run_blocks(model, ids, on_block);
+    const Tensor reference_hidden = reference != nullptr ? run_blocks(*reference, ids, on_block) : Tensor();
+    add_losses(sums, model, hidden, ids, reference, reference_hidden);
+  }
+  return sums;
+}
+
+int64_t evaluation_steps(const Model& model, const Tensor& windows, const Model* reference) {
+  const int64_t step = windows_per_group(model, windows);
+  const int64_t groups = (windows.size(0) + step - 1) / step;
+  return groups * (model.num_blocks() + (reference != nullptr ? reference->num_blocks() : 0));
+}
+
+}  // namespace ptq

@@ -1,0 +1,18 @@
+// The steps and default options of each shipped method.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ptq/method/recipe.h"
+
+namespace ptq {
+
+std::vector<StepConfig> quamba_steps(const std::string& bits, JsonFields& options);
+Json quamba_defaults();
+std::vector<StepConfig> smoothquant_steps(const std::string& bits, JsonFields& options);
+Json smoothquant_defaults();
+std::vector<StepConfig> rtn_steps(const std::string& bits, JsonFields& options);
+Json rtn_defaults();
+
+}  // namespace ptq

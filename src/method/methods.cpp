@@ -1,0 +1,52 @@
+// Every shipped method, in the order `quantize list` prints them. To add one: write src/method/<name>.cpp
+// with its steps, declare them in method_steps.h, add its row.
+#include "method/method_steps.h"
+#include "ptq/base/error.h"
+#include "ptq/base/suggest.h"
+#include "ptq/method/recipe.h"
+
+namespace ptq {
+
+const std::vector<MethodEntry>& methods() {
+  static const std::vector<MethodEntry> entries = {
+      {"quamba",
+       "static INT8 for Mamba: clipped SSM input, Hadamard-rotated SSM output (arXiv 2410.13229)",
+       {"w8a8"},
+       {"ssm"},
+       "selective state-space models (Mamba)",
+       128,
+       512,
+       quamba_steps,
+       quamba_defaults},
+      {"smoothquant",
+       "activation outliers moved into the weights, then static INT8 (arXiv 2211.10438)",
+       {"w8a8"},
+       {},
+       "any model",
+       128,
+       512,
+       smoothquant_steps,
+       smoothquant_defaults},
+      {"rtn",
+       "round to nearest: the baseline; needs no calibration",
+       {"w8a8", "w8a16", "w4a16"},
+       {},
+       "any model",
+       16,
+       512,
+       rtn_steps,
+       rtn_defaults},
+  };
+  return entries;
+}
+
+const MethodEntry& find_method(const std::string& name) {
+  std::vector<std::string> names;
+  for (const MethodEntry& entry : methods()) {
+    if (entry.name == name) return entry;
+    names.emplace_back(entry.name);
+  }
+  throw usage_error("--method", "there is no method \"" + name + "\"", suggest(name, names));
+}
+
+}  // namespace ptq

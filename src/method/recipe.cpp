@@ -1,0 +1,202 @@
+#include "ptq/method/recipe.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+
+#include "ptq/base/error.h"
+#include "ptq/base/suggest.h"
+#include "ptq/step/step.h"
+
+namespace ptq {
+namespace {
+
+std::vector<std::string> keys_of(const Json& object) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : object.items()) keys.push_back(key);
+  return keys;
+}
+
+std::vector<std::string> string_list(JsonFields& fields, const std::string& key) {
+  std::vector<std::string> list;
+  if (!fields.has(key)) return list;
+  const Json& json = fields.at(key);
+  for (const Json& item : json.is_array() ? json : Json::array({json})) {
+    if (!item.is_string())
+      throw usage_error(fields.path() + "." + key, "expected a list of strings, found " + json.dump());
+    list.push_back(item.get<std::string>());
+  }
+  return list;
+}
+
+int64_t positive(JsonFields& fields, const std::string& key, int64_t fallback, int64_t most) {
+  const int64_t value = fields.integer(key, fallback);
+  if (value < 1 || value > most) {
+    throw usage_error(fields.path() + "." + key,
+                      std::to_string(value) + " is outside 1 to " + std::to_string(most));
+  }
+  return value;
+}
+
+// Sets one existing field, found by a dotted path; list elements by number.
+void set_field(Json& root, const std::string& path, const Json& value) {
+  Json* at = &root;
+  size_t begin = 0;
+  while (true) {
+    const size_t end = std::min(path.find('.', begin), path.size());
+    const std::string key = path.substr(begin, end - begin);
+    if (at->is_array()) {
+      const bool is_index =
+          !key.empty() && key.size() < 6 && key.find_first_not_of("0123456789") == std::string::npos;
+      if (!is_index || std::stoul(key) >= at->size()) {
+        throw usage_error("--set " + path, "\"" + key + "\" is not one of the " + std::to_string(at->size()) +
+                                               " entries, counted from 0");
+      }
+      at = &(*at)[std::stoul(key)];
+    } else {
+      if (!at->is_object() || !at->contains(key)) {
+        throw usage_error("--set " + path, "there is no field \"" + key + "\"",
+                          at->is_object() ? suggest(key, keys_of(*at)) : "");
+      }
+      at = &(*at)[key];
+    }
+    if (end == path.size()) break;
+    begin = end + 1;
+  }
+  *at = value;
+}
+
+struct Assignment {
+  std::string path;
+  Json value;
+};
+
+Assignment parse_assignment(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    throw usage_error("--set " + text, "is not of the form PATH=VALUE", "--set quamba.percentile=0.9999");
+  }
+  const std::string value = text.substr(equals + 1);
+  const Json parsed = Json::parse(value, nullptr, /*allow_exceptions=*/false);
+  return {text.substr(0, equals), parsed.is_discarded() ? Json(value) : parsed};
+}
+
+// The method's recipe, with those assignments that name its options; the others stay in the list.
+Recipe expand_method(const MethodEntry& method, const std::string& bits,
+                     std::vector<Assignment>& assignments) {
+  const std::string prefix = std::string(method.name) + ".";
+  Json options = {{method.name, method.default_options()}};
+  std::erase_if(assignments, [&](const Assignment& assignment) {
+    if (!assignment.path.starts_with(prefix)) return false;
+    set_field(options, assignment.path, assignment.value);
+    return true;
+  });
+  Recipe recipe;
+  recipe.method = method.name;
+  recipe.bits = bits.empty() ? method.bits.front() : bits;
+  if (std::find(method.bits.begin(), method.bits.end(), recipe.bits) == method.bits.end()) {
+    throw usage_error("--bits", std::string(method.name) + " has no \"" + bits + "\"",
+                      suggest(bits, method.bits));
+  }
+  recipe.families = method.families;
+  recipe.purpose = method.purpose;
+  recipe.samples = method.samples;
+  recipe.seq_len = method.seq_len;
+  JsonFields fields(options[method.name], method.name);
+  recipe.steps = method.steps(recipe.bits, fields);
+  fields.finish();
+  return recipe;
+}
+
+std::vector<StepConfig> read_steps(const Json& json, const std::string& where) {
+  if (!json.is_array())
+    throw usage_error(where, std::string("expected a list of steps, found ") + json.type_name());
+  std::vector<StepConfig> list;
+  for (size_t i = 0; i < json.size(); ++i) {
+    const std::string place = where + "[" + std::to_string(i) + "]";
+    if (!json[i].is_object())
+      throw usage_error(place, std::string("expected an object, found ") + json[i].type_name());
+    Json options = json[i];
+    if (!options.contains("step") || !options["step"].is_string())
+      throw usage_error(place, "\"step\" is missing");
+    const std::string name = options["step"].get<std::string>();
+    options.erase("step");
+    find_step(name, place);
+    list.push_back({name, options});
+  }
+  return list;
+}
+
+}  // namespace
+
+bool matches_pattern(const std::string& pattern, const std::string& name) {
+  return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+}
+
+Json Recipe::to_json() const {
+  Json step_list = Json::array();
+  for (const StepConfig& step : steps) {
+    Json entry = {{"step", step.name}};
+    entry.update(step.options);
+    step_list.push_back(entry);
+  }
+  return {{"method", method}, {"bits", bits},           {"families", families}, {"steps", step_list},
+          {"skip", skip},     {"embedding", embedding}, {"samples", samples},   {"seq_len", seq_len}};
+}
+
+Recipe read_recipe(const Json& json, const std::string& where) {
+  JsonFields fields(json, where);
+  Recipe recipe;
+  recipe.method = fields.string("method", "custom");
+  recipe.bits = fields.string("bits", "");
+  recipe.families = string_list(fields, "families");
+  for (const std::string& family : recipe.families)
+    recipe.purpose += (recipe.purpose.empty() ? "" : ", ") + family;
+  recipe.steps = read_steps(fields.at("steps"), where + ".steps");
+  recipe.skip = string_list(fields, "skip");
+  recipe.embedding = fields.string("embedding", "float");
+  if (recipe.embedding != "float" && recipe.embedding != "int8") {
+    throw usage_error(where + ".embedding", "\"" + recipe.embedding + "\" is not a form of the embedding",
+                      suggest(recipe.embedding, {"float", "int8"}));
+  }
+  recipe.samples = positive(fields, "samples", recipe.samples, 1'000'000);
+  recipe.seq_len = positive(fields, "seq_len", recipe.seq_len, 1'000'000);
+  fields.finish();
+  for (const StepConfig& step : recipe.steps) {  // options are checked here, before any work
+    JsonFields options(step.options, where + ".steps (" + step.name + ")");
+    find_step(step.name, where).make(options);
+  }
+  return recipe;
+}
+
+Recipe resolve_recipe(const RecipeOptions& options) {
+  std::vector<Assignment> assignments;
+  for (const std::string& text : options.sets) assignments.push_back(parse_assignment(text));
+  Recipe recipe;
+  std::string where = options.file;
+  if (!options.file.empty()) {
+    if (!options.method.empty() || !options.bits.empty()) {
+      throw usage_error(
+          "--recipe", "a recipe file names its method and bits: --method and --bits cannot be given with it",
+          "--set PATH=VALUE changes one field of the recipe");
+    }
+    recipe = read_recipe(read_json_file(options.file, {.max_bytes = size_t{1} << 20}), options.file);
+  } else {
+    if (options.method.empty()) {
+      throw usage_error("--method", "is missing: which method, or --recipe FILE?",
+                        "--method quamba; `quantize list` shows them all");
+    }
+    recipe = expand_method(find_method(options.method), options.bits, assignments);
+    where = options.method;
+  }
+  Json json = recipe.to_json();
+  for (const Assignment& assignment : assignments) set_field(json, assignment.path, assignment.value);
+  for (const std::string& pattern : options.skip) json["skip"].push_back(pattern);
+  if (!options.embedding.empty()) json["embedding"] = options.embedding;
+  const std::string purpose = recipe.purpose;
+  recipe = read_recipe(json, where);
+  if (!purpose.empty()) recipe.purpose = purpose;
+  return recipe;
+}
+
+}  // namespace ptq

@@ -1,0 +1,76 @@
+// Integer products held in floats.
+//
+// float32 represents every integer up to 2^24, so a float32 GEMM over codes is exact as long as no partial
+// sum passes that: 128 * 128 * k <= 2^24 gives k <= 1024. Longer rows are cut into pieces of that length,
+// whose exact sums are added in float64. An int32 accumulator holds the same integer (128 * 128 * k < 2^31 up
+// to k = 131,071), and its conversion to float32 rounds once, as ours does: the result is bit-equal to
+// integer arithmetic.
+#include "ptq/model/linear.h"
+
+#include <algorithm>
+
+namespace ptq {
+namespace {
+
+constexpr int64_t kExactFloat = int64_t{1} << 24;
+
+int64_t code_bound(int bits) {
+  return int64_t{1} << (bits - 1);
+}
+
+// Both operands in codes. rows [rows, in]; returns the product without the activation scale, [rows, out].
+Tensor scaled_integer_product(const Tensor& rows, const QuantizedTensor& q) {
+  const Tensor codes = q.codes.to(at::kFloat);
+  const int64_t weight_bound = code_bound(q.scheme.bits);
+  if (q.scheme.granularity != Granularity::kGroup) {
+    const Tensor sums = exact_matmul(rows, codes, code_bound(8), weight_bound).to(at::kFloat);
+    return sums * q.scale.reshape({-1});
+  }
+  // One exact product a group, then one float32 multiply-add: the order an integer kernel uses.
+  Tensor y;
+  const int64_t in = codes.size(1);
+  for (int64_t g = 0; g * q.scheme.group < in; ++g) {
+    const int64_t begin = g * q.scheme.group;
+    const int64_t end = std::min(in, begin + q.scheme.group);
+    const Tensor sums =
+        exact_matmul(rows.slice(1, begin, end), codes.slice(1, begin, end), code_bound(8), weight_bound);
+    const Tensor part = sums.to(at::kFloat) * q.scale.select(1, g);
+    y = y.defined() ? y + part : part;
+  }
+  return y;
+}
+
+}  // namespace
+
+Tensor exact_matmul(const Tensor& a, const Tensor& b, int64_t a_bound, int64_t b_bound) {
+  const int64_t k = a.size(1);
+  const int64_t piece = kExactFloat / (a_bound * b_bound);
+  if (k <= piece) return at::mm(a, b.t());
+  Tensor sums = at::zeros({a.size(0), b.size(0)}, a.options().dtype(at::kDouble));
+  for (int64_t begin = 0; begin < k; begin += piece) {
+    const int64_t end = std::min(k, begin + piece);
+    sums += at::mm(a.slice(1, begin, end), b.slice(1, begin, end).t()).to(at::kDouble);
+  }
+  return sums;
+}
+
+Tensor Linear::operator()(const Activation& x) const {
+  const bool integer = !x.is_float() && weight.quantized;
+  Tensor y;
+  if (integer && weight.quantized->scheme.granularity == Granularity::kTensor && x.scale.numel() == 1) {
+    // Both scales are one number: multiply them first, as a fused kernel does, and pass over the output once.
+    const QuantizedTensor& q = *weight.quantized;
+    const Tensor rows = x.values.flatten(0, -2);
+    y = exact_matmul(rows, q.codes.to(at::kFloat), code_bound(8), code_bound(q.scheme.bits)).to(at::kFloat);
+    y = y.mul_(x.scale * q.scale).unflatten(0, x.values.sizes().slice(0, x.values.dim() - 1));
+  } else if (integer) {
+    const Tensor rows = x.values.flatten(0, -2);
+    const Tensor product = scaled_integer_product(rows, *weight.quantized);
+    y = product.unflatten(0, x.values.sizes().slice(0, x.values.dim() - 1)) * x.scale;
+  } else {
+    return at::linear(x.dequantize(), weight.value, bias ? bias->value : Tensor());
+  }
+  return bias ? y.add_(bias->value) : y;
+}
+
+}  // namespace ptq

@@ -1,0 +1,120 @@
+#include "ptq/model/weight.h"
+
+#include "ptq/base/error.h"
+
+namespace ptq {
+
+const char* role_name(Role role) {
+  switch (role) {
+    case Role::kEmbedding:
+      return "embedding";
+    case Role::kHead:
+      return "head";
+    case Role::kNorm:
+      return "norm";
+    case Role::kLinear:
+      return "linear";
+    case Role::kBias:
+      return "bias";
+    case Role::kConv:
+      return "conv";
+    case Role::kDecay:
+      return "decay";
+    case Role::kSkip:
+      return "skip";
+  }
+  return "?";
+}
+
+void Weight::set_quantized(QuantizedTensor q) {
+  value = dequantize(q);
+  quantized = std::move(q);
+}
+
+void Weight::settle() {
+  if (!quantized) value = value.to(stored).to(at::kFloat);
+}
+
+at::ScalarType scalar_type(DType dtype, const std::string& tensor_name) {
+  switch (dtype) {
+    case DType::kF64:
+      return at::kDouble;
+    case DType::kF32:
+      return at::kFloat;
+    case DType::kF16:
+      return at::kHalf;
+    case DType::kBF16:
+      return at::kBFloat16;
+    case DType::kI64:
+      return at::kLong;
+    case DType::kI32:
+      return at::kInt;
+    case DType::kI16:
+      return at::kShort;
+    case DType::kI8:
+      return at::kChar;
+    case DType::kU8:
+      return at::kByte;
+    case DType::kBool:
+      return at::kBool;
+    default:
+      throw Error(tensor_name, std::string("the dtype ") + dtype_name(dtype) + " is not supported here");
+  }
+}
+
+Tensor as_tensor(const TensorBytes& bytes) {
+  const at::ScalarType type = scalar_type(bytes.info.dtype, bytes.info.name);
+  if (bytes.bytes.empty()) return at::empty(bytes.info.shape, type);
+  // from_blob wants a mutable pointer; the mapping is private, so even a write would not reach the file.
+  auto* data = const_cast<std::byte*>(bytes.bytes.data());
+  return at::from_blob(
+      data, bytes.info.shape, [owner = bytes.owner](void*) {}, at::TensorOptions().dtype(type));
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+Weight FloatSource::read(const std::string& name, Role role, const std::vector<int64_t>& shape) const {
+  const TensorInfo* info = checkpoint_.find(name);
+  if (info != nullptr && info->shape != shape) {
+    throw Error(name, "has shape " + shape_text(info->shape) + " where the model needs " + shape_text(shape));
+  }
+  if (info != nullptr && info->dtype != DType::kF16 && info->dtype != DType::kBF16 &&
+      info->dtype != DType::kF32) {
+    throw Error(name,
+                std::string("has dtype ") + dtype_name(info->dtype) + "; weights must be F32, F16 or BF16");
+  }
+  const Tensor stored = as_tensor(checkpoint_.read(name));
+  // copy=true: the value must not keep the mapping alive, nor be a view of it.
+  const Tensor value =
+      stored.to(at::TensorOptions().dtype(at::kFloat).device(device_), /*non_blocking=*/false, /*copy=*/true);
+  checkpoint_.drop(name);
+  const auto bad = (value.numel() - at::isfinite(value).sum()).item<int64_t>();
+  if (bad != 0) {
+    throw Error(name,
+                std::to_string(bad) + " of " + std::to_string(value.numel()) + " values are NaN or infinite",
+                "the checkpoint is damaged or training diverged; `quantize inspect` lists every such tensor");
+  }
+  return {name, role, value, stored.scalar_type(), {}};
+}
+
+std::vector<std::string> FloatSource::names() const {
+  std::vector<std::string> names;
+  for (const TensorInfo& info : checkpoint_.tensors()) names.push_back(info.name);
+  return names;
+}
+
+bool FloatSource::tied(const std::string& a, const std::string& b) const {
+  for (const auto& group : checkpoint_.ties()) {
+    const auto has = [&group](const std::string& name) {
+      return std::find(group.begin(), group.end(), name) != group.end();
+    };
+    if (has(a) && has(b)) return true;
+  }
+  return false;
+}
+
+}  // namespace ptq

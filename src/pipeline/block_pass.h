@@ -1,0 +1,53 @@
+// Takes one block through a recipe's steps.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "pipeline/stages.h"
+#include "ptq/method/recipe.h"
+#include "ptq/report/report.h"
+#include "ptq/step/step.h"
+
+namespace ptq {
+
+// The hidden states of all calibration rows, on their way from block to block.
+struct Stream {
+  Tensor hidden;     // [rows, length, d_model]
+  int64_t kept = 0;  // the last so many rows are kept aside: not calibrated on
+
+  int64_t rows() const { return hidden.size(0); }
+  // A run with a single row calibrates on the row it measures on.
+  int64_t calibration_rows() const { return kept < rows() ? rows() - kept : rows(); }
+  Tensor kept_rows() const { return hidden.slice(0, rows() - kept); }
+};
+
+class BlockPass {
+ public:
+  // `recipe` must outlive it.
+  explicit BlockPass(const Recipe& recipe);
+
+  // True if any step looks at activations: if not, the rows serve only for measuring.
+  bool needs_data(Block& block) const;
+
+  // Rewrites and rounds the block, moves the stream past it (as the float block would), and adds its rows to
+  // the report. Throws Error if a rewrite changed the block's output.
+  void apply(Block& block, Stream& stream, StageTimes& times, Report& report) const;
+
+ private:
+  struct NamedStep {
+    std::string name;
+    StepKind kind;
+    std::unique_ptr<Step> step;
+  };
+  Needs needs_of(StepKind kind, Block& block) const;
+  void rewrite(Block& block, const Stream& stream, StageTimes& times, std::vector<Remark>& remarks) const;
+
+  const Recipe& recipe_;
+  std::vector<NamedStep> steps_;
+  std::function<bool(const std::string&)> skip_;
+};
+
+}  // namespace ptq

@@ -1,0 +1,83 @@
+#include "pipeline/calibrate.h"
+
+#include <spdlog/spdlog.h>
+
+#include <filesystem>
+
+#include "ptq/base/error.h"
+#include "ptq/base/interrupt.h"
+#include "ptq/calibration/tokens.h"
+#include "ptq/model/decoder.h"
+
+namespace ptq {
+namespace {
+
+// One eighth of the rows, at least one.
+int64_t rows_kept_aside(int64_t rows) {
+  return std::max<int64_t>(1, rows / 8);
+}
+
+// Rows of several files: an equal share each, in order.
+Tensor rows_of_files(const RunOptions& options, const Recipe& recipe, const Tokenizer* tokenizer,
+                     int64_t vocab_size) {
+  std::vector<Tensor> parts;
+  const auto files = static_cast<int64_t>(options.calibration.size());
+  for (int64_t i = 0; i < files; ++i) {
+    const std::string& path = options.calibration[static_cast<size_t>(i)];
+    const int64_t share = recipe.samples / files + (i < recipe.samples % files ? 1 : 0);
+    const std::vector<int64_t> ids = read_tokens({path, options.token_dtype}, tokenizer, vocab_size);
+    parts.push_back(first_windows(ids, share, recipe.seq_len, path));
+  }
+  return at::cat(parts);
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Checkpoint& checkpoint,
+                                          const Model& model) {
+  const std::string beside = (std::filesystem::path(checkpoint.directory()) / "tokenizer.json").string();
+  const std::string path = !option.empty() ? option : beside;
+  if (option.empty() && !std::filesystem::exists(path)) return nullptr;
+  std::unique_ptr<Tokenizer> tokenizer = Tokenizer::from_file(path);
+  if (tokenizer->vocab_size() > model.vocab_size()) {
+    throw Error(path,
+                "the tokenizer has " + std::to_string(tokenizer->vocab_size()) +
+                    " entries, the model's vocabulary " + std::to_string(model.vocab_size()),
+                "--tokenizer with the file that belongs to this model");
+  }
+  return tokenizer;
+}
+
+CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe, const OpenModel& open,
+                                 bool needs_data, Progress& progress, std::vector<std::string>& warnings) {
+  CalibrationRows rows;
+  std::string source;
+  const Model& model = *open.model;
+  if (options.calibration.empty()) {
+    source = "written by the float model itself";
+    spdlog::info("no --calib: the float model writes its own calibration text, {} x {} tokens",
+                 recipe.samples, recipe.seq_len);
+    progress.start("writing calibration text", recipe.seq_len - 1);
+    rows.ids = write_texts(model, recipe.samples, recipe.seq_len, options.seed, [&](int64_t) {
+      throw_if_interrupted();
+      progress.advance();
+    });
+  } else {
+    const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(options.tokenizer, *open.checkpoint, model);
+    rows.ids = rows_of_files(options, recipe, tokenizer.get(), model.vocab_size());
+    for (const std::string& path : options.calibration) {
+      source += (source.empty() ? "" : ", ") + std::filesystem::path(path).filename().string();
+    }
+  }
+  if (rows.ids.size(0) < recipe.samples) {
+    warnings.push_back(std::to_string(rows.ids.size(0)) + " calibration rows of " +
+                       std::to_string(recipe.seq_len) + " tokens; " + std::to_string(recipe.samples) +
+                       " were asked for");
+  }
+  rows.kept = needs_data ? rows_kept_aside(rows.ids.size(0)) : rows.ids.size(0);
+  rows.json = {{"source", source},        {"samples", rows.ids.size(0)}, {"seq_len", recipe.seq_len},
+               {"kept_aside", rows.kept}, {"tokens", rows.ids.numel()},  {"seed", options.seed}};
+  return rows;
+}
+
+}  // namespace ptq

@@ -1,0 +1,18 @@
+// What rounding one block cost, as rows of the report.
+#pragma once
+
+#include "ptq/calibration/statistics.h"
+#include "ptq/model/model.h"
+#include "ptq/report/report.h"
+
+namespace ptq {
+
+// Adds the rows of one block.
+//   rewritten  the block after its rewrites, all float; as it computes the float block's function
+//   quantized  the same after its roundings
+//   inputs, outputs  rows kept aside: the float block's [rows, length, d_model]
+//   statistics  what calibration saw at the sites
+void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, const Tensor& outputs,
+                   const Statistics& statistics, Report& report);
+
+}  // namespace ptq

@@ -1,0 +1,38 @@
+#include "pipeline/quality.h"
+
+#include "ptq/calibration/stream.h"
+#include "ptq/engine/evaluate.h"
+
+namespace ptq {
+namespace {
+
+Quality quality_of(const LossSums& sums, const std::string& text) {
+  const auto tokens = static_cast<double>(sums.tokens);
+  return {text,
+          sums.tokens,
+          sums.reference_perplexity(),
+          sums.perplexity(),
+          sums.kl / tokens,
+          static_cast<double>(sums.agreeing) / tokens};
+}
+
+}  // namespace
+
+Quality quality_on_rows(const Model& float_model, const Tensor& hidden, const Tensor& ids,
+                        const OpenModel& artifact) {
+  Tensor quantized = embed_rows(*artifact.model, ids);
+  for (int64_t i = 0; i < artifact.model->num_blocks(); ++i)
+    advance(*artifact.model->load_block(i), quantized);
+  LossSums sums;
+  add_losses(sums, *artifact.model, quantized, ids, &float_model, hidden);
+  return quality_of(sums, "the calibration rows kept aside");
+}
+
+Quality quality_on_text(const Model& float_model, const OpenModel& artifact, const std::vector<int64_t>& ids,
+                        int64_t length, const std::string& text, Progress& progress) {
+  const Tensor windows = evaluation_windows(ids, length, text);
+  progress.start("evaluating", evaluation_steps(*artifact.model, windows, &float_model));
+  return quality_of(evaluate(*artifact.model, windows, &float_model, [&] { progress.advance(); }), text);
+}
+
+}  // namespace ptq

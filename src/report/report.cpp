@@ -1,0 +1,82 @@
+#include "ptq/report/report.h"
+
+#include <cmath>
+
+namespace ptq {
+namespace {
+
+Json number(double value) {
+  return std::isfinite(value) ? Json(value) : Json(nullptr);
+}
+Json number(const std::optional<double>& value) {
+  return value ? number(*value) : Json(nullptr);
+}
+
+Json layer_json(const LayerRow& row) {
+  return {{"name", row.name},
+          {"role", row.role},
+          {"shape", row.shape},
+          {"bits", row.bits},
+          {"granularity", row.granularity.empty() ? Json(nullptr) : Json(row.granularity)},
+          {"group", row.group ? Json(*row.group) : Json(nullptr)},
+          {"weight_sqnr_db", number(row.weight_sqnr_db)},
+          {"output_sqnr_db", number(row.output_sqnr_db)},
+          {"correction", nullptr}};
+}
+
+Json site_json(const SiteRow& row) {
+  return {{"name", row.name},
+          {"kind", row.kind},
+          {"quantizer", row.quantizer},
+          {"scale", number(row.scale)},
+          {"percentile", number(row.percentile)},
+          {"amax", number(row.amax)},
+          {"clipped_fraction", number(row.clipped_fraction)}};
+}
+
+Json quality_json(const Quality& quality) {
+  return {{"text", quality.text},
+          {"tokens", quality.tokens},
+          {"perplexity_float", number(quality.perplexity_float)},
+          {"perplexity_quantized", number(quality.perplexity_quantized)},
+          {"mean_kl", number(quality.mean_kl)},
+          {"top1_agreement", number(quality.top1_agreement)}};
+}
+
+}  // namespace
+
+Json to_json(const Report& report) {
+  Json layers = Json::array(), sites = Json::array(), blocks = Json::array(), fallbacks = Json::array();
+  for (const LayerRow& row : report.layers) layers.push_back(layer_json(row));
+  for (const SiteRow& row : report.sites) sites.push_back(site_json(row));
+  for (const BlockRow& row : report.blocks) {
+    blocks.push_back({{"index", row.index},
+                      {"output_sqnr_db", number(row.output_sqnr_db)},
+                      {"max_abs_error", number(row.max_abs_error)}});
+  }
+  for (const FallbackRow& row : report.fallbacks) {
+    fallbacks.push_back({{"where", row.where}, {"what", row.what}, {"why", row.why}});
+  }
+  Json files = Json::object(), time_ms = Json::object();
+  for (const auto& [name, bytes] : report.output_files) files[name] = bytes;
+  for (const auto& [stage, elapsed_ms] : report.time_ms) time_ms[stage] = std::round(elapsed_ms * 10) / 10;
+  return {{"schema_version", kReportSchemaVersion},
+          {"program", report.program},
+          {"source", report.source},
+          {"recipe", report.recipe},
+          {"calibration", report.calibration},
+          {"layers", layers},
+          {"sites", sites},
+          {"blocks", blocks},
+          {"fallbacks", fallbacks},
+          {"quality", report.quality ? quality_json(*report.quality) : Json(nullptr)},
+          {"output",
+           {{"bytes", report.output_bytes},
+            {"bits_per_weight", number(report.bits_per_weight)},
+            {"files", files}}},
+          {"time_ms", time_ms},
+          {"peak_rss_bytes", report.peak_rss_bytes},
+          {"warnings", report.warnings}};
+}
+
+}  // namespace ptq

@@ -1,0 +1,139 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "ptq/report/report.h"
+
+namespace ptq {
+namespace {
+
+std::string percent(double ratio) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%+.2f %%", (ratio - 1) * 100);
+  return text;
+}
+
+std::string string_of(const Json& object, const char* key) {
+  return object.is_object() && object.contains(key) && object[key].is_string()
+             ? object[key].get<std::string>()
+             : "";
+}
+
+int64_t integer_of(const Json& object, const char* key) {
+  return object.is_object() && object.contains(key) && object[key].is_number() ? object[key].get<int64_t>()
+                                                                               : 0;
+}
+
+// Equal remarks about many layers are one line: "kept in float: 8 layers (the architecture allows ...)".
+std::string fallback_lines(const std::vector<FallbackRow>& fallbacks) {
+  std::vector<std::pair<FallbackRow, int>> groups;
+  for (const FallbackRow& row : fallbacks) {
+    const auto same = std::find_if(groups.begin(), groups.end(), [&row](const auto& group) {
+      return group.first.what == row.what && group.first.why == row.why;
+    });
+    if (same == groups.end())
+      groups.emplace_back(row, 1);
+    else
+      ++same->second;
+  }
+  std::string lines;
+  for (const auto& [row, count] : groups) {
+    lines += "  " + row.where + (count > 1 ? " and " + std::to_string(count - 1) + " more" : "") + ": " +
+             row.what + " (" + row.why + ")\n";
+  }
+  return lines;
+}
+
+// The weakest link is where to look first when quality is not enough.
+std::string worst_layer_line(const std::vector<LayerRow>& layers) {
+  const LayerRow* worst = nullptr;
+  for (const LayerRow& row : layers) {
+    if (row.output_sqnr_db && (worst == nullptr || *row.output_sqnr_db < *worst->output_sqnr_db))
+      worst = &row;
+  }
+  if (worst == nullptr) return "";
+  return "  worst layer   " + worst->name + ", output SQNR " + format_number(*worst->output_sqnr_db, 1) +
+         " dB\n";
+}
+
+}  // namespace
+
+std::string format_number(double value, int digits) {
+  if (!std::isfinite(value)) return std::isnan(value) ? "nan" : (value > 0 ? "inf" : "-inf");
+  char text[64];
+  std::snprintf(text, sizeof(text), "%.*f", digits, value);
+  return text;
+}
+
+std::string format_bytes(int64_t bytes) {
+  if (bytes < 1000) return std::to_string(bytes) + " B";
+  const char* const units[] = {"kB", "MB", "GB", "TB"};
+  double value = static_cast<double>(bytes) / 1000;
+  size_t unit = 0;
+  while (value >= 999.5 && unit + 1 < std::size(units)) {
+    value /= 1000;
+    ++unit;
+  }
+  return format_number(value, value < 9.995 ? 2 : 1) + " " + units[unit];
+}
+
+std::string text_table(const std::vector<std::string>& header,
+                       const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> widths(header.size());
+  for (size_t c = 0; c < header.size(); ++c) {
+    widths[c] = header[c].size();
+    for (const auto& row : rows) widths[c] = std::max(widths[c], row[c].size());
+  }
+  const auto line = [&widths](const std::vector<std::string>& cells) {
+    std::string text;
+    for (size_t c = 0; c < cells.size(); ++c) {
+      const std::string pad(widths[c] - cells[c].size(), ' ');
+      text += c == 0 ? cells[c] + pad : "  " + pad + cells[c];
+    }
+    text.erase(text.find_last_not_of(' ') + 1);
+    return text + "\n";
+  };
+  std::string text = line(header);
+  for (const auto& row : rows) text += line(row);
+  return text;
+}
+
+std::string summary(const Report& report, const std::string& output_path) {
+  const int64_t source_bytes = integer_of(report.source, "bytes");
+  std::string text = string_of(report.source, "name") + " -> " + output_path + "\n";
+  text += "  method        " + string_of(report.recipe, "method") + " " + string_of(report.recipe, "bits") +
+          ", calibrated on " + string_of(report.calibration, "source") + " (" +
+          std::to_string(integer_of(report.calibration, "tokens")) + " tokens)\n";
+  text += "  size          " + format_bytes(source_bytes) + " -> " + format_bytes(report.output_bytes);
+  if (source_bytes > 0) {
+    text += " (" +
+            format_number(static_cast<double>(report.output_bytes) / static_cast<double>(source_bytes), 3) +
+            " of the source, " + format_number(report.bits_per_weight, 2) + " bits a weight)";
+  }
+  text += "\n";
+  if (report.quality) {
+    const Quality& quality = *report.quality;
+    text += "  perplexity    " + format_number(quality.perplexity_float, 3) + " -> " +
+            format_number(quality.perplexity_quantized, 3) + " (" +
+            percent(quality.perplexity_quantized / quality.perplexity_float) + ") on " + quality.text + ", " +
+            std::to_string(quality.tokens) + " tokens\n";
+    text += "  against float KL " + format_number(quality.mean_kl, 5) + " nats a token, same top token " +
+            format_number(quality.top1_agreement * 100, 2) + " %\n";
+  }
+  text += worst_layer_line(report.layers);
+  double total_ms = 0;
+  for (const auto& [stage, elapsed_ms] : report.time_ms) total_ms += elapsed_ms;
+  text += "  time          " + format_number(total_ms / 1000, 1) + " s, peak memory " +
+          format_bytes(report.peak_rss_bytes) + "\n";
+  if (!report.fallbacks.empty()) {
+    text +=
+        "not as asked, " + std::to_string(report.fallbacks.size()) + ":\n" + fallback_lines(report.fallbacks);
+  }
+  if (!report.warnings.empty()) {
+    text += "warnings, " + std::to_string(report.warnings.size()) + ":\n";
+    for (const std::string& warning : report.warnings) text += "  " + warning + "\n";
+  }
+  return text;
+}
+
+}  // namespace ptq

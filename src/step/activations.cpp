@@ -1,0 +1,118 @@
+// Gives the activation sites of a block their quantizers.
+#include <algorithm>
+#include <set>
+
+#include "ptq/base/error.h"
+#include "ptq/step/clip_search.h"
+#include "step/options.h"
+#include "step/step_makers.h"
+
+namespace ptq {
+namespace {
+
+constexpr double kSmallestMaximum = 1e-5;  // the authors' floor
+constexpr int kHighestCode = 127;
+
+class ActivationsStep : public Step {
+ public:
+  explicit ActivationsStep(JsonFields& options)
+      : dynamic_(choice(options, "scales", "static", {"static", "dynamic"}) == "dynamic"),
+        all_sites_(choice(options, "sites", "all", {"all", "linear_inputs"}) == "all") {
+    bits_option(options, 8, 8, 8);
+    mode_ = choice(options, "observer", "moving", {"moving", "exact"}) == "moving" ? PercentileMode::kMoving
+                                                                                   : PercentileMode::kExact;
+    percentile_site_ = options.string("percentile_site", "");
+    search_rows_ = options.integer("search_rows", 16);
+    read_percentile(options);
+    options.finish();
+  }
+
+  Needs needs(Block& block) const override {
+    Needs needs;
+    if (dynamic_) return needs;
+    for (const std::string& site : site_names(block)) needs[site].abs_max = true;
+    if (percentile_site_.empty()) return needs;
+    SiteNeeds& clipped = needs[block.site(percentile_site_).name];
+    clipped.mode = mode_;
+    if (auto_)
+      clipped.percentiles = {kLadder.begin(), kLadder.end()};
+    else if (percentile_ < 1)
+      clipped.percentiles = {percentile_};
+    return needs;
+  }
+
+  void apply(Block& block, StepContext& context) const override {
+    for (const std::string& name : site_names(block)) {
+      Site& site = block.site(name);
+      if (dynamic_) {
+        site.quantizer = ActivationQuantizer::per_token(8);
+        continue;
+      }
+      const SiteStatistics& statistics = context.statistics.at(name);
+      if (statistics.abs_max == 0) {
+        context.remarks.push_back({block.prefix() + "." + name, "the smallest scale was used",
+                                   "all its calibration activations are zero"});
+      }
+      double amax = statistics.abs_max;
+      if (name == percentile_site_ && !auto_ && percentile_ < 1)
+        amax = statistics.percentiles.at(percentile_);
+      site.quantizer = ActivationQuantizer::fixed(std::max(amax, kSmallestMaximum) / kHighestCode, 8);
+    }
+    if (auto_ && !dynamic_) choose_clips(block, context);
+  }
+
+ private:
+  static constexpr std::array<double, 4> kLadder = {.99999, .9999, .9995, .999};
+
+  void read_percentile(JsonFields& options) {
+    if (!options.has("percentile")) return;
+    const Json& value = options.at("percentile");
+    auto_ = value == "auto";
+    if (auto_) return;
+    if (!value.is_number() || !(value.get<double>() > 0 && value.get<double>() <= 1)) {
+      throw usage_error(options.path() + ".percentile", value.dump() + " is not a percentile",
+                        "\"auto\", 1 (abs-max), or a number such as 0.99999");
+    }
+    percentile_ = value.get<double>();
+  }
+
+  // The sites to quantize, in forward order.
+  std::vector<std::string> site_names(Block& block) const {
+    std::set<std::string> read;  // by a linear whose weight is in codes, or may become so
+    for (const Linear* linear : block.linears()) read.insert(linear->site);
+    std::vector<std::string> names;
+    for (const Site* site : block.sites()) {
+      if (all_sites_ || read.contains(site->name)) names.push_back(site->name);
+    }
+    return names;
+  }
+
+  void choose_clips(Block& block, StepContext& context) const {
+    std::vector<std::pair<std::string, ClipLadder>> ladders;
+    if (!percentile_site_.empty()) {
+      const SiteStatistics& statistics = context.statistics.at(percentile_site_);
+      ClipLadder ladder = {{1, std::max(statistics.abs_max, kSmallestMaximum)}};
+      for (const double p : kLadder)
+        ladder.push_back({p, std::max(statistics.percentiles.at(p), kSmallestMaximum)});
+      ladders.emplace_back(percentile_site_, ladder);
+    }
+    const int64_t rows = std::min(search_rows_, context.inputs.size(0));
+    search_clips(block, ladders, context.inputs.slice(0, 0, rows), context.outputs.slice(0, 0, rows));
+  }
+
+  bool dynamic_;
+  bool all_sites_;
+  bool auto_ = false;
+  double percentile_ = 1;
+  PercentileMode mode_ = PercentileMode::kMoving;
+  std::string percentile_site_;
+  int64_t search_rows_ = 16;
+};
+
+}  // namespace
+
+std::unique_ptr<Step> make_activations_step(JsonFields& options) {
+  return std::make_unique<ActivationsStep>(options);
+}
+
+}  // namespace ptq

@@ -1,0 +1,33 @@
+// Reading the options of steps.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ptq/base/error.h"
+#include "ptq/base/json.h"
+#include "ptq/base/suggest.h"
+
+namespace ptq {
+
+// A string option that must be one of `allowed`.
+inline std::string choice(JsonFields& options, const std::string& key, const std::string& fallback,
+                          const std::vector<std::string>& allowed) {
+  const std::string value = options.string(key, fallback);
+  for (const std::string& candidate : allowed) {
+    if (value == candidate) return value;
+  }
+  throw usage_error(options.path() + "." + key, "\"" + value + "\" is not a value of this option",
+                    suggest(value, allowed));
+}
+
+inline int bits_option(JsonFields& options, int fallback, int low, int high) {
+  const int64_t bits = options.integer("bits", fallback);
+  if (bits < low || bits > high) {
+    throw usage_error(options.path() + ".bits", std::to_string(bits) + " bits; " + std::to_string(low) +
+                                                    " to " + std::to_string(high) + " are supported");
+  }
+  return static_cast<int>(bits);
+}
+
+}  // namespace ptq

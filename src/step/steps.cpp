@@ -1,0 +1,32 @@
+// Every step, in the order `quantize list` prints them. To add one: write src/step/<name>.cpp, declare its
+// maker in step_makers.h, add its row.
+#include "ptq/base/error.h"
+#include "ptq/base/suggest.h"
+#include "ptq/step/step.h"
+#include "step/step_makers.h"
+
+namespace ptq {
+
+const std::vector<StepEntry>& steps() {
+  static const std::vector<StepEntry> entries = {
+      {"smooth", StepKind::kRewrite, "move activation outliers into the weights along fold edges",
+       make_smooth_step},
+      {"hadamard", StepKind::kRewrite, "rotate a site online and the weights that read it",
+       make_hadamard_step},
+      {"rtn", StepKind::kRounding, "round weights to nearest; needs no data", make_rtn_step},
+      {"activations", StepKind::kRounding,
+       "give sites a static scale (clipped or not), or a dynamic one per token", make_activations_step},
+  };
+  return entries;
+}
+
+const StepEntry& find_step(const std::string& name, const std::string& where) {
+  std::vector<std::string> names;
+  for (const StepEntry& entry : steps()) {
+    if (entry.name == name) return entry;
+    names.emplace_back(entry.name);
+  }
+  throw usage_error(where, "there is no step \"" + name + "\"", suggest(name, names));
+}
+
+}  // namespace ptq

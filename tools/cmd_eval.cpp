@@ -1,0 +1,86 @@
+// quantize eval: perplexity of a model on a text, alone or against another model.
+#include <cmath>
+#include <filesystem>
+
+#include "commands.h"
+#include "ptq/artifact/open_model.h"
+#include "ptq/base/error.h"
+#include "ptq/calibration/tokens.h"
+#include "ptq/engine/evaluate.h"
+#include "ptq/report/report.h"
+
+namespace ptq {
+namespace {
+
+std::unique_ptr<Tokenizer> tokenizer_of(const CommonOptions& common, const OpenModel& open) {
+  const std::filesystem::path beside = std::filesystem::path(open.checkpoint->directory()) / "tokenizer.json";
+  if (!common.tokenizer.empty()) return Tokenizer::from_file(common.tokenizer);
+  if (!std::filesystem::exists(beside)) return nullptr;
+  return Tokenizer::from_file(beside.string());
+}
+
+Json result_json(const LossSums& sums, int64_t seq_len, bool against) {
+  Json json = {{"perplexity", sums.perplexity()},
+               {"mean_nll", sums.mean_nll()},
+               {"tokens", sums.tokens},
+               {"seq_len", seq_len}};
+  if (against) {
+    const auto tokens = static_cast<double>(sums.tokens);
+    json["against"] = {{"perplexity", sums.reference_perplexity()},
+                       {"mean_kl", sums.kl / tokens},
+                       {"top1_agreement", static_cast<double>(sums.agreeing) / tokens}};
+  }
+  return json;
+}
+
+std::string result_text(const Json& json) {
+  std::string text = "perplexity " + format_number(json["perplexity"].get<double>(), 4) + "  (mean NLL " +
+                     format_number(json["mean_nll"].get<double>(), 6) + " nats, " +
+                     std::to_string(json["tokens"].get<int64_t>()) + " tokens, windows of " +
+                     std::to_string(json["seq_len"].get<int64_t>()) + ")\n";
+  if (json.contains("against")) {
+    const Json& against = json["against"];
+    text +=
+        "against    " + format_number(against["perplexity"].get<double>(), 4) + "  (" +
+        format_number((json["perplexity"].get<double>() / against["perplexity"].get<double>() - 1) * 100, 3) +
+        " % more; KL " + format_number(against["mean_kl"].get<double>(), 6) +
+        " nats a token, same top token " + format_number(against["top1_agreement"].get<double>() * 100, 2) +
+        " %)\n";
+  }
+  return text;
+}
+
+}  // namespace
+
+void eval_command(const EvalOptions& options, const CommonOptions& common) {
+  const OpenModel open = open_model(options.model, common.checkpoint, common.torch_device());
+  OpenModel reference;
+  if (!options.against.empty()) {
+    reference = open_model(options.against, {}, common.torch_device());
+    if (reference.model->vocab_size() != open.model->vocab_size()) {
+      throw Error(options.against,
+                  "has a vocabulary of " + std::to_string(reference.model->vocab_size()) + " entries, " +
+                      options.model + " one of " + std::to_string(open.model->vocab_size()),
+                  "two models of the same vocabulary");
+    }
+  }
+  const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of(common, open);
+  std::vector<int64_t> ids =
+      read_tokens({options.text, common.token_dtype}, tokenizer.get(), open.model->vocab_size());
+  if (options.max_tokens > 0 && static_cast<int64_t>(ids.size()) > options.max_tokens)
+    ids.resize(static_cast<size_t>(options.max_tokens));
+  int64_t seq_len = options.seq_len;
+  if (open.model->context_limit() > 0) seq_len = std::min(seq_len, open.model->context_limit());
+  const Tensor windows = evaluation_windows(ids, seq_len, options.text);
+
+  Progress progress(common.status_line, common.quiet ? ProgressStyle::kQuiet : ProgressStyle::kNormal);
+  progress.start("evaluating", evaluation_steps(*open.model, windows, reference.model.get()));
+  const LossSums sums = evaluate(*open.model, windows, reference.model.get(), [&] { progress.advance(); });
+  progress.finished();
+  if (!std::isfinite(sums.mean_nll()))
+    throw Error(options.model, "the mean NLL is not finite: the model overflows on this text");
+  const Json json = result_json(sums, windows.size(1), !options.against.empty());
+  print(common.json ? json.dump(1) + "\n" : result_text(json));
+}
+
+}  // namespace ptq

@@ -1,0 +1,74 @@
+// quantize list: methods, steps, architectures and formats, from the tables the program runs on.
+#include "commands.h"
+#include "ptq/report/report.h"
+#include "ptq/step/step.h"
+
+namespace ptq {
+namespace {
+
+std::string join(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : " ") + part;
+  return text;
+}
+
+Json list_json() {
+  Json json = {{"methods", Json::array()},
+               {"steps", Json::array()},
+               {"architectures", Json::array()},
+               {"formats", Json::array()}};
+  for (const MethodEntry& entry : methods()) {
+    json["methods"].push_back({{"name", entry.name},
+                               {"bits", entry.bits},
+                               {"families", entry.families},
+                               {"description", entry.description},
+                               {"options", entry.default_options()}});
+  }
+  for (const StepEntry& entry : steps()) {
+    json["steps"].push_back({{"name", entry.name},
+                             {"kind", entry.kind == StepKind::kRewrite ? "rewrite" : "rounding"},
+                             {"description", entry.description}});
+  }
+  for (const ArchitectureEntry& entry : architectures()) {
+    json["architectures"].push_back(
+        {{"name", entry.name}, {"family", entry.family}, {"description", entry.description}});
+  }
+  json["formats"].push_back(
+      {{"name", "ptq"}, {"description", "safetensors with integer codes; read by this program"}});
+  return json;
+}
+
+}  // namespace
+
+void list_command(const CommonOptions& common) {
+  const Json json = list_json();
+  if (common.json) {
+    print(json.dump(1) + "\n");
+    return;
+  }
+  std::string text = "methods (--method)\n";
+  for (const Json& entry : json["methods"]) {
+    const auto families = entry["families"].get<std::vector<std::string>>();
+    text += "  " + entry["name"].get<std::string>() + "  " + entry["description"].get<std::string>() + "\n";
+    text += "      --bits " + join(entry["bits"].get<std::vector<std::string>>()) + "; for " +
+            (families.empty() ? "every architecture" : join(families)) + "\n";
+    for (const auto& [key, value] : entry["options"].items()) {
+      text += "      --set " + entry["name"].get<std::string>() + "." + key + "=" +
+              (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
+    }
+  }
+  const auto section = [&](const char* key, const std::string& title, const char* extra) {
+    text += title + "\n";
+    for (const Json& entry : json[key]) {
+      text += "  " + entry["name"].get<std::string>() +
+              (extra != nullptr ? " (" + entry[extra].get<std::string>() + ")" : "") + "  " +
+              entry["description"].get<std::string>() + "\n";
+    }
+  };
+  section("steps", "steps (of recipes)", "kind");
+  section("architectures", "architectures", "family");
+  section("formats", "output formats", nullptr);
+  print(text);
+}
+
+}  // namespace ptq

@@ -1,0 +1,63 @@
+// quantize MODEL: the default verb.
+#include <fmt/format.h>
+
+#include <charconv>
+#include <string_view>
+
+#include "commands.h"
+#include "ptq/base/error.h"
+#include "ptq/pipeline/run.h"
+
+namespace ptq {
+namespace {
+
+// "5GB", "500MB", "1000000".
+int64_t parse_bytes(const std::string& text) {
+  double number = 0;
+  const auto [unit_begin, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit(unit_begin, static_cast<size_t>(text.data() + text.size() - unit_begin));
+  double factor = 0;
+  if (unit.empty() || unit == "B") factor = 1;
+  if (unit == "KB" || unit == "kB") factor = 1e3;
+  if (unit == "MB") factor = 1e6;
+  if (unit == "GB") factor = 1e9;
+  const double bytes = failed == std::errc() ? number * factor : 0;
+  if (!(bytes >= 1 && bytes < 1e15)) {
+    throw usage_error("--max-shard-size", fmt::format("\"{}\" is not a size", text), "5GB, 500MB");
+  }
+  return static_cast<int64_t>(bytes);
+}
+
+}  // namespace
+
+void quantize_command(const QuantizeOptions& options, const CommonOptions& common) {
+  RecipeOptions recipe_options = options.recipe;
+  if (options.samples) recipe_options.sets.push_back("samples=" + std::to_string(*options.samples));
+  if (options.seq_len) recipe_options.sets.push_back("seq_len=" + std::to_string(*options.seq_len));
+  const Recipe recipe = resolve_recipe(recipe_options);
+  if (options.print_recipe) {
+    print(recipe.to_json().dump(2) + "\n");
+    return;
+  }
+  if (options.model.empty())
+    throw usage_error("MODEL", "is missing: which checkpoint?", "quantize --method quamba model.pt");
+  RunOptions run_options;
+  run_options.model_path = options.model;
+  run_options.checkpoint = common.checkpoint;
+  run_options.output = options.output.empty() ? default_output(options.model, recipe) : options.output;
+  run_options.force = options.force;
+  run_options.calibration = options.calibration;
+  run_options.tokenizer = common.tokenizer;
+  run_options.token_dtype = common.token_dtype;
+  run_options.seed = options.seed;
+  run_options.eval_text = options.eval_text;
+  run_options.device = common.torch_device();
+  run_options.max_shard_bytes = parse_bytes(options.max_shard_size);
+  run_options.strict = options.strict;
+  run_options.program = program_json();
+  Progress progress(common.status_line, common.quiet ? ProgressStyle::kQuiet : ProgressStyle::kNormal);
+  const Report report = run(run_options, recipe, progress);
+  print(common.json ? to_json(report).dump(1) + "\n" : summary(report, run_options.output));
+}
+
+}  // namespace ptq

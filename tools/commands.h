@@ -1,0 +1,90 @@
+// The commands of the program. Each takes its options as a struct, prints results to stdout, and returns or
+// throws. quantize.cpp turns the command line into these structs.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ptq/base/progress.h"
+#include "ptq/checkpoint/checkpoint.h"
+#include "ptq/method/recipe.h"
+
+namespace ptq {
+
+// What every command has.
+struct CommonOptions {
+  bool json = false;
+  bool quiet = false;
+  int verbose = 0;
+  std::string log_file;
+  int threads = 0;  // 0: as many as libtorch takes
+  std::string device = "cpu";
+  CheckpointOptions checkpoint;
+  std::string tokenizer;
+  std::string token_dtype;
+  std::shared_ptr<StatusLine> status_line;
+
+  at::Device torch_device() const;
+};
+
+struct QuantizeOptions {
+  std::string model;
+  std::string output;
+  bool force = false;
+  RecipeOptions recipe;
+  bool print_recipe = false;
+  std::vector<std::string> calibration;
+  std::optional<int64_t> samples;
+  std::optional<int64_t> seq_len;
+  uint64_t seed = 0;
+  std::string eval_text;
+  std::string max_shard_size = "5GB";
+  bool strict = false;
+};
+
+struct InspectOptions {
+  std::string model;
+  bool scan = true;
+};
+
+struct TokenizeOptions {
+  std::string model;
+  std::string text;
+  std::string decode;
+  bool add_special = true;
+};
+
+struct EvalOptions {
+  std::string model;
+  std::string text;
+  std::string against;
+  int64_t seq_len = 2048;
+  int64_t max_tokens = 0;  // 0: all
+};
+
+struct GenerateOptions {
+  std::string model;
+  std::string prompt;
+  int64_t max_tokens = 64;
+  double temperature = 0;
+  uint64_t seed = 0;
+};
+
+void quantize_command(const QuantizeOptions& options, const CommonOptions& common);
+void list_command(const CommonOptions& common);
+void inspect_command(const InspectOptions& options, const CommonOptions& common);
+void tokenize_command(const TokenizeOptions& options, const CommonOptions& common);
+void eval_command(const EvalOptions& options, const CommonOptions& common);
+void generate_command(const GenerateOptions& options, const CommonOptions& common);
+
+// The report's "program": name, version, git, torch, isa, threads.
+Json program_json();
+
+// Writes to stdout; throws Error if it cannot (a full disk, a closed pipe).
+void print(const std::string& text);
+
+}  // namespace ptq
