@@ -1,0 +1,15 @@
+// Arbitrary bytes as a safetensors file: an Error, or tensors whose bytes can be read.
+#include <cstdint>
+
+#include "checkpoint/safetensors.h"
+#include "ptq/base/error.h"
+#include "read_all.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const ptq::ByteSource source(std::as_bytes(std::span(data, size)), "input");
+  try {
+    ptq::read_all(source, ptq::parse_safetensors(source));
+  } catch (const ptq::Error&) {
+  }
+  return 0;
+}
