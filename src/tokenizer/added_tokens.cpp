@@ -67,10 +67,10 @@ std::string normalized_content(const AddedToken& token, const Normalizer* normal
                                const std::string& where) {
   NormalizedText text{token.content, true, growth_limit(token.content.size())};
   if (normalizer != nullptr) normalizer->apply(text);
-  if (text.text.empty() || text.text.size() > kMaxContentBytes) {
-    throw Error(where + ".content", "\"" + token.content + "\" has " + std::to_string(text.text.size()) +
-                                        " bytes when normalized; expected 1 to " +
-                                        std::to_string(kMaxContentBytes));
+  if (text.text.size() > kMaxContentBytes) {
+    throw Error(where, "\"" + token.content + "\" has " + std::to_string(text.text.size()) +
+                           " bytes when normalized; at most " + std::to_string(kMaxContentBytes) +
+                           " are read");
   }
   return std::move(text.text);
 }
@@ -164,18 +164,23 @@ AddedTokens::AddedTokens(const Json& list, const Vocabulary& vocabulary, const N
       throw Error(element, "the id " + std::to_string(token.id) + " occurs twice");
     }
     max_id_ = std::max(max_id_, token.id);
-    if (token.special) special_.insert(token.content);
+    if (token.special) special_.insert(token.id);
     tokens.push_back(std::move(token));
   }
   // Special tokens come first where normalizing makes two contents equal.
   for (const bool special : {true, false}) {
     for (const AddedToken& token : tokens) {
       if (token.special != special) continue;
-      if (token.normalized) {
-        normalized_.add(normalized_content(token, normalizer, where), token);
-      } else {
+      if (!token.normalized) {
         raw_.add(token.content, token);
+        continue;
       }
+      // A token that the normalizer leaves nothing of is never found. Decoders undo what normalizers do, so
+      // it is the normalized form that they are given.
+      std::string text = normalized_content(token, normalizer, where);
+      if (text.empty()) continue;
+      token_of_[token.id] = text;
+      normalized_.add(std::move(text), token);
     }
   }
   raw_.finish();

@@ -72,9 +72,10 @@ class AddedTokens {
 
   const TokenFinder& in_raw_text() const { return raw_; }
   const TokenFinder& in_normalized_text() const { return normalized_; }
-  // Null if no added token has this id.
+  // What decoding starts from: the normalized form for a token that is looked for in normalized text. Null if
+  // no added token has this id.
   const std::string* token(int64_t id) const;
-  bool is_special(const std::string& token) const { return special_.contains(token); }
+  bool is_special(int64_t id) const { return special_.contains(id); }
   int64_t max_id() const { return max_id_; }
 
  private:
@@ -83,7 +84,7 @@ class AddedTokens {
   TokenFinder raw_;
   TokenFinder normalized_;
   std::unordered_map<int64_t, std::string> token_of_;
-  std::unordered_set<std::string> special_;
+  std::unordered_set<int64_t> special_;
   int64_t max_id_ = -1;
 };
 

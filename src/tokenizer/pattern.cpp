@@ -129,7 +129,7 @@ std::vector<Span> Pattern::find_all(std::string_view text) const {
   return state_->regex != nullptr ? state_->find_regex(text) : find_literal(text, state_->literal);
 }
 
-// \K within a look-ahead can put a match's start behind its end, and byte escapes can cut a character.
+// \K within a look-behind can put the start of a match into the one before.
 void Pattern::State::check_match(const Span& match, size_t least_begin, std::string_view text) const {
   const auto inside_character = [&](size_t at) {
     return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;

@@ -99,7 +99,7 @@ class BpeTokenizer : public Tokenizer {
     size_t total_bytes = 0;
     for (const int64_t id : ids) {
       const std::string* found = token(id);
-      if (found == nullptr || (skip_special && added_.is_special(*found))) continue;
+      if (found == nullptr || (skip_special && added_.is_special(id))) continue;
       tokens.push_back(*found);
       total_bytes += found->size();
     }

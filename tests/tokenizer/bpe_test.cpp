@@ -18,7 +18,7 @@ TEST(Bpe, OfEqualRanksTheLeftmostIsMergedFirst) {
 
 TEST(Bpe, MergesWrittenAsPairsMayHoldSpaces) {
   Json model = bpe({"a", " ", " a"});
-  model["merges"] = {{" ", "a"}};
+  model["merges"] = Json::array({Json::array({" ", "a"})});
   EXPECT_EQ(tokens(document(model), " aa"), (Strings{" a", "a"}));
 }
 
@@ -110,7 +110,9 @@ TEST(Bpe, MergeWithUnknownResultIsAnError) {
   expect_error(document(bpe({"a", "b"}, {"a b"})), "\"ab\" is not in the vocabulary");
 }
 
-TEST(Bpe, MergeOfThreePiecesIsAnError) { expect_error(document(bpe({"a"}, {"a a a"})), "model.merges[0]"); }
+TEST(Bpe, MergeOfThreePiecesIsAnError) {
+  expect_error(document(bpe({"a"}, {"a a a"})), "model.merges[0]");
+}
 
 TEST(Bpe, NegativeIdIsAnError) {
   Json model = bpe({"a"});

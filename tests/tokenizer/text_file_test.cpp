@@ -27,15 +27,22 @@ std::vector<std::string> documents_of(const std::string& name, const std::string
 
 using Strings = std::vector<std::string>;
 
-TEST(TextFile, PlainFileIsOneDocument) { EXPECT_EQ(documents_of(".txt", "a\nb\xFF\n"), (Strings{"a\nb\xFF\n"})); }
-
-TEST(TextFile, EmptyFileIsOneEmptyDocument) { EXPECT_EQ(documents_of(".txt", ""), (Strings{""})); }
-
-TEST(TextFile, JsonlFileHasADocumentALine) {
-  EXPECT_EQ(documents_of(".jsonl", "{\"text\": \"a\\nb\", \"id\": 1}\r\n\n  \n{\"text\": \"\"}"), (Strings{"a\nb", ""}));
+TEST(TextFile, PlainFileIsOneDocument) {
+  EXPECT_EQ(documents_of(".txt", "a\nb\xFF\n"), (Strings{"a\nb\xFF\n"}));
 }
 
-TEST(TextFile, EmptyJsonlFileHasNoDocuments) { EXPECT_EQ(documents_of(".jsonl", "\n\n"), Strings{}); }
+TEST(TextFile, EmptyFileIsOneEmptyDocument) {
+  EXPECT_EQ(documents_of(".txt", ""), (Strings{""}));
+}
+
+TEST(TextFile, JsonlFileHasADocumentALine) {
+  EXPECT_EQ(documents_of(".jsonl", "{\"text\": \"a\\nb\", \"id\": 1}\r\n\n  \n{\"text\": \"\"}"),
+            (Strings{"a\nb", ""}));
+}
+
+TEST(TextFile, EmptyJsonlFileHasNoDocuments) {
+  EXPECT_EQ(documents_of(".jsonl", "\n\n"), Strings{});
+}
 
 TEST(TextFile, LineThatIsNoJsonIsAnErrorThatNamesTheLine) {
   try {
@@ -46,11 +53,17 @@ TEST(TextFile, LineThatIsNoJsonIsAnErrorThatNamesTheLine) {
   }
 }
 
-TEST(TextFile, LineWithoutTextIsAnError) { EXPECT_THROW(documents_of(".jsonl", "{\"txt\": \"a\"}"), Error); }
+TEST(TextFile, LineWithoutTextIsAnError) {
+  EXPECT_THROW(documents_of(".jsonl", "{\"txt\": \"a\"}"), Error);
+}
 
-TEST(TextFile, TextThatIsNoStringIsAnError) { EXPECT_THROW(documents_of(".jsonl", "{\"text\": 1}"), Error); }
+TEST(TextFile, TextThatIsNoStringIsAnError) {
+  EXPECT_THROW(documents_of(".jsonl", "{\"text\": 1}"), Error);
+}
 
-TEST(TextFile, LineThatIsNoObjectIsAnError) { EXPECT_THROW(documents_of(".jsonl", "[\"text\"]"), Error); }
+TEST(TextFile, LineThatIsNoObjectIsAnError) {
+  EXPECT_THROW(documents_of(".jsonl", "[\"text\"]"), Error);
+}
 
 }  // namespace
 }  // namespace ptq

@@ -20,13 +20,17 @@ inline Json bpe(const std::vector<std::string>& tokens, const std::vector<std::s
   return {{"type", "BPE"}, {"vocab", vocab}, {"merges", merges}};
 }
 
-inline Json document(Json model) { return {{"version", "1.0"}, {"model", std::move(model)}}; }
+inline Json document(Json model) {
+  return {{"version", "1.0"}, {"model", std::move(model)}};
+}
 
 inline Json added(int64_t id, const std::string& content) {
   return {{"id", id}, {"content", content}, {"normalized", false}, {"special", true}};
 }
 
-inline std::unique_ptr<Tokenizer> load(const Json& document) { return Tokenizer::from_json(document.dump(), "tiny"); }
+inline std::unique_ptr<Tokenizer> load(const Json& document) {
+  return Tokenizer::from_json(document.dump(), "tiny");
+}
 
 inline std::vector<int64_t> encode(const Json& document, const std::string& text) {
   return load(document)->encode(text, false);

@@ -16,8 +16,8 @@ using Ids = std::vector<int64_t>;
 class TokenFile : public testing::Test {
  protected:
   std::string write(const std::string& name, const std::string& bytes) {
-    const std::string path = testing::TempDir() + "/" +
-                             testing::UnitTest::GetInstance()->current_test_info()->name() + "_" + name;
+    const std::string path =
+        testing::TempDir() + "/" + testing::UnitTest::GetInstance()->current_test_info()->name() + "_" + name;
     std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     paths_.push_back(path);
     return path;
@@ -61,7 +61,9 @@ TEST_F(TokenFile, RawFileWithHalfAnIntegerIsAnError) {
   EXPECT_THROW(read_token_file(write("a.bin", "abc"), "u16"), Error);
 }
 
-TEST_F(TokenFile, RawFileWithoutATypeIsAnError) { EXPECT_THROW(read_token_file(write("a.bin", "ab"), ""), Error); }
+TEST_F(TokenFile, RawFileWithoutATypeIsAnError) {
+  EXPECT_THROW(read_token_file(write("a.bin", "ab"), ""), Error);
+}
 
 TEST_F(TokenFile, UnknownTypeIsAnErrorWithASuggestion) {
   try {
@@ -127,11 +129,12 @@ TEST_F(TokenFile, NpyInFortranOrderIsAnErrorUnlessARow) {
 }
 
 TEST_F(TokenFile, MalformedNpyHeaderIsAnError) {
-  for (const char* text : {"", "{", "{}", "{'descr': '|u1'}", "{'descr': [('a', '<i4')], 'fortran_order': False}",
-                           "{'descr': '|u1', 'fortran_order': maybe, 'shape': (1,)}",
-                           "{'descr': '|u1', 'fortran_order': False, 'shape': (-1,)}",
-                           "{'descr': '|u1', 'fortran_order': False, 'shape': (1,), 'x': '1'}",
-                           "{'descr': '|u1', 'fortran_order': False, 'shape': (1,)} x"}) {
+  for (const char* text :
+       {"", "{", "{}", "{'descr': '|u1'}", "{'descr': [('a', '<i4')], 'fortran_order': False}",
+        "{'descr': '|u1', 'fortran_order': maybe, 'shape': (1,)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (-1,)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1,), 'x': '1'}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1,)} x"}) {
     EXPECT_THROW(read_token_file(npy(text, "a"), ""), Error) << text;
   }
 }
@@ -141,7 +144,9 @@ TEST_F(TokenFile, NpyHeaderLongerThanTheFileIsAnError) {
   EXPECT_THROW(read_token_file(write("b.npy", "\x93NUM"), ""), Error);
 }
 
-TEST_F(TokenFile, MissingFileIsAnError) { EXPECT_THROW(read_token_file("/nonexistent.npy", ""), Error); }
+TEST_F(TokenFile, MissingFileIsAnError) {
+  EXPECT_THROW(read_token_file("/nonexistent.npy", ""), Error);
+}
 
 }  // namespace
 }  // namespace ptq
