@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <map>
 #include <numeric>
 #include <tuple>
 
@@ -132,25 +131,19 @@ void StoredCheckpoint::strip_prefixes() {
 }
 
 void StoredCheckpoint::find_ties() {
-  using Key = std::tuple<uint32_t, uint32_t, int64_t, DType, const std::vector<int64_t>*,
-                         const std::vector<int64_t>*>;
-  const auto key = [&](size_t i) {
+  const auto elements = [&](size_t i) {
     const Place& place = places_[i];
-    return Key(place.part, place.storage, place.first_element, tensors_[i].dtype, &tensors_[i].shape,
-               &place.strides);
-  };
-  const auto compare = [&](size_t a, size_t b) {
-    const auto [part_a, storage_a, first_a, dtype_a, shape_a, strides_a] = key(a);
-    const auto [part_b, storage_b, first_b, dtype_b, shape_b, strides_b] = key(b);
-    return std::tie(part_a, storage_a, first_a, dtype_a, *shape_a, *strides_a) <
-           std::tie(part_b, storage_b, first_b, dtype_b, *shape_b, *strides_b);
+    return std::tie(place.part, place.storage, place.first_element, tensors_[i].dtype, tensors_[i].shape,
+                    place.strides);
   };
   std::vector<size_t> order(tensors_.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::ranges::stable_sort(order, compare);
+  std::ranges::sort(order, [&](size_t a, size_t b) {
+    return elements(a) != elements(b) ? elements(a) < elements(b) : a < b;
+  });
   for (size_t begin = 0; begin < order.size();) {
     size_t end = begin + 1;
-    while (end < order.size() && !compare(order[begin], order[end])) ++end;
+    while (end < order.size() && elements(order[begin]) == elements(order[end])) ++end;
     if (end - begin > 1 && tensors_[order[begin]].num_elements() > 0) {
       std::vector<std::string> group;
       for (size_t i = begin; i < end; ++i) group.push_back(tensors_[order[i]].name);

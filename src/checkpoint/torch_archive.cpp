@@ -68,9 +68,9 @@ TensorFile parse_torch_archive(const ByteSource& source, const std::string& stat
     }
     const uint64_t found = file.storages[place->second].bytes;
     if (found != storage.bytes) {
-      throw Error(source.path() + ": storage " + storage.key, "the archive has " + std::to_string(found) +
-                                                                  " bytes, the pickle says " +
-                                                                  std::to_string(storage.bytes));
+      throw Error(source.path() + ": storage " + printable(storage.key),
+                  "the archive has " + std::to_string(found) + " bytes, the pickle says " +
+                      std::to_string(storage.bytes));
     }
     return place->second;
   };

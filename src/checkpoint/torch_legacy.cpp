@@ -58,11 +58,11 @@ std::map<std::string, TorchStorage> storages_of(const PickleGraph& graph) {
   std::map<std::string, TorchStorage> found;
   for (NodeId id = 0; id < graph.size(); ++id) {
     if (graph.kind(id) != NodeKind::kPersistent) continue;
-    const auto storage = torch_storage(graph, id);
+    const auto storage = torch_storage(graph, id, graph.where());
     if (!storage) continue;
     const auto [place, is_new] = found.try_emplace(storage->key, *storage);
     if (!is_new && (place->second.bytes != storage->bytes || place->second.dtype != storage->dtype)) {
-      throw Error(graph.where() + ": storage " + storage->key, "it is described in two ways");
+      throw Error(graph.where() + ": storage " + printable(storage->key), "it is described in two ways");
     }
     if (found.size() > kMaxStorages) throw Error(graph.where(), "too many storages");
   }
@@ -77,8 +77,8 @@ std::map<std::string, uint32_t> place_storages(const ByteSource& source, size_t 
   std::map<std::string, uint32_t> placed;
   if (keys.kind(keys.root()) != NodeKind::kList) throw Error(keys.where(), "no list of storages");
   for (uint32_t i = keys.first(keys.root()); i != kNoNode; i = keys.next(i)) {
-    const std::string key = printable(keys.text(keys.item(i)));
-    const std::string where = source.path() + ": storage " + key;
+    const std::string key(keys.text(keys.item(i)));
+    const std::string where = source.path() + ": storage " + printable(key);
     const auto storage = storages.find(key);
     if (storage == storages.end()) throw Error(where, "no tensor refers to it");
     if (!source.contains(position, sizeof(uint64_t))) throw Error(where, "the file ends before it");
@@ -96,7 +96,7 @@ std::map<std::string, uint32_t> place_storages(const ByteSource& source, size_t 
                       std::to_string(position) + " lie outside the file of " + std::to_string(source.size()),
                   "download the file again; it is damaged or cut short");
     }
-    const uint32_t index = file.add_storage({key, position, storage->second.bytes, std::nullopt});
+    const uint32_t index = file.add_storage({printable(key), position, storage->second.bytes, std::nullopt});
     if (!placed.emplace(key, index).second) throw Error(where, "it is listed twice");
     position += static_cast<size_t>(storage->second.bytes);
   }
@@ -125,7 +125,7 @@ TensorFile parse_torch_legacy(const ByteSource& source, const std::string& state
   const auto find_storage = [&](const TorchStorage& storage) {
     const auto found = placed.find(storage.key);
     if (found == placed.end())
-      throw Error(source.path() + ": storage " + storage.key, "the file does not hold it");
+      throw Error(source.path() + ": storage " + printable(storage.key), "the file does not hold it");
     return found->second;
   };
   add_torch_tensors(object, state_key, find_storage, file);

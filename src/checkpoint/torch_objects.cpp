@@ -112,7 +112,8 @@ bool StateReader::has_tensors(NodeId node) {
   if (is_module(node)) return true;
   return std::ranges::any_of(entries(node), [&](const Entry& entry) {
     visit(1);
-    return is_torch_tensor(graph_, entry.value);
+    // Kinds that are not read count too: the dict that has them is meant, and the error is to name them.
+    return is_torch_tensor(graph_, entry.value) || is_unsupported_tensor(graph_, entry.value);
   });
 }
 

@@ -28,9 +28,10 @@ struct TorchStorage {
   int64_t view_offset = 0;  // legacy files: elements before the view that the tensor's offset counts from
 };
 
-// Reads a persistent identifier; nullopt if it is not one of a storage. Throws Error on a malformed one or on
-// an element type that we do not have.
-std::optional<TorchStorage> torch_storage(const PickleGraph& graph, NodeId persistent);
+// Reads a persistent identifier; nullopt if it is not one of a storage. Throws Error, whose place is `where`,
+// on a malformed one or on an element type that we do not have.
+std::optional<TorchStorage> torch_storage(const PickleGraph& graph, NodeId persistent,
+                                          const std::string& where);
 
 struct NamedNode {
   std::string name;

@@ -54,6 +54,7 @@ std::optional<DType> lookup(const std::array<NamedDType, kCount>& table, std::st
 // Enough for a parameter of a tensor subclass in a parameter.
 constexpr int kMaxWrappers = 8;
 constexpr size_t kMaxArguments = 8;
+constexpr size_t kMaxStorageKey = 255;
 
 // A function of torch that rebuilds something, and its arguments (a tuple node).
 struct Call {
@@ -119,17 +120,18 @@ void check_metadata(const PickleGraph& graph, const std::vector<NodeId>& argumen
 
 }  // namespace
 
-std::optional<TorchStorage> torch_storage(const PickleGraph& graph, NodeId persistent) {
+std::optional<TorchStorage> torch_storage(const PickleGraph& graph, NodeId persistent,
+                                          const std::string& where) {
   const NodeId identifier = graph.at(persistent).a;
   if (graph.kind(identifier) != NodeKind::kTuple) return std::nullopt;
   const auto fields = graph.items(identifier, 6);
   if (fields.empty() || graph.text(fields[0]) != "storage") return std::nullopt;
-  if (fields.size() < 5 || graph.kind(fields[2]) != NodeKind::kText) {
-    throw Error(graph.where(), "a malformed reference to a storage");
+  if (fields.size() < 5 || graph.kind(fields[2]) != NodeKind::kText ||
+      graph.text(fields[2]).size() > kMaxStorageKey) {
+    throw Error(where, "a malformed reference to a storage");
   }
   TorchStorage storage;
-  storage.key = printable(graph.text(fields[2]));
-  const std::string where = graph.where() + ": storage " + storage.key;
+  storage.key = graph.text(fields[2]);
   const std::string_view type = graph.global_name(fields[1]);
   const auto dtype = lookup(kStorageTypes, type);
   if (!dtype) throw Error(where, "the type \"" + printable(type) + "\" is not supported");
@@ -166,7 +168,7 @@ StoredTensor torch_tensor(const PickleGraph& graph, NodeId node, const std::stri
   if (arguments.size() < (names_dtype ? 7U : 4U) || graph.kind(arguments[0]) != NodeKind::kPersistent) {
     throw Error(where, "a malformed tensor in the pickle");
   }
-  const auto storage = torch_storage(graph, arguments[0]);
+  const auto storage = torch_storage(graph, arguments[0], where);
   if (!storage) throw Error(where, "its storage is no storage");
   check_metadata(graph, arguments, names_dtype ? 7 : 6, where);
   StoredTensor tensor;

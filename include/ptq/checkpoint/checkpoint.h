@@ -1,8 +1,9 @@
 // A foreign float checkpoint, read lazily: what tensors there are, and the bytes of one when asked.
 //
 // Goals: everything `spec`-conforming that people have on disk (safetensors, sharded safetensors, PyTorch zip
-// archives, legacy PyTorch files); hostile files end in an Error, never in a crash, unbounded memory or a path
-// outside the directory. Non-goals: training state, sparse tensors, executing anything a pickle asks for.
+// archives, legacy PyTorch files); hostile files end in an Error, never in a crash, unbounded memory or a
+// path outside the directory. Non-goals: training state, sparse tensors, executing anything a pickle asks
+// for.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +20,23 @@
 
 namespace ptq {
 
-enum class DType { kF64, kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI64, kI32, kI16, kI8, kU64, kU32, kU16, kU8, kBool };
+enum class DType {
+  kF64,
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,
+  kF8E5M2,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU64,
+  kU32,
+  kU16,
+  kU8,
+  kBool
+};
 
 // "F16", "I8", ...: the names safetensors uses.
 const char* dtype_name(DType dtype);
@@ -37,7 +54,8 @@ struct TensorInfo {
   int64_t bytes() const;
 };
 
-// The contiguous C-order bytes of one tensor. They stay valid while `owner` lives. They are aligned to the item size.
+// The contiguous C-order bytes of one tensor. They stay valid while `owner` lives. They are aligned to the
+// item size.
 struct TensorBytes {
   TensorInfo info;
   std::span<const std::byte> bytes;
@@ -54,12 +72,14 @@ class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
 
-  // Sorted by name; names are unique. A prefix that all tensors share ("module.", "_orig_mod.", "model." where
-  // "model.backbone." is meant) is already stripped; notes() says so.
+  // Sorted by name; names are unique. A prefix that all tensors share ("module.", "_orig_mod.", "model."
+  // where "model.backbone." is meant) is already stripped; notes() says so.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   // nullptr if there is no tensor of that name.
   const TensorInfo* find(const std::string& name) const;
-  // Throws Error with the nearest names if there is no such tensor. Caches nothing.
+  // Throws Error with the nearest names if there is no such tensor, and if the file has a checksum of its
+  // storage that does not fit; that is computed at the first read only. Caches nothing. Usable from several
+  // threads.
   virtual TensorBytes read(const std::string& name) const = 0;
   // Lets the pages of a tensor that is not needed for now leave memory. Bytes handed out earlier stay valid.
   virtual void drop(const std::string& name) const = 0;
@@ -72,7 +92,8 @@ class Checkpoint {
   const std::string& path() const { return path_; }
   // Every file that holds tensors or configuration.
   const std::vector<std::string>& files() const { return files_; }
-  // Groups of two or more names that share one storage ("tied").
+  // Groups of two or more names of the same stored elements ("tied"). Different parts of one storage are no
+  // tie.
   const std::vector<std::vector<std::string>>& ties() const { return ties_; }
   // What the reader did that the user should know ("stripped the prefix ...").
   const std::vector<std::string>& notes() const { return notes_; }
@@ -87,8 +108,9 @@ class Checkpoint {
   std::vector<std::string> notes_;
 };
 
-// Opens a Hugging Face or state-spaces directory, or a bare .pt / .pth / .bin / .safetensors / .safetensors.index.json
-// file. The kind of a bare file is told from its first bytes, not its name. A bare file uses a config.json only if
+// Opens a Hugging Face or state-spaces directory, or a bare .pt / .pth / .bin / .safetensors /
+// .safetensors.index.json file. The kind of a bare file is told from its first bytes, not its name. A bare
+// file uses a config.json only if
 // --config names it or one lies beside it. Reads headers only. Throws Error.
 std::unique_ptr<Checkpoint> open_checkpoint(const std::string& path, const CheckpointOptions& options = {});
 
