@@ -9,6 +9,8 @@
 
 #include <algorithm>
 
+#include "ptq/ops/ops.h"
+
 namespace ptq {
 namespace {
 
@@ -45,11 +47,11 @@ Tensor scaled_integer_product(const Tensor& rows, const QuantizedTensor& q) {
 Tensor exact_matmul(const Tensor& a, const Tensor& b, int64_t a_bound, int64_t b_bound) {
   const int64_t k = a.size(1);
   const int64_t piece = kExactFloat / (a_bound * b_bound);
-  if (k <= piece) return at::mm(a, b.t());
+  if (k <= piece) return ops::linear(a, b);
   Tensor sums = at::zeros({a.size(0), b.size(0)}, a.options().dtype(at::kDouble));
   for (int64_t begin = 0; begin < k; begin += piece) {
     const int64_t end = std::min(k, begin + piece);
-    sums += at::mm(a.slice(1, begin, end), b.slice(1, begin, end).t()).to(at::kDouble);
+    sums += ops::linear(a.slice(1, begin, end), b.slice(1, begin, end)).to(at::kDouble);
   }
   return sums;
 }
@@ -68,7 +70,7 @@ Tensor Linear::operator()(const Activation& x) const {
     const Tensor product = scaled_integer_product(rows, *weight.quantized);
     y = product.unflatten(0, x.values.sizes().slice(0, x.values.dim() - 1)) * x.scale;
   } else {
-    return at::linear(x.dequantize(), weight.value, bias ? bias->value : Tensor());
+    return ops::linear(x.dequantize(), weight.value, bias ? bias->value : Tensor());
   }
   return bias ? y.add_(bias->value) : y;
 }

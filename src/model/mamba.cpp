@@ -35,7 +35,7 @@ class MambaModel : public Model {
 
   Tensor logits(const Tensor& hidden) const override {
     const Tensor normed = ops::rms_norm(hidden, final_norm_.value, config_.norm_eps);
-    return at::linear(normed, head_ ? head_->value : embedding_.value);
+    return ops::linear(normed, head_ ? head_->value : embedding_.value);
   }
 
   std::vector<Weight*> outer_weights() override {
