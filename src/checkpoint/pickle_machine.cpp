@@ -182,31 +182,24 @@ bool PickleMachine::run_scalar(Op opcode) {
 
 bool PickleMachine::run_text(Op opcode) {
   switch (opcode) {
-    case Op::kUnicode4:
-      push_text(NodeKind::kText, cursor_.number<uint32_t>());
-      return true;
     case Op::kUnicode1:
+    case Op::kString1:
       push_text(NodeKind::kText, cursor_.number<uint8_t>());
+      return true;
+    case Op::kUnicode4:
+    case Op::kString4:
+      push_text(NodeKind::kText, cursor_.number<uint32_t>());
       return true;
     case Op::kUnicode8:
       push_text(NodeKind::kText, cursor_.number<uint64_t>());
       return true;
-    // Strings of Python 2.
-    case Op::kString4:
-      push_text(NodeKind::kText, cursor_.number<uint32_t>());
-      return true;
-    case Op::kString1:
-      push_text(NodeKind::kText, cursor_.number<uint8_t>());
+    case Op::kBytes1:
+      push_text(NodeKind::kBytes, cursor_.number<uint8_t>());
       return true;
     case Op::kBytes4:
       push_text(NodeKind::kBytes, cursor_.number<uint32_t>());
       return true;
-    case Op::kBytes1:
-      push_text(NodeKind::kBytes, cursor_.number<uint8_t>());
-      return true;
     case Op::kBytes8:
-      push_text(NodeKind::kBytes, cursor_.number<uint64_t>());
-      return true;
     case Op::kByteArray8:
       push_text(NodeKind::kBytes, cursor_.number<uint64_t>());
       return true;
@@ -215,12 +208,13 @@ bool PickleMachine::run_text(Op opcode) {
   }
 }
 
+size_t PickleMachine::last(size_t count) const {
+  const size_t floor = marks_.empty() ? 0 : marks_.back();
+  if (stack_.size() - floor < count) fail("a value is missing on the stack");
+  return stack_.size() - count;
+}
+
 bool PickleMachine::run_container(Op opcode) {
-  const auto last = [&](size_t count) {
-    const size_t floor = marks_.empty() ? 0 : marks_.back();
-    if (stack_.size() - floor < count) fail("a value is missing on the stack");
-    return stack_.size() - count;
-  };
   switch (opcode) {
     case Op::kEmptyTuple:
       push(kEmptyTuple);
@@ -255,12 +249,17 @@ bool PickleMachine::run_container(Op opcode) {
     case Op::kFrozenSet:
       push_container(NodeKind::kSet, pop_mark());
       return true;
+    default:
+      return false;
+  }
+}
+
+bool PickleMachine::run_items(Op opcode) {
+  switch (opcode) {
     case Op::kAppend:
       extend(last(1), /*pairs=*/false);
       return true;
     case Op::kAppends:
-      extend(pop_mark(), /*pairs=*/false);
-      return true;
     case Op::kAddItems:
       extend(pop_mark(), /*pairs=*/false);
       return true;
@@ -374,8 +373,8 @@ PickleGraph PickleMachine::run() {
     if (opcode == Op::kProto) {
       const auto protocol = cursor_.number<uint8_t>();
       if (protocol < 2 || protocol > 5) fail("protocol " + std::to_string(protocol) + ", 2 to 5 are read,");
-    } else if (!run_scalar(opcode) && !run_text(opcode) && !run_container(opcode) && !run_stack(opcode) &&
-               !run_object(opcode)) {
+    } else if (!run_scalar(opcode) && !run_text(opcode) && !run_container(opcode) && !run_items(opcode) &&
+               !run_stack(opcode) && !run_object(opcode)) {
       fail("unknown operation " + std::to_string(static_cast<int>(opcode)));
     }
   }

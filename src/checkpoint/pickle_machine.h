@@ -86,6 +86,7 @@ class PickleMachine {
   bool run_scalar(Op opcode);
   bool run_text(Op opcode);
   bool run_container(Op opcode);
+  bool run_items(Op opcode);
   bool run_stack(Op opcode);
   bool run_object(Op opcode);
 
@@ -100,6 +101,8 @@ class PickleMachine {
   NodeId pop();
   NodeId top() const;
   size_t pop_mark();
+  // Where the last `count` values begin, above the last mark.
+  size_t last(size_t count) const;
   void append(NodeId container, NodeId item);
   // Moves the stack from `begin` up into a container.
   void move_items(size_t begin, NodeId container);

@@ -109,9 +109,10 @@ class Checkpoint {
 };
 
 // Opens a Hugging Face or state-spaces directory, or a bare .pt / .pth / .bin / .safetensors /
-// .safetensors.index.json file. The kind of a bare file is told from its first bytes, not its name. A bare
-// file uses a config.json only if
-// --config names it or one lies beside it. Reads headers only. Throws Error.
+// .safetensors.index.json file. In a directory the first of model.safetensors.index.json, model.safetensors,
+// pytorch_model.bin.index.json, pytorch_model.bin and the only *.pt is taken. The kind of a file is told from
+// its first bytes, not its name. A bare file uses a config.json only if --config names it or one lies beside
+// it. Reads headers only. Throws Error.
 std::unique_ptr<Checkpoint> open_checkpoint(const std::string& path, const CheckpointOptions& options = {});
 
 }  // namespace ptq
