@@ -1,0 +1,146 @@
+#include "ptq/report/report.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "support/json_schema.h"
+
+namespace ptq {
+namespace {
+
+const double kNan = std::numeric_limits<double>::quiet_NaN();
+const double kInfinity = std::numeric_limits<double>::infinity();
+
+Report full_report() {
+  Report report;
+  report.program = {{"name", "quantize"}, {"version", "1"}, {"git", "abc"},
+                    {"torch", "2"},       {"isa", "avx2"},  {"threads", 2}};
+  report.source = {{"name", "m.pt"}, {"architecture", "mamba"}, {"parameters", 10},
+                   {"dtype", "F16"}, {"bytes", 1000},           {"files", {{"m.pt", "00ff"}}}};
+  report.recipe = {{"method", "quamba"},    {"bits", "w8a8"},
+                   {"families", {"ssm"}},   {"steps", Json::array({{{"step", "rtn"}, {"bits", 8}}})},
+                   {"skip", Json::array()}, {"embedding", "float"},
+                   {"samples", 8},          {"seq_len", 64}};
+  report.calibration = {{"source", "a.txt"}, {"samples", 8},  {"seq_len", 64},
+                        {"kept_aside", 1},   {"tokens", 512}, {"seed", 0}};
+  report.layers = {{"l.in", "linear", {4, 2}, 8, "tensor", std::nullopt, 40.0, 20.0},
+                   {"l.out", "linear", {2, 4}, 4, "group", 128, 30.0, 10.0},
+                   {"l.conv", "conv", {4, 1, 4}, 16, "", std::nullopt, std::nullopt, std::nullopt}};
+  report.sites = {{"l.sites.x", "linear_input", "static", 0.01, 0.9999, 1.5, 0.0001},
+                  {"l.sites.y", "internal", "dynamic", {}, {}, {}, {}}};
+  report.blocks = {{0, 30.0, 0.5}};
+  report.quality = Quality{"a.txt", 63, 10.0, 11.0, 0.01, 0.9};
+  report.output_bytes = 500;
+  report.bits_per_weight = 8.25;
+  report.output_files = {{"model.safetensors", 500}};
+  report.time_ms = {{"write", 1500.04}, {"quality", 500}};
+  report.peak_rss_bytes = 1 << 20;
+  return report;
+}
+
+const Json& schema() {
+  static const Json json = read_json_file(PTQ_REPORT_SCHEMA);
+  return json;
+}
+
+bool accepted(const Json& report) {
+  return testing::schema_errors(schema(), report).empty();
+}
+
+// The report with the value at a JSON pointer replaced.
+Json with(const char* pointer, const Json& value) {
+  Json json = to_json(full_report());
+  json[Json::json_pointer(pointer)] = value;
+  return json;
+}
+
+TEST(Report, FullReportFitsTheSchema) {
+  for (const std::string& error : testing::schema_errors(schema(), to_json(full_report())))
+    ADD_FAILURE() << error;
+}
+
+TEST(Report, MutatedReportsDoNotFitTheSchema) {
+  ASSERT_TRUE(accepted(with("/layers/0/bits", 4)));
+  EXPECT_FALSE(accepted(with("/layers/0/bits", "8")));
+  EXPECT_FALSE(accepted(with("/layers/0/granularity", "row")));
+  EXPECT_FALSE(accepted(with("/layers/0/shape", {0, 2})));
+  EXPECT_FALSE(accepted(with("/layers/0/correction", Json::object())));
+  EXPECT_FALSE(accepted(with("/layers/0/more", 1)));
+  EXPECT_FALSE(accepted(with("/sites/0/scale", -1)));
+  EXPECT_FALSE(accepted(with("/sites/0/quantizer", "fixed")));
+  EXPECT_FALSE(accepted(with("/blocks/0/index", 0.5)));
+  EXPECT_FALSE(accepted(with("/quality", "good")));
+  EXPECT_FALSE(accepted(with("/schema_version", 2)));
+  EXPECT_FALSE(accepted(with("/source/files/m.pt", 1)));
+  EXPECT_FALSE(accepted(with("/output/files/x", "1")));
+  EXPECT_FALSE(accepted(with("/time_ms/write", nullptr)));
+  EXPECT_FALSE(accepted(with("/warnings", nullptr)));
+  EXPECT_FALSE(accepted(with("/extra", 1)));
+}
+
+TEST(Report, EveryFieldIsRequired) {
+  const Json whole = to_json(full_report());
+  for (const auto& [key, value] : whole.items()) {
+    Json without = whole;
+    without.erase(key);
+    EXPECT_FALSE(accepted(without)) << key;
+  }
+}
+
+TEST(Report, AbsentAndNonFiniteValuesAreNull) {
+  Report report = full_report();
+  report.layers[0].weight_sqnr_db = kInfinity;
+  report.layers[0].output_sqnr_db = kNan;
+  report.blocks[0].output_sqnr_db = -kInfinity;
+  report.blocks[0].max_abs_error = kNan;
+  report.quality->perplexity_quantized = kInfinity;
+  const Json json = to_json(report);
+  EXPECT_TRUE(json["layers"][0]["weight_sqnr_db"].is_null());
+  EXPECT_TRUE(json["layers"][0]["output_sqnr_db"].is_null());
+  EXPECT_TRUE(json["blocks"][0]["output_sqnr_db"].is_null());
+  EXPECT_TRUE(json["blocks"][0]["max_abs_error"].is_null());
+  EXPECT_TRUE(json["quality"]["perplexity_quantized"].is_null());
+  EXPECT_TRUE(json["sites"][1]["scale"].is_null());
+  EXPECT_TRUE(json["layers"][2]["granularity"].is_null());
+  EXPECT_TRUE(accepted(json));
+  report.quality.reset();
+  EXPECT_TRUE(to_json(report)["quality"].is_null());
+  EXPECT_TRUE(accepted(to_json(report)));
+}
+
+TEST(Report, TimesKeepTheirOrderAndOneDigit) {
+  EXPECT_EQ(to_json(full_report())["time_ms"].dump(), R"({"write":1500.0,"quality":500.0})");
+}
+
+TEST(Report, TableAlignsTheFirstColumnLeftAndTheOthersRight) {
+  EXPECT_EQ(text_table({"name", "bits"}, {{"a", "8"}, {"longer", "16"}}),
+            "name    bits\n"
+            "a          8\n"
+            "longer    16\n");
+}
+
+TEST(Report, BytesAreDecimal) {
+  EXPECT_EQ(format_bytes(640), "640 B");
+  EXPECT_EQ(format_bytes(9'100'000), "9.10 MB");
+  EXPECT_EQ(format_number(1.005, 1), "1.0");
+}
+
+TEST(Report, SummaryNamesTheWorstLayerAndGroupsFallbacks) {
+  Report report = full_report();
+  report.fallbacks = {{"a", "kept in float", "too small"},
+                      {"b", "kept in float", "too small"},
+                      {"c", "rotated in blocks", "odd"}};
+  report.warnings = {"fewer rows"};
+  const std::string text = summary(report, "out");
+  EXPECT_NE(text.find("m.pt -> out\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("worst layer   l.out, output SQNR 10.0 dB"), std::string::npos) << text;
+  EXPECT_NE(text.find("not as asked, 3:\n  a and 1 more: kept in float (too small)\n"), std::string::npos);
+  EXPECT_NE(text.find("warnings, 1:\n  fewer rows\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("10.000 -> 11.000 (+10.00 %) on a.txt, 63 tokens"), std::string::npos) << text;
+  EXPECT_NE(text.find("2.0 s"), std::string::npos) << text;
+}
+
+}  // namespace
+}  // namespace ptq

@@ -1,0 +1,17 @@
+// A validator of the part of JSON Schema (draft-07) that tools/report.schema.json is written in.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ptq/base/json.h"
+
+namespace ptq::testing {
+
+// Every way in which `value` breaks `schema`, as "path: what"; empty if it is valid. The keywords are type,
+// properties, required, additionalProperties, items (one schema for all), enum and minimum; $schema, title
+// and description say nothing about a value. Throws std::invalid_argument for any other keyword: a schema
+// must not ask for what nobody checks.
+std::vector<std::string> schema_errors(const Json& schema, const Json& value, const std::string& path = "$");
+
+}  // namespace ptq::testing
