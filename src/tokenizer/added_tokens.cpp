@@ -142,8 +142,8 @@ std::vector<Segment> TokenFinder::split(std::string_view text) const {
     if (token.lstrip) begin = std::max(trailing_space_begin(text.substr(0, begin)), done);
     if (token.rstrip) end += leading_space_end(text.substr(end));
     push(done, begin, -1);
-    // The token counts even if an earlier one's rstrip has taken its text.
-    segments.push_back({text.substr(std::min(begin, end), end - std::min(begin, end)), token.id, begin});
+    // Nothing is left of a token whose text an earlier one's rstrip has taken.
+    push(begin, end, token.id);
     done = end;
   }
   push(done, text.size(), -1);
@@ -178,8 +178,8 @@ AddedTokens::AddedTokens(const Json& list, const Vocabulary& vocabulary, const N
       // A token that the normalizer leaves nothing of is never found. Decoders undo what normalizers do, so
       // it is the normalized form that they are given.
       std::string text = normalized_content(token, normalizer, where);
-      if (text.empty()) continue;
       token_of_[token.id] = text;
+      if (text.empty()) continue;
       normalized_.add(std::move(text), token);
     }
   }

@@ -31,8 +31,9 @@ class UnicodeForm : public Normalizer {
     size_t copied = 0;
     for (size_t at = next_unstable(source, 0); at < source.size();) {
       size_t end = at;
-      while (end < source.size() && is_unstable(source[end])) end += utf8_length(source[end]);
-      const size_t begin = at > copied ? utf8_previous(source, at) : at;
+      while (end < source.size() && is_unstable(source, end)) end += utf8_length(source[end]);
+      size_t begin = at > copied ? utf8_previous(source, at) : at;
+      if (is_high(source[begin])) begin = at;
       result.append(source.substr(copied, begin - copied));
       append_form(source.substr(begin, end - begin), result);
       copied = end;
@@ -45,11 +46,14 @@ class UnicodeForm : public Normalizer {
   }
 
  private:
-  // Continuation bytes are above every lead that is stable, so they are never looked at alone.
-  bool is_unstable(char lead) const { return static_cast<unsigned char>(lead) >= unstable_lead_; }
+  bool is_high(char lead) const { return static_cast<unsigned char>(lead) >= unstable_lead_; }
+
+  bool is_unstable(std::string_view text, size_t at) const {
+    return is_high(text[at]) && !is_normalized_since_unicode_10(utf8_at(text, at));
+  }
 
   size_t next_unstable(std::string_view text, size_t at) const {
-    while (at < text.size() && !is_unstable(text[at])) at += utf8_length(text[at]);
+    while (at < text.size() && !is_unstable(text, at)) at += utf8_length(text[at]);
     return at;
   }
 
@@ -78,7 +82,7 @@ class Lowercase : public Normalizer {
         // The one letter whose lower case is two: i and a dot above.
         lower += "i\u0307";
       } else {
-        append_utf8(lower, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code))));
+        append_utf8(lower, to_lower(code));
       }
     }
     text.text = std::move(lower);

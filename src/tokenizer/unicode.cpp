@@ -1,9 +1,13 @@
 #include "tokenizer/unicode.h"
 
 #include <oniguruma.h>
+#include <utf8proc.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <iterator>
+#include <span>
 
 #include "tokenizer/pattern.h"
 
@@ -59,6 +63,37 @@ bool is_of_type(char32_t code, int type) {
   start_oniguruma();
   return ONIG_ENCODING_UTF8->is_code_ctype(static_cast<OnigCodePoint>(code), static_cast<OnigCtype>(type)) !=
          0;
+}
+
+struct CodeRange {
+  char32_t first;
+  char32_t last;
+};
+
+// Digits of Unicode 15 to 17: the reference library knows them, Oniguruma's tables may be older.
+constexpr CodeRange kRecentNumbers[] = {{0x10D40, 0x10D49}, {0x116D0, 0x116E3}, {0x11BF0, 0x11BF9},
+                                        {0x11DE0, 0x11DE9}, {0x11F50, 0x11F59}, {0x16130, 0x16139},
+                                        {0x16D70, 0x16D79}, {0x16FF4, 0x16FF6}, {0x1CCF0, 0x1CCF9},
+                                        {0x1D2C0, 0x1D2D3}, {0x1E4F0, 0x1E4F9}, {0x1E5F1, 0x1E5FA}};
+
+// Characters of Unicode 10 to 15 that have a combining class or a decomposition.
+constexpr CodeRange kNormalizedSinceUnicode10[] = {
+    {0x7FD, 0x7FD},     {0x899, 0x89B},     {0x8CF, 0x8D3},     {0xC3C, 0xC3C},     {0xD3B, 0xD3C},
+    {0xEBA, 0xEBA},     {0x1715, 0x1715},   {0x1ABF, 0x1AC0},   {0x1AC3, 0x1AC4},   {0x1ACA, 0x1ACA},
+    {0x1DF6, 0x1DFA},   {0x32FF, 0x32FF},   {0xA7F2, 0xA7F4},   {0xA82C, 0xA82C},   {0xAB69, 0xAB69},
+    {0x10781, 0x10785}, {0x10787, 0x107B0}, {0x107B2, 0x107BA}, {0x10EFD, 0x10EFF}, {0x10F46, 0x10F47},
+    {0x10F4B, 0x10F4B}, {0x10F4D, 0x10F50}, {0x10F83, 0x10F83}, {0x10F85, 0x10F85}, {0x11070, 0x11070},
+    {0x1133B, 0x1133B}, {0x11839, 0x1183A}, {0x11938, 0x11938}, {0x1193D, 0x1193E}, {0x11943, 0x11943},
+    {0x119E0, 0x119E0}, {0x11A34, 0x11A34}, {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42},
+    {0x11D44, 0x11D45}, {0x11D97, 0x11D97}, {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1}, {0x1E030, 0x1E06D},
+    {0x1E4EC, 0x1E4EE}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}};
+
+// REQUIRES: the ranges are in order.
+bool is_in(char32_t code, std::span<const CodeRange> ranges) {
+  const auto after =
+      std::upper_bound(ranges.begin(), ranges.end(), code,
+                       [](char32_t value, const CodeRange& range) { return value < range.first; });
+  return after != ranges.begin() && code <= std::prev(after)->last;
 }
 
 CodeRanges ranges_of(int type) {
@@ -137,12 +172,34 @@ bool is_white_space(char32_t code) {
 
 bool is_numeric(char32_t code) {
   start_oniguruma();
-  return is_of_type(code, number_type());
+  if (is_of_type(code, number_type())) return true;
+  return is_in(code, kRecentNumbers);
+}
+
+char32_t to_lower(char32_t code) {
+  // Letters of Unicode 16 and 17, which utf8proc may not know.
+  static constexpr struct {
+    char32_t first, last, lower_of_first;
+  } kRecent[] = {{0x1C89, 0x1C89, 0x1C8A},   {0xA7CB, 0xA7CB, 0x264},  {0xA7CC, 0xA7CC, 0xA7CD},
+                 {0xA7CE, 0xA7CE, 0xA7CF},   {0xA7D2, 0xA7D2, 0xA7D3}, {0xA7D4, 0xA7D4, 0xA7D5},
+                 {0xA7DA, 0xA7DA, 0xA7DB},   {0xA7DC, 0xA7DC, 0x19B},  {0x10D50, 0x10D65, 0x10D70},
+                 {0x16EA0, 0x16EB8, 0x16EBB}};
+  for (const auto& range : kRecent) {
+    if (code >= range.first && code <= range.last) return range.lower_of_first + (code - range.first);
+  }
+  return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code)));
+}
+
+bool is_normalized_since_unicode_10(char32_t code) {
+  return is_in(code, kNormalizedSinceUnicode10);
 }
 
 bool is_word_character(char32_t code) {
-  // Join_Control is these two; Oniguruma's word class leaves them out.
-  return code == 0x200C || code == 0x200D || is_of_type(code, ONIGENC_CTYPE_WORD);
+  // Oniguruma's own \w also takes numbers such as one half.
+  start_oniguruma();
+  static const int types[] = {property("Alphabetic"), property("M"), property("Nd"), property("Pc")};
+  if (code == 0x200C || code == 0x200D) return true;  // Join_Control
+  return std::any_of(std::begin(types), std::end(types), [&](int type) { return is_of_type(code, type); });
 }
 
 const CharClasses& CharClasses::get() {

@@ -48,6 +48,11 @@ std::string replace_invalid_utf8(std::string_view text);
 bool is_white_space(char32_t code);
 // General categories Nd, Nl and No.
 bool is_numeric(char32_t code);
+// The lower case of one letter where it is one letter, else the code itself.
+char32_t to_lower(char32_t code);
+// Whether normalizing concerns a character that Unicode 9, by whose tables the reference library normalizes,
+// has not.
+bool is_normalized_since_unicode_10(char32_t code);
 // What \w means in Rust's regex crate: Alphabetic, Mark, Decimal_Number, Connector_Punctuation, Join_Control.
 bool is_word_character(char32_t code);
 

@@ -51,6 +51,11 @@ TEST(Normalizer, OtherFormsDecomposeOrFold) {
   EXPECT_EQ(normalized({{"type", "NFKD"}}, "\u00BD\u00E9"), "1\u20442e\u0301");
 }
 
+TEST(Normalizer, CharactersSinceUnicode10StayWhereTheyAre) {
+  EXPECT_EQ(normalized({{"type", "NFD"}}, "\u0301\u08D3"), "\u0301\u08D3");  // a mark below goes first
+  EXPECT_EQ(normalized({{"type", "NFKC"}}, "\u32FF"), "\u32FF");
+}
+
 TEST(Normalizer, NulIsTextLikeAnyOther) {
   EXPECT_EQ(normalized({{"type", "NFC"}}, std::string("e\u0301\0e\u0301", 7)),
             std::string("\u00E9\0\u00E9", 5));

@@ -37,6 +37,11 @@ TEST(AddedTokens, StripTakesWhiteSpaceAlong) {
   EXPECT_EQ(encode(right, "a X \n a"), (Ids{0, 2, 3, 0}));
 }
 
+TEST(AddedTokens, TokenWhoseTextIsTakenByTheOneBeforeIsDropped) {
+  const Json json = with_added({changed(changed(added(3, "\n"), "rstrip", true), "lstrip", true)});
+  EXPECT_EQ(encode(json, "a\n \n b"), (Ids{0, 3, 1}));
+}
+
 TEST(AddedTokens, SingleWordDoesNotMatchInsideAWord) {
   const Json json = with_added({changed(added(3, "b"), "single_word", true)});
   Json tokens = json;
