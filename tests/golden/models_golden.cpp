@@ -1,0 +1,143 @@
+// Logits of whole models against those of transformers in float32.
+//
+// golden/models/NAME.safetensors holds `input_ids` [batch, length] and `logits` [batch, length, vocab], or
+// `logits_at_positions` [batch, positions, vocab] with `positions`. The model is $PTQ_MODELS_DIR/NAME or
+// tests/data/NAME: a directory with a config.json, or with a bare model.pt. golden/models/tiny/NAME holds
+// model and `expected.safetensors` together. Models that are absent, or whose architecture the program lacks,
+// are printed as skipped.
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "golden.h"
+#include "ptq/base/error.h"
+#include "ptq/checkpoint/checkpoint.h"
+#include "ptq/model/decoder.h"
+#include "ptq/model/model.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using ptq::Tensor;
+
+constexpr double kLogitTolerance = 2e-4;   // absolute, against another program
+constexpr double kDecodeTolerance = 1e-4;  // absolute, of one token after another against all at once
+
+struct Case {
+  std::string name;
+  fs::path expected;
+  fs::path model;  // empty: not found
+};
+
+// What open_checkpoint() takes for the model in a directory; empty if there is none.
+fs::path model_in(const fs::path& directory) {
+  if (fs::exists(directory / "config.json")) return directory;
+  if (fs::exists(directory / "model.pt")) return directory / "model.pt";
+  return {};
+}
+
+fs::path find_model(const std::string& name) {
+  if (const char* chosen = std::getenv("PTQ_MODELS_DIR"); chosen != nullptr && *chosen != '\0') {
+    if (const fs::path model = model_in(fs::path(chosen) / name); !model.empty()) return model;
+  }
+  return model_in(fs::path(PTQ_TEST_DIR).parent_path() / "data" / name);
+}
+
+std::vector<Case> find_cases(const fs::path& directory) {
+  std::vector<Case> cases;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(directory, error)) {
+    const fs::path& path = entry.path();
+    if (path.extension() != ".safetensors") continue;
+    cases.push_back({path.stem().string(), path, find_model(path.stem().string())});
+  }
+  for (const auto& entry : fs::directory_iterator(directory / "tiny", error)) {
+    const fs::path expected = entry.path() / "expected.safetensors";
+    if (!fs::exists(expected)) continue;
+    cases.push_back({"tiny/" + entry.path().filename().string(), expected, model_in(entry.path())});
+  }
+  std::sort(cases.begin(), cases.end(), [](const Case& a, const Case& b) { return a.name < b.name; });
+  return cases;
+}
+
+Tensor read(const ptq::Checkpoint& file, const char* name) {
+  return ptq::as_tensor(file.read(name)).clone();
+}
+
+double largest_difference(const Tensor& a, const Tensor& b) {
+  if (a.sizes() != b.sizes()) throw std::runtime_error("the logits have another shape");
+  if (!at::isfinite(a).all().item<bool>()) throw std::runtime_error("a logit is NaN or infinite");
+  return (a - b).abs().max().item<double>();
+}
+
+Tensor logits_of(const ptq::Model& model, const Tensor& ids) {
+  Tensor hidden = model.embed(ids);
+  for (int64_t i = 0; i < model.num_blocks(); ++i) hidden = model.load_block(i)->forward(hidden);
+  return model.logits(hidden);
+}
+
+// The ids in steps of one token, then two, then one...: logits after each step against those of all at once.
+double decoding_difference(const ptq::Model& model, const Tensor& ids, const Tensor& logits) {
+  ptq::Decoder decoder(model, ids.size(0));
+  double largest = 0;
+  int64_t step = 1;
+  for (int64_t begin = 0; begin < ids.size(1); begin += step, step = 3 - step) {
+    step = std::min(step, ids.size(1) - begin);
+    const Tensor last = decoder.advance(ids.slice(1, begin, begin + step));
+    largest = std::max(largest, largest_difference(last, logits.select(1, begin + step - 1)));
+  }
+  return largest;
+}
+
+// Whether both differences are within their tolerances.
+bool run_case(const Case& test, const ptq::Model& model) {
+  const auto expected = ptq::open_checkpoint(test.expected.string());
+  const Tensor ids = read(*expected, "input_ids").to(at::kLong);
+  const Tensor logits = logits_of(model, ids);
+  const bool whole = expected->find("logits") != nullptr;
+  const Tensor compared =
+      whole ? logits : logits.index_select(1, read(*expected, "positions").to(at::kLong).flatten());
+  const double error =
+      largest_difference(compared, read(*expected, whole ? "logits" : "logits_at_positions"));
+  const double decoding = decoding_difference(model, ids, logits);
+  const bool passed = error <= kLogitTolerance && decoding <= kDecodeTolerance;
+  std::printf("%s%s: logits differ by %.2e, decoding with state by %.2e\n", passed ? "" : "FAILED ",
+              test.name.c_str(), error, decoding);
+  return passed;
+}
+
+}  // namespace
+
+int main() {
+  try {
+    size_t ran = 0;
+    size_t failed = 0;
+    for (const Case& test : find_cases(ptq::golden::directory("models"))) {
+      if (test.model.empty()) {
+        std::printf("skipped %s: no such model\n", test.name.c_str());
+        continue;
+      }
+      const auto checkpoint = ptq::open_checkpoint(test.model.string());
+      const ptq::FloatSource source(*checkpoint, at::kCPU);
+      const auto& table = ptq::architectures();
+      const auto entry =
+          std::find_if(table.begin(), table.end(), [&](const auto& row) { return row.matches(source); });
+      if (entry == table.end()) {
+        std::printf("skipped %s: its architecture is not supported\n", test.name.c_str());
+        continue;
+      }
+      ++ran;
+      const std::unique_ptr<ptq::Model> model = entry->make(source);
+      if (!run_case(test, *model)) ++failed;
+    }
+    std::printf("ran %zu models, %zu failed\n", ran, failed);
+    if (ran == 0) std::printf("no model was found\n");
+    return ran == 0 || failed > 0 ? 1 : 0;
+  } catch (const std::exception& error) {
+    std::printf("%s\n", error.what());
+    return 1;
+  }
+}
