@@ -1,23 +1,16 @@
 // quantize eval: perplexity of a model on a text, alone or against another model.
 #include <cmath>
-#include <filesystem>
 
 #include "commands.h"
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/error.h"
 #include "ptq/calibration/tokens.h"
 #include "ptq/engine/evaluate.h"
+#include "ptq/pipeline/run.h"
 #include "ptq/report/report.h"
 
 namespace ptq {
 namespace {
-
-std::unique_ptr<Tokenizer> tokenizer_of(const CommonOptions& common, const OpenModel& open) {
-  const std::filesystem::path beside = std::filesystem::path(open.checkpoint->directory()) / "tokenizer.json";
-  if (!common.tokenizer.empty()) return Tokenizer::from_file(common.tokenizer);
-  if (!std::filesystem::exists(beside)) return nullptr;
-  return Tokenizer::from_file(beside.string());
-}
 
 Json result_json(const LossSums& sums, int64_t seq_len, bool against) {
   Json json = {{"perplexity", sums.perplexity()},
@@ -64,7 +57,8 @@ void eval_command(const EvalOptions& options, const CommonOptions& common) {
                   "two models of the same vocabulary");
     }
   }
-  const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of(common, open);
+  const std::unique_ptr<Tokenizer> tokenizer =
+      load_tokenizer(common.tokenizer, *open.checkpoint, *open.model);
   std::vector<int64_t> ids =
       read_tokens({options.text, common.token_dtype}, tokenizer.get(), open.model->vocab_size());
   if (options.max_tokens > 0 && static_cast<int64_t>(ids.size()) > options.max_tokens)

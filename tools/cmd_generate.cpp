@@ -1,21 +1,22 @@
 // quantize generate: continue a prompt.
-#include <filesystem>
-
 #include "commands.h"
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
 #include "ptq/model/decoder.h"
+#include "ptq/pipeline/run.h"
 #include "ptq/tokenizer/tokenizer.h"
 
 namespace ptq {
 
 void generate_command(const GenerateOptions& options, const CommonOptions& common) {
   const OpenModel open = open_model(options.model, common.checkpoint, common.torch_device());
-  const std::string beside =
-      (std::filesystem::path(open.checkpoint->directory()) / "tokenizer.json").string();
   const std::unique_ptr<Tokenizer> tokenizer =
-      Tokenizer::from_file(common.tokenizer.empty() ? beside : common.tokenizer);
+      load_tokenizer(common.tokenizer, *open.checkpoint, *open.model);
+  if (tokenizer == nullptr) {
+    throw Error(options.model, "there is no tokenizer.json beside the model, and a prompt is text",
+                "--tokenizer FILE");
+  }
   std::vector<int64_t> ids = tokenizer->encode(options.prompt, /*add_special=*/true);
   if (ids.empty()) ids = {open.model->start_token()};
   for (const int64_t id : ids) {

@@ -2,11 +2,14 @@
 //
 // A first argument that is not a command is a model: quantizing is the default verb.
 #include <ATen/Parallel.h>
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 #include <torch/headeronly/version.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <new>
 
@@ -34,13 +37,20 @@ struct Command {
   std::function<void()> (*declare)(CLI::App& app, CommonOptions& common);
 };
 
+// CLI11 lets -1 wrap around in an unsigned option.
+std::string seed_range(const std::string& text) {
+  const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+  return digits ? "" : "\"" + text + "\" is not a number from 0 to 2^64 - 1";
+}
+
 void add_model_options(CLI::App& app, CommonOptions& common) {
   app.add_option("--config", common.checkpoint.config_path, "config.json to use instead of the model's")
       ->type_name("FILE");
   app.add_option("--state-key", common.checkpoint.state_key,
                  "where the weights are in a nested .pt, e.g. model.state_dict")
       ->type_name("KEY");
-  app.add_flag("!--no-mmap,--mmap{true}", common.checkpoint.use_mmap, "read files instead of mapping them");
+  app.add_flag_callback(
+      "--no-mmap", [&common] { common.checkpoint.use_mmap = false; }, "read files instead of mapping them");
   app.add_option("--tokenizer", common.tokenizer, "tokenizer.json (default: the one beside the model)")
       ->type_name("FILE");
   app.add_option("--token-dtype", common.token_dtype, "integer type of .bin token files: u16, u32, i32, i64")
@@ -72,12 +82,12 @@ std::function<void()> declare_quantize(CLI::App& app, CommonOptions& common) {
                  "change one field of the recipe, e.g. quamba.percentile=0.9999")
       ->type_name("PATH=VALUE")
       ->take_all()
-      ->expected(1);
+      ->allow_extra_args(false);
   app.add_flag("--print-recipe", options->print_recipe, "print the recipe as JSON and stop");
   app.add_option("--skip", options->recipe.skip, "leave layers in float: a name or shell pattern; repeatable")
       ->type_name("PATTERN")
       ->take_all()
-      ->expected(1);
+      ->allow_extra_args(false);
   app.add_option("--embedding", options->recipe.embedding, "float (default) or int8, one scale a row")
       ->type_name("FORM");
   app.add_option("-o,--output", options->output, "directory to write (default: <model>-<method>-<bits> here)")
@@ -89,11 +99,16 @@ std::function<void()> declare_quantize(CLI::App& app, CommonOptions& common) {
          "equally (default: the model writes its own)")
       ->type_name("FILE")
       ->take_all()
-      ->expected(1);
-  app.add_option("--samples", options->samples, "calibration rows (default: the recipe's)")->type_name("N");
-  app.add_option("--seq-len", options->seq_len, "tokens a calibration row (default: the recipe's)")
+      ->allow_extra_args(false);
+  app.add_option("--samples", options->samples, "calibration rows (default: the recipe's)")
+      ->check(CLI::Range(1, 1'000'000))
       ->type_name("N");
-  app.add_option("--seed", options->seed, "seed of everything random (default 0)")->type_name("N");
+  app.add_option("--seq-len", options->seq_len, "tokens a calibration row (default: the recipe's)")
+      ->check(CLI::Range(1, 1'000'000))
+      ->type_name("N");
+  app.add_option("--seed", options->seed, "seed of everything random (default 0)")
+      ->check(seed_range)
+      ->type_name("N");
   app.add_option("--eval-text", options->eval_text,
                  "text to measure perplexity on (default: calibration rows kept aside)")
       ->type_name("FILE");
@@ -111,7 +126,8 @@ std::function<void()> declare_list(CLI::App&, CommonOptions& common) {
 std::function<void()> declare_inspect(CLI::App& app, CommonOptions& common) {
   auto options = std::make_shared<InspectOptions>();
   app.add_option("PATH", options->model, "any checkpoint, float or quantized by this program")->required();
-  app.add_flag("!--no-scan,--scan{true}", options->scan, "do not read the values to look for NaN");
+  app.add_flag_callback(
+      "--no-scan", [options] { options->scan = false; }, "do not read the values to look for NaN");
   add_model_options(app, common);
   return [options, &common] { inspect_command(*options, common); };
 }
@@ -123,8 +139,8 @@ std::function<void()> declare_tokenize(CLI::App& app, CommonOptions& common) {
   app.add_option("--text", options->text, "text to encode: one JSON array of ids a document")
       ->type_name("FILE");
   app.add_option("--decode", options->decode, "ids to decode: one JSON array a line")->type_name("FILE");
-  app.add_flag("!--no-special,--special{true}", options->add_special,
-               "do not add the template's BOS and EOS");
+  app.add_flag_callback(
+      "--no-special", [options] { options->add_special = false; }, "do not add the template's BOS and EOS");
   return [options, &common] { tokenize_command(*options, common); };
 }
 
@@ -154,9 +170,12 @@ std::function<void()> declare_generate(CLI::App& app, CommonOptions& common) {
       ->check(CLI::Range(0, 1 << 20))
       ->type_name("N");
   app.add_option("--temperature", options->temperature, "0 takes the likeliest token (default)")
-      ->check(CLI::Range(0.0, 100.0))
+      ->check([](const std::string& text) {
+        const double value = std::strtod(text.c_str(), nullptr);
+        return value >= 0 && value <= 100 ? std::string() : "Value " + text + " not in range 0 to 100";
+      })
       ->type_name("T");
-  app.add_option("--seed", options->seed, "seed of the draws (default 0)")->type_name("N");
+  app.add_option("--seed", options->seed, "seed of the draws (default 0)")->check(seed_range)->type_name("N");
   add_model_options(app, common);
   return [options, &common] { generate_command(*options, common); };
 }
@@ -184,7 +203,28 @@ std::string help(const Command& command, const CLI::App& app) {
   return text + "\n" + kExitCodes + "\n";
 }
 
-[[noreturn]] void refuse_extras(const Command& command, const CLI::App& app) {
+std::vector<std::string> command_names() {
+  std::vector<std::string> names;
+  for (const Command& command : kCommands) {
+    if (*command.name != '\0') names.emplace_back(command.name);
+  }
+  return names;
+}
+
+// A first word that is no command is a model. One that is neither, and looks like a word, is a typing error.
+void refuse_misspelled_command(const std::string& word) {
+  const bool path_like = word.starts_with("-") || word.find_first_of("./") != std::string::npos;
+  std::error_code ignored;
+  if (path_like || word.empty() || std::filesystem::exists(word, ignored)) return;
+  if (word == "quantize") {
+    throw usage_error(word, "quantizing is what the program does without a command",
+                      "quantize --method quamba model.pt");
+  }
+  const std::string hint = suggest(word, command_names());
+  if (hint.starts_with("did you mean")) throw usage_error(word, "neither a command nor a checkpoint", hint);
+}
+
+[[noreturn]] void refuse_extras(const CLI::App& app) {
   std::vector<std::string> known;
   for (const CLI::Option* option : app.get_options()) {
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
@@ -192,13 +232,7 @@ std::string help(const Command& command, const CLI::App& app) {
   const std::string typed = app.remaining().front();
   const std::string name = typed.substr(0, typed.find('='));
   if (name.starts_with("-")) throw usage_error(name, "unknown option", suggest(name, known));
-  std::vector<std::string> commands;
-  for (const Command& other : kCommands) {
-    if (*other.name != '\0') commands.emplace_back(other.name);
-  }
-  throw usage_error(
-      typed, "one argument too many",
-      *command.name == '\0' ? "one model a run; commands come first: " + suggest(typed, commands) : "");
+  throw usage_error(typed, "one argument too many", app.get_name() + " --help; one model a run");
 }
 
 void run_command(const Command& command, int argc, char** argv) {
@@ -214,10 +248,18 @@ void run_command(const Command& command, int argc, char** argv) {
   } catch (const CLI::CallForHelp&) {
     print(help(command, app));
     return;
+  } catch (const CLI::ConversionError& error) {
+    const std::string text = error.what();  // "Could not convert: --samples = x"
+    const size_t option = std::min(text.find("--"), text.size());
+    const size_t equals = text.find(" = ", option);
+    if (equals == std::string::npos) throw usage_error("", text, app.get_name() + " --help");
+    throw usage_error(text.substr(option, equals - option),
+                      "\"" + text.substr(equals + 3) + "\" is not a value of this option",
+                      app.get_name() + " --help");
   } catch (const CLI::ParseError& error) {
     throw usage_error("", error.what(), app.get_name() + " --help");
   }
-  if (!app.remaining().empty()) refuse_extras(command, app);
+  if (!app.remaining().empty()) refuse_extras(app);
   LogOptions log;
   log.quiet = common.quiet;
   log.verbose = common.verbose;
@@ -252,6 +294,7 @@ void dispatch(int argc, char** argv) {
       return;
     }
   }
+  refuse_misspelled_command(first);
   run_command(kCommands[0], argc, argv);
 }
 
@@ -262,6 +305,10 @@ int fail(const std::string& message, ExitCode code) {
 
 int guarded_main(int argc, char** argv) {
   try {
+    // A forward makes and frees the same few activations over and over. By default glibc maps those over 128
+    // kB afresh each time, and a tenth of the run goes into page faults.
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
     install_interrupt_handlers();
     dispatch(argc, argv);
     return static_cast<int>(ExitCode::kDone);

@@ -40,13 +40,13 @@ const std::vector<MethodEntry>& methods() {
   return entries;
 }
 
-const MethodEntry& find_method(const std::string& name) {
+const MethodEntry& find_method(const std::string& name, const std::string& where) {
   std::vector<std::string> names;
   for (const MethodEntry& entry : methods()) {
     if (entry.name == name) return entry;
     names.emplace_back(entry.name);
   }
-  throw usage_error("--method", "there is no method \"" + name + "\"", suggest(name, names));
+  throw usage_error(where, "there is no method \"" + name + "\"", suggest(name, names));
 }
 
 }  // namespace ptq

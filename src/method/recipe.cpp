@@ -81,31 +81,87 @@ Assignment parse_assignment(const std::string& text) {
   return {text.substr(0, equals), parsed.is_discarded() ? Json(value) : parsed};
 }
 
-// The method's recipe, with those assignments that name its options; the others stay in the list.
-Recipe expand_method(const MethodEntry& method, const std::string& bits,
-                     std::vector<Assignment>& assignments) {
-  const std::string prefix = std::string(method.name) + ".";
-  Json options = {{method.name, method.default_options()}};
-  std::erase_if(assignments, [&](const Assignment& assignment) {
-    if (!assignment.path.starts_with(prefix)) return false;
-    set_field(options, assignment.path, assignment.value);
-    return true;
-  });
+// The method's recipe with `options` (every one of the method's own), as --method makes it.
+Recipe expand_method(const MethodEntry& method, const std::string& bits, const Json& options,
+                     const std::string& where) {
   Recipe recipe;
   recipe.method = method.name;
   recipe.bits = bits.empty() ? method.bits.front() : bits;
   if (std::find(method.bits.begin(), method.bits.end(), recipe.bits) == method.bits.end()) {
-    throw usage_error("--bits", std::string(method.name) + " has no \"" + bits + "\"",
+    throw usage_error(where, std::string(method.name) + " has no \"" + bits + "\"",
                       suggest(bits, method.bits));
   }
   recipe.families = method.families;
   recipe.purpose = method.purpose;
   recipe.samples = method.samples;
   recipe.seq_len = method.seq_len;
-  JsonFields fields(options[method.name], method.name);
+  JsonFields fields(options, method.name);
   recipe.steps = method.steps(recipe.bits, fields);
   fields.finish();
   return recipe;
+}
+
+// The assignments that name the method's options are taken out of the list; the others stay in it.
+Json take_method_options(const MethodEntry& method, Json options, std::vector<Assignment>& assignments) {
+  const std::string prefix = std::string(method.name) + ".";
+  Json root = {{method.name, std::move(options)}};
+  std::erase_if(assignments, [&](const Assignment& assignment) {
+    if (!assignment.path.starts_with(prefix)) return false;
+    set_field(root, assignment.path, assignment.value);
+    return true;
+  });
+  return root[method.name];
+}
+
+// {"method": "quamba", "bits": "w8a8", "quamba": {"percentile": 0.9999}, "samples": 64}: the short form,
+// which has no steps. Its fields are those of the command line.
+bool is_short_form(const Json& json) {
+  return json.is_object() && json.contains("method") && !json.contains("steps");
+}
+
+Json long_form(const Json& json, const std::string& where, std::vector<Assignment>& assignments) {
+  JsonFields fields(json, where);
+  const MethodEntry& method = find_method(fields.string("method", ""), where + ".method");
+  Json options = method.default_options();
+  if (fields.has(method.name)) {
+    const Json& given = fields.at(method.name);
+    if (!given.is_object())
+      throw usage_error(where + "." + method.name,
+                        std::string("expected an object, found ") + given.type_name());
+    for (const auto& [key, value] : given.items()) {
+      if (!options.contains(key)) {
+        throw usage_error(where + "." + method.name, "unknown option \"" + key + "\"",
+                          suggest(key, keys_of(options)));
+      }
+      options[key] = value;
+    }
+  }
+  options = take_method_options(method, std::move(options), assignments);
+  const Recipe recipe = expand_method(method, fields.string("bits", ""), options, where + ".bits");
+  Json expanded = recipe.to_json();
+  for (const char* key : {"skip", "embedding", "samples", "seq_len"}) {
+    if (fields.has(key)) expanded[key] = fields.at(key);
+  }
+  fields.finish();
+  return expanded;
+}
+
+// A recipe file has the steps that the method's options were turned into: says where an option went.
+void explain_method_option(const Recipe& recipe, const Assignment& assignment) {
+  const size_t dot = assignment.path.find('.');
+  const std::string first = assignment.path.substr(0, dot);
+  const bool names_method = std::any_of(methods().begin(), methods().end(),
+                                        [&](const MethodEntry& entry) { return entry.name == first; });
+  if (!names_method || dot == std::string::npos) return;
+  const std::string option = assignment.path.substr(dot + 1);
+  std::string places;
+  for (size_t i = 0; i < recipe.steps.size(); ++i) {
+    if (!recipe.steps[i].options.contains(option)) continue;
+    places += (places.empty() ? "" : ", ") + ("--set steps." + std::to_string(i)) + "." + option + "=VALUE";
+  }
+  throw usage_error("--set " + assignment.path,
+                    "the recipe lists its steps, so the options of " + first + " are fields of these",
+                    places.empty() ? "--print-recipe shows the steps" : places);
 }
 
 std::vector<StepConfig> read_steps(const Json& json, const std::string& where) {
@@ -127,6 +183,16 @@ std::vector<StepConfig> read_steps(const Json& json, const std::string& where) {
   return list;
 }
 
+// What the shipped method says it is for; else the names of the families.
+std::string purpose_of(const Recipe& recipe) {
+  for (const MethodEntry& entry : methods()) {
+    if (entry.name == recipe.method) return entry.purpose;
+  }
+  std::string purpose;
+  for (const std::string& family : recipe.families) purpose += (purpose.empty() ? "" : ", ") + family;
+  return purpose;
+}
+
 }  // namespace
 
 bool matches_pattern(const std::string& pattern, const std::string& name) {
@@ -145,13 +211,18 @@ Json Recipe::to_json() const {
 }
 
 Recipe read_recipe(const Json& json, const std::string& where) {
+  if (is_short_form(json)) {
+    std::vector<Assignment> none;
+    return read_recipe(long_form(json, where, none), where);
+  }
   JsonFields fields(json, where);
+  if (!fields.has("steps"))
+    throw usage_error(where, "names neither a \"method\" nor \"steps\"", "{\"method\": \"quamba\"}");
   Recipe recipe;
   recipe.method = fields.string("method", "custom");
   recipe.bits = fields.string("bits", "");
   recipe.families = string_list(fields, "families");
-  for (const std::string& family : recipe.families)
-    recipe.purpose += (recipe.purpose.empty() ? "" : ", ") + family;
+  recipe.purpose = purpose_of(recipe);
   recipe.steps = read_steps(fields.at("steps"), where + ".steps");
   recipe.skip = string_list(fields, "skip");
   recipe.embedding = fields.string("embedding", "float");
@@ -172,31 +243,35 @@ Recipe read_recipe(const Json& json, const std::string& where) {
 Recipe resolve_recipe(const RecipeOptions& options) {
   std::vector<Assignment> assignments;
   for (const std::string& text : options.sets) assignments.push_back(parse_assignment(text));
-  Recipe recipe;
+  if (!options.file.empty() && (!options.method.empty() || !options.bits.empty())) {
+    throw usage_error("--recipe",
+                      "a recipe file names its method and bits: --method and --bits cannot be given with it",
+                      "--set PATH=VALUE changes one field of the recipe");
+  }
+  Json json;
   std::string where = options.file;
   if (!options.file.empty()) {
-    if (!options.method.empty() || !options.bits.empty()) {
-      throw usage_error(
-          "--recipe", "a recipe file names its method and bits: --method and --bits cannot be given with it",
-          "--set PATH=VALUE changes one field of the recipe");
-    }
-    recipe = read_recipe(read_json_file(options.file, {.max_bytes = size_t{1} << 20}), options.file);
+    json = read_json_file(options.file, {.max_bytes = size_t{1} << 20});
+    if (is_short_form(json)) json = long_form(json, where, assignments);
   } else {
     if (options.method.empty()) {
       throw usage_error("--method", "is missing: which method, or --recipe FILE?",
                         "--method quamba; `quantize list` shows them all");
     }
-    recipe = expand_method(find_method(options.method), options.bits, assignments);
+    const MethodEntry& method = find_method(options.method);
     where = options.method;
+    const Json own = take_method_options(method, method.default_options(), assignments);
+    json = expand_method(method, options.bits, own, "--bits").to_json();
   }
-  Json json = recipe.to_json();
-  for (const Assignment& assignment : assignments) set_field(json, assignment.path, assignment.value);
+  const Recipe recipe = read_recipe(json, where);
+  json = recipe.to_json();
+  for (const Assignment& assignment : assignments) {
+    explain_method_option(recipe, assignment);
+    set_field(json, assignment.path, assignment.value);
+  }
   for (const std::string& pattern : options.skip) json["skip"].push_back(pattern);
   if (!options.embedding.empty()) json["embedding"] = options.embedding;
-  const std::string purpose = recipe.purpose;
-  recipe = read_recipe(json, where);
-  if (!purpose.empty()) recipe.purpose = purpose;
-  return recipe;
+  return read_recipe(json, where);
 }
 
 }  // namespace ptq

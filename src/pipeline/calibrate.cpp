@@ -34,11 +34,18 @@ Tensor rows_of_files(const RunOptions& options, const Recipe& recipe, const Toke
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Checkpoint& checkpoint,
-                                          const Model& model) {
+                                          const Model& model, std::string* unreadable) {
   const std::string beside = (std::filesystem::path(checkpoint.directory()) / "tokenizer.json").string();
   const std::string path = !option.empty() ? option : beside;
   if (option.empty() && !std::filesystem::exists(path)) return nullptr;
-  std::unique_ptr<Tokenizer> tokenizer = Tokenizer::from_file(path);
+  std::unique_ptr<Tokenizer> tokenizer;
+  try {
+    tokenizer = Tokenizer::from_file(path);
+  } catch (const Error& error) {
+    if (unreadable == nullptr) throw;
+    *unreadable = error.what();
+    return nullptr;
+  }
   if (tokenizer->vocab_size() > model.vocab_size()) {
     throw Error(path,
                 "the tokenizer has " + std::to_string(tokenizer->vocab_size()) +
@@ -48,13 +55,13 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Check
   return tokenizer;
 }
 
-CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe, const OpenModel& open,
-                                 bool needs_data, Progress& progress, std::vector<std::string>& warnings) {
+CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe, const Model& model,
+                                 const Tokenizer* tokenizer, bool needs_data, Progress& progress,
+                                 std::vector<std::string>& warnings) {
   CalibrationRows rows;
   std::string source;
-  const Model& model = *open.model;
   if (options.calibration.empty()) {
-    source = "written by the float model itself";
+    source = "text written by the float model itself";
     spdlog::info("no --calib: the float model writes its own calibration text, {} x {} tokens",
                  recipe.samples, recipe.seq_len);
     progress.start("writing calibration text", recipe.seq_len - 1);
@@ -63,8 +70,7 @@ CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe
       progress.advance();
     });
   } else {
-    const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(options.tokenizer, *open.checkpoint, model);
-    rows.ids = rows_of_files(options, recipe, tokenizer.get(), model.vocab_size());
+    rows.ids = rows_of_files(options, recipe, tokenizer, model.vocab_size());
     for (const std::string& path : options.calibration) {
       source += (source.empty() ? "" : ", ") + std::filesystem::path(path).filename().string();
     }

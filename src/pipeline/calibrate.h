@@ -15,14 +15,10 @@ struct CalibrationRows {
   Json json;         // the report's "calibration"
 };
 
-// The tokenizer of --tokenizer, or of the model's folder, or null if there is none. Throws Error if it has
-// more entries than the model's vocabulary.
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Checkpoint& checkpoint,
-                                          const Model& model);
-
 // Reads --calib, or lets the float model write its own text. If no step needs data, all rows are for
 // measuring. Warnings (fewer rows than asked) go to `warnings`.
-CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe, const OpenModel& open,
-                                 bool needs_data, Progress& progress, std::vector<std::string>& warnings);
+CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe, const Model& model,
+                                 const Tokenizer* tokenizer, bool needs_data, Progress& progress,
+                                 std::vector<std::string>& warnings);
 
 }  // namespace ptq

@@ -103,20 +103,43 @@ Json describe_source(const RunOptions& options, const OpenModel& open) {
           {"files", files}};
 }
 
+bool is_text(const std::string& path) {
+  return !path.ends_with(".npy") && !path.ends_with(".bin") && !path.ends_with(".safetensors");
+}
+
+// A tokenizer that the program cannot read stops a run only if there is something to read with it.
+std::unique_ptr<Tokenizer> tokenizer_of_run(const RunOptions& options, const OpenModel& open,
+                                            std::vector<std::string>& warnings) {
+  std::vector<std::string> inputs = options.calibration;
+  if (!options.eval_text.empty()) inputs.push_back(options.eval_text);
+  const bool needed = !options.tokenizer.empty() || std::any_of(inputs.begin(), inputs.end(), is_text);
+  std::string unreadable;
+  std::unique_ptr<Tokenizer> tokenizer =
+      load_tokenizer(options.tokenizer, *open.checkpoint, *open.model, needed ? nullptr : &unreadable);
+  if (!unreadable.empty()) warnings.push_back("the tokenizer was copied unread: " + unreadable);
+  return tokenizer;
+}
+
+// The ids of --eval-text, none without it.
+std::vector<int64_t> read_eval_text(const RunOptions& options, const Tokenizer* tokenizer,
+                                    const Model& model) {
+  if (options.eval_text.empty()) return {};
+  std::vector<int64_t> ids =
+      read_tokens({options.eval_text, options.token_dtype}, tokenizer, model.vocab_size());
+  evaluation_windows(ids, 2, options.eval_text);  // too few are an error here already
+  return ids;
+}
+
 // Sizes, quality and time: what is known once the weights are on disk.
 void measure_output(const RunOptions& options, const Recipe& recipe, const OpenModel& open,
-                    const Stream& stream, const CalibrationRows& rows, OutputDirectory& output,
-                    Progress& progress, Report& report) {
+                    const Stream& stream, const CalibrationRows& rows, const std::vector<int64_t>& eval_ids,
+                    OutputDirectory& output, Progress& progress, Report& report) {
   const OpenModel artifact = open_model(output.path("."), {}, options.device);
   if (options.eval_text.empty()) {
     const Tensor ids = rows.ids.slice(0, rows.ids.size(0) - rows.kept);
     report.quality = quality_on_rows(*open.model, stream.kept_rows(), ids, artifact);
   } else {
-    const std::unique_ptr<Tokenizer> tokenizer =
-        load_tokenizer(options.tokenizer, *open.checkpoint, *open.model);
-    const std::vector<int64_t> ids =
-        read_tokens({options.eval_text, options.token_dtype}, tokenizer.get(), open.model->vocab_size());
-    report.quality = quality_on_text(*open.model, artifact, ids, recipe.seq_len,
+    report.quality = quality_on_text(*open.model, artifact, eval_ids, recipe.seq_len,
                                      std::filesystem::path(options.eval_text).filename().string(), progress);
   }
 }
@@ -156,6 +179,9 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
   {
     const OpenModel open = open_float_model(options, recipe);
     const BlockPass pass(recipe);
+    // All inputs are read before the work begins, so that a wrong one is known at once.
+    const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, report.warnings);
+    const std::vector<int64_t> eval_ids = read_eval_text(options, tokenizer.get(), *open.model);
     {
       const StageTimer timer(times, "hash source");
       report.source = describe_source(options, open);
@@ -164,7 +190,8 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
     {
       const StageTimer timer(times, "calibration tokens");
       const bool needs_data = pass.needs_data(*open.model->load_block(0));
-      rows = calibration_rows(options, recipe, open, needs_data, progress, report.warnings);
+      rows = calibration_rows(options, recipe, *open.model, tokenizer.get(), needs_data, progress,
+                              report.warnings);
       report.calibration = rows.json;
     }
     ArtifactWriter writer(output, options.max_shard_bytes);
@@ -184,7 +211,7 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
       copy_tokenizer_files(open.checkpoint->directory(), options.tokenizer, output);
     }
     const StageTimer timer(times, "quality");
-    measure_output(options, recipe, open, stream, rows, output, progress, report);
+    measure_output(options, recipe, open, stream, rows, eval_ids, output, progress, report);
     measure_sizes(weight_files, output, open.model->num_parameters(), report);
   }
   if (options.strict) refuse_fallbacks(report);

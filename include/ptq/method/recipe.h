@@ -45,8 +45,8 @@ struct MethodEntry {
 
 const std::vector<MethodEntry>& methods();
 
-// The row of that name; throws a usage Error with a suggestion.
-const MethodEntry& find_method(const std::string& name);
+// The row of that name; throws a usage Error, naming `where`, with a suggestion.
+const MethodEntry& find_method(const std::string& name, const std::string& where = "--method");
 
 struct RecipeOptions {
   std::string file;               // --recipe
@@ -64,7 +64,9 @@ struct RecipeOptions {
 // Throws a usage Error for a name, path or value that does not exist.
 Recipe resolve_recipe(const RecipeOptions& options);
 
-// The long form; `where` names it in errors. Strict: unknown fields and steps are usage errors.
+// The long form, or the short one without steps, which is expanded as --method would:
+//   {"method": "quamba", "bits": "w8a8", "quamba": {"percentile": 0.9999}, "samples": 64}
+// `where` names it in errors. Strict: unknown fields, options and steps are usage errors.
 Recipe read_recipe(const Json& json, const std::string& where);
 
 // True if the shell pattern (*, ?) matches the whole name.

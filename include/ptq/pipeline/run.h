@@ -8,7 +8,9 @@
 #include "ptq/base/progress.h"
 #include "ptq/checkpoint/checkpoint.h"
 #include "ptq/method/recipe.h"
+#include "ptq/model/model.h"
 #include "ptq/report/report.h"
+#include "ptq/tokenizer/tokenizer.h"
 
 #include <ATen/ATen.h>
 
@@ -34,6 +36,12 @@ struct RunOptions {
 // written. Throws Error, and then the output is as it was. Memory: a few blocks and the hidden states of the
 // calibration rows.
 Report run(const RunOptions& options, const Recipe& recipe, Progress& progress);
+
+// The tokenizer of --tokenizer (`option`, if it is not empty), or of the model's folder, or null if there is
+// none. Throws Error if it has more entries than the model's vocabulary, or cannot be read; with `unreadable`
+// the reason goes there instead, and the result is null.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Checkpoint& checkpoint,
+                                          const Model& model, std::string* unreadable = nullptr);
 
 // "<stem>-<method>-<bits>", in the current directory: a directory's stem is its name.
 std::string default_output(const std::string& model_path, const Recipe& recipe);
