@@ -9,19 +9,18 @@
 namespace ptq {
 
 Json quamba_defaults() {
-  return {{"percentile", "auto"},
-          {"hadamard", true},
-          {"activations", "static"},
-          {"observer", "moving"},
-          {"weights", "tensor"}};
+  return {{"percentile", "auto"}, {"hadamard", true}, {"activations", "static"}, {"observer", "moving"},
+          {"clip", "all"},        {"search_rows", 4}, {"weights", "tensor"}};
 }
 
 std::vector<StepConfig> quamba_steps(const std::string&, JsonFields& options) {
   const Json percentile = options.at("percentile");
   const bool hadamard = options.boolean("hadamard", true);
   const std::string scales = options.string("activations", "static");
-  const std::string observer = options.string("observer", "moving");
   const std::string weights = options.string("weights", "tensor");
+  const std::string observer = options.string("observer", "moving");
+  const std::string clip = options.string("clip", "all");
+  const int64_t search_rows = options.integer("search_rows", 4);
   std::vector<StepConfig> steps;
   if (hadamard) steps.push_back({"hadamard", {{"site", "ssm.output"}}});
   steps.push_back({"rtn", {{"bits", 8}, {"granularity", weights}, {"tensors", "all"}}});
@@ -30,6 +29,8 @@ std::vector<StepConfig> quamba_steps(const std::string&, JsonFields& options) {
     activations["percentile_site"] = "ssm.x";
     activations["percentile"] = percentile;
     activations["observer"] = observer;
+    activations["clip"] = clip;
+    activations["search_rows"] = search_rows;
   }
   steps.push_back({"activations", activations});
   return steps;

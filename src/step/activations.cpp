@@ -22,7 +22,9 @@ class ActivationsStep : public Step {
     mode_ = choice(options, "observer", "moving", {"moving", "exact"}) == "moving" ? PercentileMode::kMoving
                                                                                    : PercentileMode::kExact;
     percentile_site_ = options.string("percentile_site", "");
-    search_rows_ = options.integer("search_rows", 16);
+    search_rows_ = options.integer("search_rows", 4);
+    if (search_rows_ < 1) throw usage_error(options.path() + ".search_rows", "must be at least 1");
+    clip_all_ = choice(options, "clip", "all", {"all", "percentile_site"}) == "all";
     read_percentile(options);
     options.finish();
   }
@@ -35,7 +37,7 @@ class ActivationsStep : public Step {
     SiteNeeds& clipped = needs[block.site(percentile_site_).name];
     clipped.mode = mode_;
     if (auto_)
-      clipped.percentiles = {kLadder.begin(), kLadder.end()};
+      clipped.percentiles = {kPercentiles.begin(), kPercentiles.end()};
     else if (percentile_ < 1)
       clipped.percentiles = {percentile_};
     return needs;
@@ -62,7 +64,8 @@ class ActivationsStep : public Step {
   }
 
  private:
-  static constexpr std::array<double, 4> kLadder = {.99999, .9999, .9995, .999};
+  static constexpr std::array<double, 4> kPercentiles = {.99999, .9999, .9995, .999};
+  static constexpr std::array<double, 6> kFractions = {.9, .8, .7, .6, .5, .4};
 
   void read_percentile(JsonFields& options) {
     if (!options.has("percentile")) return;
@@ -87,14 +90,27 @@ class ActivationsStep : public Step {
     return names;
   }
 
+  // Percentiles where they were measured, else fractions of the largest |x|.
+  ClipLadder ladder_of(const std::string& name, const SiteStatistics& statistics) const {
+    ClipLadder ladder{name, {statistics.abs_max}, /*descending=*/name != percentile_site_};
+    if (name == percentile_site_) {
+      for (const double p : kPercentiles) ladder.amax.push_back(statistics.percentiles.at(p));
+    } else {
+      for (const double fraction : kFractions) ladder.amax.push_back(fraction * statistics.abs_max);
+    }
+    for (double& amax : ladder.amax) amax = std::max(amax, kSmallestMaximum);
+    return ladder;
+  }
+
   void choose_clips(Block& block, StepContext& context) const {
-    std::vector<std::pair<std::string, ClipLadder>> ladders;
+    std::vector<ClipLadder> ladders;
     if (!percentile_site_.empty()) {
-      const SiteStatistics& statistics = context.statistics.at(percentile_site_);
-      ClipLadder ladder = {{1, std::max(statistics.abs_max, kSmallestMaximum)}};
-      for (const double p : kLadder)
-        ladder.push_back({p, std::max(statistics.percentiles.at(p), kSmallestMaximum)});
-      ladders.emplace_back(percentile_site_, ladder);
+      ladders.push_back(ladder_of(percentile_site_, context.statistics.at(percentile_site_)));
+    }
+    if (clip_all_) {
+      for (const std::string& name : site_names(block)) {
+        if (name != percentile_site_) ladders.push_back(ladder_of(name, context.statistics.at(name)));
+      }
     }
     const int64_t rows = std::min(search_rows_, context.inputs.size(0));
     search_clips(block, ladders, context.inputs.slice(0, 0, rows), context.outputs.slice(0, 0, rows));
@@ -106,7 +122,8 @@ class ActivationsStep : public Step {
   double percentile_ = 1;
   PercentileMode mode_ = PercentileMode::kMoving;
   std::string percentile_site_;
-  int64_t search_rows_ = 16;
+  int64_t search_rows_ = 4;
+  bool clip_all_ = true;
 };
 
 }  // namespace
