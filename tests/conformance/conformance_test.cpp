@@ -177,6 +177,32 @@ TEST(EveryArchitecture, HasAToyModelThatItMatches) {
   }
 }
 
+// Toy models are too small to be split between threads; this one is not.
+TEST(Run, SampleModelGivesTheSameBytesWithOneOrTwoThreads) {
+  const TempDirectory directory;
+  const std::string model = PTQ_TEST_DIR "/../data/mamba-1m/model.pt";
+  const int threads = at::get_num_threads();
+  for (const int count : {1, 2}) {
+    at::set_num_threads(count);
+    RunOptions options;
+    options.model_path = model;
+    options.output = directory / std::to_string(count);
+    options.calibration = {PTQ_TEST_DIR "/../data/shakespeare-calib.txt"};
+    Recipe recipe = toy_recipe("quamba", "w8a8");
+    recipe.seq_len = 128;
+    Progress progress(std::make_shared<StatusLine>(), ProgressStyle::kQuiet);
+    const Report report = run(options, recipe, progress);
+    ASSERT_TRUE(report.quality.has_value());
+    EXPECT_LT(report.quality->perplexity_quantized, 1.05 * report.quality->perplexity_float);
+  }
+  at::set_num_threads(threads);
+  for (const char* file : {"model.safetensors", "config.json"}) {
+    const std::string bytes = directory.read(std::string("1/") + file);
+    EXPECT_FALSE(bytes.empty());
+    EXPECT_TRUE(bytes == directory.read(std::string("2/") + file)) << file << " differs";
+  }
+}
+
 TEST(Run, SelfWrittenCalibrationDependsOnNothingButTheSeed) {
   const Workbench bench(testing::toy_mamba({}));
   bench.run("first", toy_recipe("quamba", "w8a8"), /*self_calibrated=*/true);
