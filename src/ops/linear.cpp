@@ -21,11 +21,12 @@ std::optional<c10::TypedOperatorHandle<LinearPointwise>> find_onednn_linear() {
 
 Tensor linear(const Tensor& x, const Tensor& W, const Tensor& bias) {
   static const auto onednn = find_onednn_linear();
-  const bool usable = onednn && x.is_cpu() && x.scalar_type() == at::kFloat && W.scalar_type() == at::kFloat &&
-                      x.numel() > 0 && W.numel() > 0;
+  const bool usable = onednn && x.is_cpu() && x.scalar_type() == at::kFloat &&
+                      W.scalar_type() == at::kFloat && x.numel() > 0 && W.numel() > 0;
   if (!usable) return at::linear(x, W, bias);
   const std::optional<Tensor> optional_bias = bias.defined() ? std::optional<Tensor>(bias) : std::nullopt;
-  return onednn->call(x.contiguous(), W.contiguous(), optional_bias, "none", c10::List<std::optional<at::Scalar>>(), "");
+  return onednn->call(x.contiguous(), W.contiguous(), optional_bias, "none",
+                      c10::List<std::optional<at::Scalar>>(), "");
 }
 
 }  // namespace ptq::ops

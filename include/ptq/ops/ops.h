@@ -1,8 +1,8 @@
 // Our kernels as libtorch dispatcher ops.
 //
 // Each op has a CPU kernel (src/kernels, AVX-512, AVX2 or plain loops, chosen at run time) and a form in ATen
-// operations for every other device. Both compute the same function; on one machine each is deterministic for any
-// number of threads. All tensors are float32 unless said otherwise and need not be contiguous.
+// operations for every other device. Both compute the same function; on one machine each is deterministic for
+// any number of threads. All tensors are float32 unless said otherwise and need not be contiguous.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -15,8 +15,9 @@ using at::Tensor;
 //   delta = softplus(dt)                      (the identity above 20)
 //   h_t   = exp(delta_t A) h_{t-1} + delta_t B_t u_t
 //   y_t   = (C_t . h_t + D u_t) * silu(z_t)
-//   u, dt, z [batch, length, inner]    A [inner, state] (negative)    B, C [batch, length, state]    D [inner]
-//   h        [batch, inner, state] or undefined (zero); if defined it is read and overwritten with the last state
+//   u, dt, z [batch, length, inner]    A [inner, state] (negative)    B, C [batch, length, state]    D
+//   [inner] h        [batch, inner, state] or undefined (zero); if defined it is read and overwritten with
+//   the last state
 // Returns y [batch, length, inner].
 Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C,
                       const Tensor& D, const Tensor& z, const Tensor& h = {});
@@ -24,13 +25,16 @@ Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const 
 // Causal depthwise convolution over time, then silu:
 //   y[t, c] = silu(bias[c] + sum_k weight[c, k] x[t - (width - 1) + k, c])
 //   x [batch, length, inner]    weight [inner, width]    bias [inner] or undefined
-//   window [batch, width - 1, inner] or undefined (zeros): the inputs before x, oldest first; if defined it is
-//   overwritten with the last width - 1 inputs
-Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& window = {});
+//   window [batch, width - 1, inner] or undefined (zeros): the inputs before x, oldest first; if defined it
+//   is overwritten with the last width - 1 inputs
+Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                          const Tensor& window = {});
 
-// y = H x along the last dimension, scaled by 1/sqrt(n), where H (n x n) = diag of blocks (base (x) Sylvester):
+// y = H x along the last dimension, scaled by 1/sqrt(n), where H (n x n) = diag of blocks (base (x)
+// Sylvester):
 //   x     [..., num_blocks * m * 2^k]
-//   base  [m, m] of +1 and -1 (float32); m contiguous chunks of 2^k: fast Walsh-Hadamard in natural order inside each
+//   base  [m, m] of +1 and -1 (float32); m contiguous chunks of 2^k: fast Walsh-Hadamard in natural order
+//   inside each
 //         chunk, then `base` across the chunks (row i of base gives output chunk i)
 //   block the size m * 2^k of one block; scaled by 1/sqrt(block)
 Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block);
@@ -45,8 +49,9 @@ Tensor abs_max_rows(const Tensor& x);
 // RMS norm: x / sqrt(mean(x^2) + eps) * gain, along the last dimension. x [..., n], gain [n].
 Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps);
 
-// x [..., in] times W [out, in] transposed, plus bias [out] (may be undefined). On CPUs by oneDNN, which is half as fast
-// again as MKL on the machines measured and twice as fast on AMD's. float32 throughout: integers stay exact to 2^24.
+// x [..., in] times W [out, in] transposed, plus bias [out] (may be undefined). On CPUs by oneDNN, which is
+// half as fast again as MKL on the machines measured and twice as fast on AMD's. float32 throughout: integers
+// stay exact to 2^24.
 Tensor linear(const Tensor& x, const Tensor& W, const Tensor& bias = {});
 
 // The instruction set the CPU kernels run with: "avx512", "avx2" or "scalar". PTQ_ISA forces one.

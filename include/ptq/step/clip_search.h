@@ -12,8 +12,7 @@ namespace ptq {
 struct ClipLadder {
   std::string site;
   std::vector<double> amax;  // the largest |x| the scale covers; the first is the starting point
-  bool descending =
-      false;  // each tighter than the one before: the search ends at the first that is no better
+  bool descending = false;   // each tighter than the one before: the search may end before the last
 };
 
 // Sum of squared differences between the block's output for `inputs` and `outputs`, in float64, divided by
