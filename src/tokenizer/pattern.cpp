@@ -14,10 +14,9 @@ namespace {
 // Real split expressions have a few hundred bytes. Oniguruma's compiler can be made to spend time and memory
 // that grow faster than the expression.
 constexpr size_t kMaxExpressionBytes = 4096;
-// Steps back that one search may take: Oniguruma's own default for one match, and more in a long text, where
-// each start position costs some.
-constexpr unsigned long kMaxRetries = 10'000'000;
-constexpr unsigned long kMaxRetriesPerByte = 16;
+// Steps back that one search may take. Split expressions take a few for each byte that they look at.
+constexpr unsigned long kMaxRetries = 1'000'000;
+constexpr unsigned long kMaxRetriesPerByte = 64;
 // Pending alternatives of one match, some 40 bytes each: white space of this many characters in one run.
 constexpr unsigned kMaxMatchStack = 4'000'000;
 
