@@ -193,6 +193,30 @@ std::string purpose_of(const Recipe& recipe) {
   return purpose;
 }
 
+// `json` is the recipe file, null without one.
+Recipe resolve(const RecipeOptions& options, Json json) {
+  std::vector<Assignment> assignments;
+  for (const std::string& text : options.sets) assignments.push_back(parse_assignment(text));
+  std::string where = options.file;
+  if (!options.file.empty()) {
+    if (is_short_form(json)) json = long_form(json, where, assignments);
+  } else {
+    const MethodEntry& method = find_method(options.method);
+    where = options.method;
+    const Json own = take_method_options(method, method.default_options(), assignments);
+    json = expand_method(method, options.bits, own, "--bits").to_json();
+  }
+  const Recipe recipe = read_recipe(json, where);
+  json = recipe.to_json();
+  for (const Assignment& assignment : assignments) {
+    explain_method_option(recipe, assignment);
+    set_field(json, assignment.path, assignment.value);
+  }
+  for (const std::string& pattern : options.skip) json["skip"].push_back(pattern);
+  if (!options.embedding.empty()) json["embedding"] = options.embedding;
+  return read_recipe(json, where);
+}
+
 }  // namespace
 
 bool matches_pattern(const std::string& pattern, const std::string& name) {
@@ -241,37 +265,22 @@ Recipe read_recipe(const Json& json, const std::string& where) {
 }
 
 Recipe resolve_recipe(const RecipeOptions& options) {
-  std::vector<Assignment> assignments;
-  for (const std::string& text : options.sets) assignments.push_back(parse_assignment(text));
   if (!options.file.empty() && (!options.method.empty() || !options.bits.empty())) {
     throw usage_error("--recipe",
                       "a recipe file names its method and bits: --method and --bits cannot be given with it",
                       "--set PATH=VALUE changes one field of the recipe");
   }
+  if (options.file.empty() && options.method.empty()) {
+    throw usage_error("--method", "is missing: which method, or --recipe FILE?",
+                      "--method quamba; `quantize list` shows them all");
+  }
   Json json;
-  std::string where = options.file;
-  if (!options.file.empty()) {
-    json = read_json_file(options.file, {.max_bytes = size_t{1} << 20});
-    if (is_short_form(json)) json = long_form(json, where, assignments);
-  } else {
-    if (options.method.empty()) {
-      throw usage_error("--method", "is missing: which method, or --recipe FILE?",
-                        "--method quamba; `quantize list` shows them all");
-    }
-    const MethodEntry& method = find_method(options.method);
-    where = options.method;
-    const Json own = take_method_options(method, method.default_options(), assignments);
-    json = expand_method(method, options.bits, own, "--bits").to_json();
+  if (!options.file.empty()) json = read_json_file(options.file, {.max_bytes = size_t{1} << 20});
+  try {
+    return resolve(options, json);
+  } catch (const Error& error) {  // a value of the wrong type is as wrong as one that is not allowed
+    throw usage_error("", error.what());
   }
-  const Recipe recipe = read_recipe(json, where);
-  json = recipe.to_json();
-  for (const Assignment& assignment : assignments) {
-    explain_method_option(recipe, assignment);
-    set_field(json, assignment.path, assignment.value);
-  }
-  for (const std::string& pattern : options.skip) json["skip"].push_back(pattern);
-  if (!options.embedding.empty()) json["embedding"] = options.embedding;
-  return read_recipe(json, where);
 }
 
 }  // namespace ptq
