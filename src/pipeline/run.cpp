@@ -193,6 +193,7 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
       rows = calibration_rows(options, recipe, *open.model, tokenizer.get(), needs_data, progress,
                               report.warnings);
       report.calibration = rows.json;
+      if (options.strict) refuse_fallbacks(report);  // what is known already need not wait for the end
     }
     ArtifactWriter writer(output, options.max_shard_bytes);
     Stream stream{embed_rows(*open.model, rows.ids), rows.kept};

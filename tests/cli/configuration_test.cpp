@@ -14,7 +14,8 @@ class Configuration : public Cli {
   // Replaces every value below `json`, one at a time, and calls `use` with the document and the place.
   template <typename Use>
   void for_each_mutation(const Json& json, const Use& use) const {
-    for (const auto& [pointer, value] : json.flatten().items()) {
+    const Json leaves = json.flatten();
+    for (const auto& [pointer, value] : leaves.items()) {
       for (Json::json_pointer place(pointer); !place.empty(); place.pop_back()) {
         const Json& odd = odd_[count_++ % std::size(odd_)];
         Json changed = json;
@@ -60,7 +61,9 @@ TEST_F(Configuration, OddQuantizationConfigurations) {
   directory_.write("m.safetensors", TinyMamba().bytes());
   run_well({"m.safetensors", "--method", "quamba", "--samples", "2", "--seq-len", "8", "-o", "q"});
   const Json config = read_json_file(directory_ / "q/config.json");
-  const std::string ids = directory_.write("ids.bin", std::string(32, '\1') + std::string(32, '\0'));
+  const std::string ids =
+      directory_.write("ids.bin", std::string("\1\0\2\0\3\0\4\0", 8) + std::string(56, '\0'));
+  run_well({"eval", "q", "--text", ids, "--token-dtype", "u16", "--seq-len", "8"});
   Json ours = config["quantization_config"];
   ours.erase("recipe");
   for_each_mutation(ours, [&](const Json& changed, const std::string& what) {
@@ -68,7 +71,7 @@ TEST_F(Configuration, OddQuantizationConfigurations) {
     Json document = config;
     document["quantization_config"] = changed;
     directory_.write("q/config.json", document.dump());
-    expect_no_bug(run({"eval", "q", "--text", ids, "--token-dtype", "u8", "--seq-len", "8"}), what);
+    expect_no_bug(run({"eval", "q", "--text", ids, "--token-dtype", "u16", "--seq-len", "8"}), what);
   });
 }
 
