@@ -30,6 +30,7 @@ done
 scripts/setup.sh --checks
 jobs=$(build_jobs)
 export CTEST_OUTPUT_ON_FAILURE=1
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"  # two tests at a time share the cores
 select=()
 if [[ ${PTQ_SKIP_SLOW:-} == 1 ]]; then select=(--label-exclude '^slow$'); fi
 failed=()
