@@ -31,9 +31,9 @@ struct Hadamard {
   Json to_json() const;
 };
 
-// The Hadamard matrix of size n: the smallest m of 1, 12, 20, 28 for which n / m is a power of two, by Sylvester's and
-// Paley's constructions (12 and 20: the first with q = 11 and 19; 28: the second with q = 13). For any other n, the
-// largest block of such a size that divides n, repeated.
+// The Hadamard matrix of size n: the smallest m of 1, 12, 20, 28 for which n / m is a power of two, by
+// Sylvester's and Paley's constructions (12 and 20: the first with q = 11 and 19; 28: the second with q =
+// 13). For any other n, the largest block of such a size that divides n, repeated.
 Hadamard make_hadamard(int64_t n);
 
 // Rebuilds what to_json() wrote. Throws Error if the construction is not known or does not give the recorded
