@@ -19,19 +19,6 @@ int64_t WeightScheme::low() const {
   return full_range ? -high() - 1 : -high();
 }
 
-std::string WeightScheme::describe() const {
-  const std::string name = "int" + std::to_string(bits);
-  switch (granularity) {
-    case Granularity::kTensor:
-      return name + " per tensor";
-    case Granularity::kChannel:
-      return name + " per channel";
-    case Granularity::kGroup:
-      return name + " groups of " + std::to_string(group);
-  }
-  return name;
-}
-
 double WeightScheme::bits_per_weight(int64_t out, int64_t in) const {
   const double scale_bits = half_scales ? 16 : 32;
   const auto rows = static_cast<double>(out);

@@ -1,9 +1,13 @@
 #include "ptq/model/site.h"
 
+#include <algorithm>
+
 #include "ptq/ops/ops.h"
 
 namespace ptq {
 namespace {
+
+constexpr double kSmallestMaximum = 1e-5;
 
 int64_t highest_code(int bits) {
   return (int64_t{1} << (bits - 1)) - 1;
@@ -27,6 +31,10 @@ ActivationQuantizer ActivationQuantizer::fixed(double scale, int bits) {
   return {Kind::kStatic, bits, at::full({1}, scale, at::kFloat)};
 }
 
+ActivationQuantizer ActivationQuantizer::covering(double amax, int bits) {
+  return fixed(std::max(amax, kSmallestMaximum) / static_cast<double>(highest_code(bits)), bits);
+}
+
 ActivationQuantizer ActivationQuantizer::per_token(int bits) {
   return {Kind::kDynamic, bits, {}};
 }
@@ -41,7 +49,7 @@ Activation ActivationQuantizer::operator()(const Tensor& x) const {
       return {ops::quantize_codes(x, on_device, -high - 1, high), on_device};
     }
     case Kind::kDynamic: {
-      const Tensor token_scale = ops::abs_max_rows(x).clamp_min(1e-5) / static_cast<double>(high);
+      const Tensor token_scale = ops::abs_max_rows(x).clamp_min(kSmallestMaximum) / static_cast<double>(high);
       return {ops::quantize_codes(x, token_scale, -high - 1, high), token_scale};
     }
   }

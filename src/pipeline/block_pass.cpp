@@ -70,10 +70,12 @@ bool BlockPass::needs_data(Block& block) const {
 
 void BlockPass::rewrite(Block& block, const Stream& stream, StageTimes& times,
                         std::vector<Remark>& remarks) const {
+  const auto is_rewrite = [](const NamedStep& step) { return step.kind == StepKind::kRewrite; };
+  if (std::none_of(steps_.begin(), steps_.end(), is_rewrite)) return;
   const Tensor probe = stream.kept_rows().slice(0, 0, 1).clone();
   const Tensor before = block.forward(probe);
   for (const NamedStep& step : steps_) {
-    if (step.kind != StepKind::kRewrite) continue;
+    if (!is_rewrite(step)) continue;
     const StageTimer timer(times, step.name);
     const Needs needs = step.step->needs(block);
     Statistics statistics;

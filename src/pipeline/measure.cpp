@@ -31,31 +31,11 @@ std::map<std::string, Tensor> record_sites(Block& block, const Tensor& inputs) {
   return values;
 }
 
+// The weight's row under the layer's name, and what the layer's output lost.
 LayerRow layer_row(const Linear& rewritten, const Linear& quantized, const Site& site, const Tensor& x) {
-  LayerRow row;
+  LayerRow row = weight_row(rewritten.weight, quantized.weight);
   row.name = quantized.name;
-  row.role = role_name(quantized.weight.role);
-  row.shape = quantized.weight.value.sizes().vec();
-  row.bits = static_cast<double>(at::elementSize(quantized.weight.stored)) * 8;
-  if (quantized.weight.quantized) {
-    const WeightScheme& scheme = quantized.weight.quantized->scheme;
-    row.bits = scheme.bits;
-    row.granularity = granularity_name(scheme.granularity);
-    if (scheme.granularity == Granularity::kGroup) row.group = scheme.group;
-    row.weight_sqnr_db = sqnr_db(rewritten.weight.value, quantized.weight.value);
-  }
   row.output_sqnr_db = sqnr_db(rewritten({x, {}}), quantized(site.quantizer(x)));
-  return row;
-}
-
-LayerRow weight_row(const Weight& rewritten, const Weight& quantized) {
-  LayerRow row;
-  row.name = quantized.name;
-  row.role = role_name(quantized.role);
-  row.shape = quantized.value.sizes().vec();
-  row.bits = quantized.quantized->scheme.bits;
-  row.granularity = granularity_name(quantized.quantized->scheme.granularity);
-  row.weight_sqnr_db = sqnr_db(rewritten.value, quantized.value);
   return row;
 }
 
@@ -81,6 +61,21 @@ SiteRow site_row(const std::string& prefix, const Site& site, const Tensor& x, c
 }
 
 }  // namespace
+
+LayerRow weight_row(const Weight& rewritten, const Weight& written) {
+  LayerRow row;
+  row.name = written.name;
+  row.role = role_name(written.role);
+  row.shape = written.value.sizes().vec();
+  row.bits = static_cast<double>(at::elementSize(written.stored)) * 8;
+  if (!written.quantized) return row;
+  const WeightScheme& scheme = written.quantized->scheme;
+  row.bits = scheme.bits;
+  row.granularity = granularity_name(scheme.granularity);
+  if (scheme.granularity == Granularity::kGroup) row.group = scheme.group;
+  row.weight_sqnr_db = sqnr_db(rewritten.value, written.value);
+  return row;
+}
 
 void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, const Tensor& outputs,
                    const Statistics& statistics, Report& report) {

@@ -7,6 +7,10 @@
 
 namespace ptq {
 
+// The row of one weight: its format, and the error of its values if it was rounded. `rewritten` is the float
+// it was rounded from.
+LayerRow weight_row(const Weight& rewritten, const Weight& written);
+
 // Adds the rows of one block.
 //   rewritten  the block after its rewrites, all float; as it computes the float block's function
 //   quantized  the same after its roundings

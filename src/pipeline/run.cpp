@@ -13,6 +13,7 @@
 
 #include "pipeline/block_pass.h"
 #include "pipeline/calibrate.h"
+#include "pipeline/measure.h"
 #include "pipeline/quality.h"
 #include "ptq/artifact/writer.h"
 #include "ptq/base/error.h"
@@ -71,14 +72,7 @@ void write_outer_weights(Model& model, const Recipe& recipe, ArtifactWriter& wri
     Weight written = *weight;
     if (recipe.embedding == "int8" && weight->role == Role::kEmbedding) {
       written.set_quantized(round_to_nearest(weight->value, rows));
-      LayerRow row;
-      row.name = weight->name;
-      row.role = role_name(weight->role);
-      row.shape = weight->value.sizes().vec();
-      row.bits = 8;
-      row.granularity = granularity_name(rows.granularity);
-      row.weight_sqnr_db = sqnr_db(weight->value, written.value);
-      report.layers.push_back(row);
+      report.layers.push_back(weight_row(*weight, written));
     }
     writer.add(written);
   }

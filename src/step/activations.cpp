@@ -10,15 +10,14 @@
 namespace ptq {
 namespace {
 
-constexpr double kSmallestMaximum = 1e-5;  // the authors' floor
-constexpr int kHighestCode = 127;
+constexpr int kBits = 8;
 
 class ActivationsStep : public Step {
  public:
   explicit ActivationsStep(JsonFields& options)
       : dynamic_(choice(options, "scales", "static", {"static", "dynamic"}) == "dynamic"),
         all_sites_(choice(options, "sites", "all", {"all", "linear_inputs"}) == "all") {
-    bits_option(options, 8, 8, 8);
+    bits_option(options, kBits, kBits, kBits);
     mode_ = choice(options, "observer", "moving", {"moving", "exact"}) == "moving" ? PercentileMode::kMoving
                                                                                    : PercentileMode::kExact;
     percentile_site_ = options.string("percentile_site", "");
@@ -47,7 +46,7 @@ class ActivationsStep : public Step {
     for (const std::string& name : site_names(block)) {
       Site& site = block.site(name);
       if (dynamic_) {
-        site.quantizer = ActivationQuantizer::per_token(8);
+        site.quantizer = ActivationQuantizer::per_token(kBits);
         continue;
       }
       const SiteStatistics& statistics = context.statistics.at(name);
@@ -58,7 +57,7 @@ class ActivationsStep : public Step {
       double amax = statistics.abs_max;
       if (name == percentile_site_ && !auto_ && percentile_ < 1)
         amax = statistics.percentiles.at(percentile_);
-      site.quantizer = ActivationQuantizer::fixed(std::max(amax, kSmallestMaximum) / kHighestCode, 8);
+      site.quantizer = ActivationQuantizer::covering(amax, kBits);
     }
     if (auto_ && !dynamic_) choose_clips(block, context);
   }
@@ -98,7 +97,6 @@ class ActivationsStep : public Step {
     } else {
       for (const double fraction : kFractions) ladder.amax.push_back(fraction * statistics.abs_max);
     }
-    for (double& amax : ladder.amax) amax = std::max(amax, kSmallestMaximum);
     return ladder;
   }
 

@@ -15,7 +15,6 @@
 namespace ptq {
 namespace {
 
-constexpr int kHighestCode = 127;
 constexpr int kPatience = 2;  // candidates that are no better before a descending ladder is left
 
 }  // namespace
@@ -44,7 +43,7 @@ void search_clips(Block& block, const std::vector<ClipLadder>& ladders, const Te
     ActivationQuantizer kept = site.quantizer;
     int failures = 0;
     for (size_t i = 1; i < ladder.amax.size() && !(ladder.descending && failures == kPatience); ++i) {
-      site.quantizer = ActivationQuantizer::fixed(ladder.amax[i] / kHighestCode, kept.bits);
+      site.quantizer = ActivationQuantizer::covering(ladder.amax[i], kept.bits);
       const double error = relative_output_error(block, inputs, outputs);
       if (error < best) {
         best = error;

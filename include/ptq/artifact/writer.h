@@ -26,9 +26,6 @@ class ArtifactWriter {
   // Returns the names of the weight files.
   std::vector<std::string> finish(const Json& config, const Json& recipe);
 
-  // Sum of the bytes of all tensors so far, and of those that are codes or scales of linear weights.
-  int64_t tensor_bytes() const { return tensor_bytes_; }
-
  private:
   struct Entry;
   void add_tensor(const std::string& name, const Tensor& tensor);

@@ -41,7 +41,6 @@ enum class DType {
 // "F16", "I8", ...: the names safetensors uses.
 const char* dtype_name(DType dtype);
 int64_t dtype_bytes(DType dtype);
-bool dtype_is_float(DType dtype);
 // nullopt for a name that safetensors does not define.
 std::optional<DType> dtype_from_name(std::string_view name);
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 namespace ptq {
 
@@ -27,8 +26,6 @@ struct WeightScheme {
   // abs-max scales.
   int64_t low() const;
   int64_t high() const { return (int64_t{1} << (bits - 1)) - 1; }
-  // "int8 per tensor", "int4 groups of 128".
-  std::string describe() const;
   // Bits a weight costs with its scales, for a matrix with `in` columns and `out` rows.
   double bits_per_weight(int64_t out, int64_t in) const;
 

@@ -31,7 +31,10 @@ struct ActivationQuantizer {
   const char* kind_name() const;
 
   static ActivationQuantizer fixed(double scale, int bits);  // static
-  static ActivationQuantizer per_token(int bits);            // dynamic
+  // Static, with the scale under which |x| = amax is the highest code. amax is at least 1e-5, the authors'
+  // floor.
+  static ActivationQuantizer covering(double amax, int bits);
+  static ActivationQuantizer per_token(int bits);  // dynamic
   // Codes of x [..., channels] with their scale, or x itself if the kind is kNone.
   // Static codes are clamp(round_half_even(x / scale)). A dynamic scale is max |x| of the token / high, at
   // least 1e-5 / high.
