@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <vector>
 
 namespace ptq {
 namespace {
@@ -20,52 +21,125 @@ Tensor split_groups(const Tensor& matrix, int64_t group) {
   return padded.reshape({matrix.size(0), groups, group});
 }
 
-// Scales spread over the shape of the weight [out, in], without copying where the scale is shared by a row or
-// tensor.
-Tensor spread_scales(const Tensor& scale, const WeightScheme& scheme, int64_t in) {
-  if (scheme.granularity != Granularity::kGroup) return scale;
-  return scale.repeat_interleave(scheme.group, 1).slice(1, 0, in);
+// A part of a matrix [out, in] and the grid that its values broadcast with: the matrix itself, or with groups
+// the whole groups [out, groups, group] and a shorter last one [out, 1, rest]. Views: writing to `values`
+// writes to the matrix.
+struct Part {
+  Tensor values;
+  WeightGrid grid;
+};
+
+std::vector<Part> parts_of(const Tensor& matrix, const WeightGrid& grid, const WeightScheme& scheme) {
+  if (scheme.granularity != Granularity::kGroup) return {{matrix, grid}};
+  const int64_t in = matrix.size(1), whole = in / scheme.group, rest = in % scheme.group;
+  const auto columns = [&](int64_t first, int64_t count) -> WeightGrid {
+    const auto take = [&](const Tensor& t) { return t.narrow(1, first, count).unsqueeze(2); };
+    return {take(grid.scale), grid.zero.defined() ? take(grid.zero) : Tensor()};
+  };
+  std::vector<Part> parts;
+  if (whole > 0) {
+    const Tensor groups = matrix.narrow(1, 0, whole * scheme.group).unflatten(1, {whole, scheme.group});
+    parts.push_back({groups, columns(0, whole)});
+  }
+  if (rest > 0) parts.push_back({matrix.narrow(1, in - rest, rest).unsqueeze(1), columns(whole, 1)});
+  return parts;
+}
+
+// Largest and smallest value of what shares a scale, in the shape of `scale`.
+struct Range {
+  Tensor high, low;
+};
+
+Range range_of(const Tensor& matrix, const WeightScheme& scheme) {
+  switch (scheme.granularity) {
+    case Granularity::kTensor:
+      return {matrix.amax().reshape({1}), matrix.amin().reshape({1})};
+    case Granularity::kChannel:
+      return {matrix.amax(1, /*keepdim=*/true), matrix.amin(1, /*keepdim=*/true)};
+    case Granularity::kGroup: {
+      const Tensor groups = split_groups(matrix, scheme.group);
+      return {groups.amax(2), groups.amin(2)};
+    }
+  }
+  return {};
+}
+
+Tensor stored_scale(const Tensor& scale, const WeightScheme& scheme) {
+  return scheme.half_scales ? scale.to(at::kHalf).to(at::kFloat) : scale;
+}
+
+WeightGrid symmetric_grid(const Range& range, const WeightScheme& scheme, const Tensor& clip) {
+  constexpr double kSmallestMaximum = 1e-5;  // the authors' floor; keeps an all-zero weight at zero codes
+  Tensor amax = at::maximum(range.high, range.low.neg());
+  if (clip.defined()) amax = amax * clip;
+  amax.clamp_min_(kSmallestMaximum);
+  if (scheme.granularity != Granularity::kGroup) {
+    return {stored_scale(amax / static_cast<double>(scheme.high()), scheme), {}};
+  }
+  const auto codes_minus_one = static_cast<double>((int64_t{1} << scheme.bits) - 1);
+  // The factor is a float32 constant first: the authors' codes depend on that rounding.
+  const auto factor = static_cast<float>(2.0 / codes_minus_one);
+  return {stored_scale(amax * factor, scheme), {}};
+}
+
+// 0 is in the range, so that it has a code, and a row of one value keeps it.
+WeightGrid asymmetric_grid(const Range& range, const WeightScheme& scheme, const Tensor& clip) {
+  const int64_t codes_minus_one = (int64_t{1} << scheme.bits) - 1;
+  Tensor high = range.high.clamp_min(0), low = range.low.clamp_max(0);
+  if (clip.defined()) {
+    high = high * clip;
+    low = low * clip;
+  }
+  const Tensor scale =
+      stored_scale(((high - low) / static_cast<double>(codes_minus_one)).clamp_(1e-5, 1e4), scheme);
+  // A scale that was clamped or rounded to float16 can put the zero point outside the codes.
+  const Tensor zero = (low.neg() / scale).round_().clamp_(0, codes_minus_one).add_(scheme.low());
+  return {scale, zero.to(at::kChar)};
 }
 
 }  // namespace
 
-Tensor weight_scales(const Tensor& w, const WeightScheme& scheme) {
-  constexpr double kSmallestMaximum = 1e-5;  // the authors' floor; keeps an all-zero weight at zero codes
+WeightGrid weight_grid(const Tensor& w, const WeightScheme& scheme, const Tensor& clip) {
+  const Range range = range_of(as_matrix(w).to(at::kFloat), scheme);
+  return scheme.symmetric ? symmetric_grid(range, scheme, clip) : asymmetric_grid(range, scheme, clip);
+}
+
+QuantizedTensor round_on_grid(const Tensor& w, const WeightGrid& grid, const WeightScheme& scheme) {
+  // In place after the division: a search over grids calls this often.
   const Tensor matrix = as_matrix(w).to(at::kFloat);
-  const double divisor = static_cast<double>(scheme.high());
-  Tensor scale;
-  switch (scheme.granularity) {
-    case Granularity::kTensor:
-      scale = matrix.abs().max().reshape({1}).clamp_min(kSmallestMaximum) / divisor;
-      break;
-    case Granularity::kChannel:
-      scale = matrix.abs().amax(1, /*keepdim=*/true).clamp_min(kSmallestMaximum) / divisor;
-      break;
-    case Granularity::kGroup: {
-      const auto codes_minus_one = static_cast<double>((int64_t{1} << scheme.bits) - 1);
-      // The factor is a float32 constant first: the authors' codes depend on that rounding.
-      const auto factor = static_cast<float>(2.0 / codes_minus_one);
-      scale = split_groups(matrix, scheme.group).abs().amax(2).clamp_min(kSmallestMaximum) * factor;
-      break;
-    }
+  const Tensor codes = at::empty(matrix.sizes(), matrix.options());
+  const std::vector<Part> from = parts_of(matrix, grid, scheme), to = parts_of(codes, grid, scheme);
+  for (size_t i = 0; i < from.size(); ++i) {
+    Tensor part = to[i].values;
+    at::div_out(part, from[i].values, from[i].grid.scale);
+    part.round_();
+    if (grid.zero.defined()) part.add_(from[i].grid.zero);
   }
-  return scheme.half_scales ? scale.to(at::kHalf).to(at::kFloat) : scale;
+  codes.clamp_(scheme.low(), scheme.high());
+  return {codes.to(at::kChar).reshape(w.sizes()), grid.scale, grid.zero, scheme};
 }
 
-QuantizedTensor round_with_scales(const Tensor& w, const Tensor& scale, const WeightScheme& scheme) {
-  const Tensor matrix = as_matrix(w).to(at::kFloat);
-  Tensor codes = matrix / spread_scales(scale, scheme, matrix.size(1));
-  codes.round_().clamp_(scheme.low(), scheme.high());
-  return {codes.to(at::kChar).reshape(w.sizes()), scale, scheme};
+QuantizedTensor round_to_nearest(const Tensor& w, const WeightScheme& scheme, const Tensor& clip) {
+  return round_on_grid(w, weight_grid(w, scheme, clip), scheme);
 }
 
-QuantizedTensor round_to_nearest(const Tensor& w, const WeightScheme& scheme) {
-  return round_with_scales(w, weight_scales(w, scheme), scheme);
+Tensor centered_codes(const QuantizedTensor& q) {
+  const Tensor matrix = as_matrix(q.codes).to(at::kFloat);
+  if (q.zero.defined()) {
+    for (const Part& part : parts_of(matrix, {q.scale, q.zero}, q.scheme)) part.values.sub_(part.grid.zero);
+  }
+  return matrix.reshape(q.codes.sizes());
+}
+
+int64_t centered_bound(const WeightScheme& scheme) {
+  return scheme.symmetric ? int64_t{1} << (scheme.bits - 1) : (int64_t{1} << scheme.bits) - 1;
 }
 
 Tensor dequantize(const QuantizedTensor& q) {
-  const Tensor matrix = as_matrix(q.codes).to(at::kFloat);
-  return (matrix * spread_scales(q.scale, q.scheme, matrix.size(1))).reshape(q.codes.sizes());
+  const Tensor values = centered_codes(q);
+  for (const Part& part : parts_of(as_matrix(values), {q.scale, {}}, q.scheme))
+    part.values.mul_(part.grid.scale);
+  return values;
 }
 
 Tensor pack_int4(const Tensor& codes) {

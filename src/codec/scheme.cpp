@@ -15,12 +15,12 @@ const char* granularity_name(Granularity granularity) {
 }
 
 int64_t WeightScheme::low() const {
-  const bool full_range = granularity == Granularity::kGroup || bits == 8;
+  const bool full_range = !symmetric || granularity == Granularity::kGroup || bits == 8;
   return full_range ? -high() - 1 : -high();
 }
 
 double WeightScheme::bits_per_weight(int64_t out, int64_t in) const {
-  const double scale_bits = half_scales ? 16 : 32;
+  const double scale_bits = (half_scales ? 16 : 32) + (symmetric ? 0 : 8);  // with the zero point
   const auto rows = static_cast<double>(out);
   double scales = 1;
   if (granularity == Granularity::kChannel) scales = rows;

@@ -102,6 +102,12 @@ void check_quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int
               " has codes that float32 cannot hold");
 }
 
+void check_quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
+  Arguments("quantize_asymmetric", x).expect_rows("x", x);
+  TORCH_CHECK(bits >= 2 && bits <= 8, "ptq::quantize_asymmetric: ", bits, " bits, expected 2 to 8");
+  TORCH_CHECK(clip > 0 && clip <= 1, "ptq::quantize_asymmetric: the clip factor ", clip, " is not in (0, 1]");
+}
+
 void check_abs_max_rows(const Tensor& x) {
   Arguments("abs_max_rows", x).expect_rows("x", x);
 }

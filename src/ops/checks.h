@@ -19,6 +19,7 @@ void check_causal_conv1d_silu(const Tensor& x, const Tensor& weight, const Optio
 // Also checks that block = m * 2^k with m the size of `base`.
 void check_hadamard(const Tensor& x, const Tensor& base, int64_t block);
 void check_quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
+void check_quantize_asymmetric(const Tensor& x, int64_t bits, double clip);
 void check_abs_max_rows(const Tensor& x);
 void check_rms_norm(const Tensor& x, const Tensor& gain);
 

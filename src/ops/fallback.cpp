@@ -58,6 +58,18 @@ Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t
   return at::clamp(at::round(at::div(x, divisor)), low, high);
 }
 
+std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
+  check_quantize_asymmetric(x, bits, clip);
+  const auto last = static_cast<double>((int64_t{1} << bits) - 1);
+  const Tensor high = at::amax(x, -1, /*keepdim=*/true).clamp_min_(0).mul_(clip);
+  const Tensor low = at::amin(x, -1, /*keepdim=*/true).clamp_max_(0).mul_(clip);
+  const Tensor step = ((high - low) / last).clamp_(1e-5, 1e4);
+  // 0 - low, not -low: a zero point of -0 would make codes of -0.
+  const Tensor zero = (at::rsub(low, 0) / step).round_().clamp_(0, last);
+  const Tensor codes = (x / step).round_().add_(zero).clamp_(0, last).sub_(zero);
+  return {codes, step};
+}
+
 Tensor abs_max_rows(const Tensor& x) {
   check_abs_max_rows(x);
   return at::amax(at::abs(x), -1, /*keepdim=*/true);

@@ -2,6 +2,8 @@
 // Same contract as include/ptq/ops/ops.h; an absent optional is an undefined tensor there.
 #pragma once
 
+#include <tuple>
+
 #include "ops/checks.h"
 
 namespace ptq::ops::fallback {
@@ -12,6 +14,7 @@ Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalT
                           const OptionalTensor& window);
 Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block);
 Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
+std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip);
 Tensor abs_max_rows(const Tensor& x);
 Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps);
 

@@ -25,6 +25,7 @@ TORCH_LIBRARY(ptq, library) {
   library.def("causal_conv1d_silu(Tensor x, Tensor weight, Tensor? bias, Tensor(a!)? window) -> Tensor");
   library.def("hadamard(Tensor x, Tensor base, int block) -> Tensor");
   library.def("quantize_codes(Tensor x, Tensor scale, int low, int high) -> Tensor");
+  library.def("quantize_asymmetric(Tensor x, int bits, float clip) -> (Tensor, Tensor)");
   library.def("abs_max_rows(Tensor x) -> Tensor");
   library.def("rms_norm(Tensor x, Tensor gain, float eps) -> Tensor");
 }
@@ -34,6 +35,7 @@ TORCH_LIBRARY_IMPL(ptq, CompositeExplicitAutograd, library) {
   library.impl("causal_conv1d_silu", fallback::causal_conv1d_silu);
   library.impl("hadamard", fallback::hadamard);
   library.impl("quantize_codes", fallback::quantize_codes);
+  library.impl("quantize_asymmetric", fallback::quantize_asymmetric);
   library.impl("abs_max_rows", fallback::abs_max_rows);
   library.impl("rms_norm", fallback::rms_norm);
 }
@@ -78,6 +80,11 @@ Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block) {
 Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
   static const auto op = find_op("ptq::quantize_codes", fallback::quantize_codes);
   return op.call(x, scale, low, high);
+}
+
+std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
+  static const auto op = find_op("ptq::quantize_asymmetric", fallback::quantize_asymmetric);
+  return op.call(x, bits, clip);
 }
 
 Tensor abs_max_rows(const Tensor& x) {

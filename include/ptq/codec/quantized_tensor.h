@@ -10,23 +10,43 @@ namespace ptq {
 using at::Tensor;
 
 struct QuantizedTensor {
-  Tensor codes;  // int8, the shape of the weight
+  Tensor codes;  // int8, the shape of the weight: value = (code - zero) * scale
   Tensor scale;  // float32: [1], [out, 1], or [out, ceil(in / group)]
+  Tensor zero;   // int8, the shape of `scale`; undefined if the scheme is symmetric
   WeightScheme scheme;
 };
 
-// The scale of every tensor, row or group of w [out, ...] (more than two dimensions are flattened to two),
-// from its largest magnitude: amax / high, and amax * 2 / (2^bits - 1) for groups, which puts the extreme
-// half a step outside the range on its positive side and costs less in the middle. amax is at least 1e-5.
-Tensor weight_scales(const Tensor& w, const WeightScheme& scheme);
+// Where codes lie on the number line.
+struct WeightGrid {
+  Tensor scale;  // as in QuantizedTensor
+  Tensor zero;
+};
 
-// Codes of w under given scales: clamp(round_half_even(w / scale)). float32 arithmetic.
-QuantizedTensor round_with_scales(const Tensor& w, const Tensor& scale, const WeightScheme& scheme);
+// The grid of every tensor, row or group of w [out, ...] (more than two dimensions are flattened to two),
+// from its range shrunk by `clip`: a factor in (0, 1] for each scale ([1], or the shape of `scale`), 1 if
+// undefined.
+//   symmetric   scale = clip amax / high, and clip amax * 2 / (2^bits - 1) for groups, which puts the extreme
+//               half a step outside the range on its positive side and costs less in the middle; clip amax is
+//               at least 1e-5
+//   asymmetric  DuQuant's (arXiv 2406.01721, appendix; spec of rounding): mx = clip max(w, 0), mn = clip
+//   min(w,
+//               0), scale = clamp((mx - mn) / (2^bits - 1), 1e-5, 1e4), zero = round_half_even(-mn / scale),
+//               which lies among the 2^bits codes, less 2^(bits - 1)
+// float32 arithmetic.
+WeightGrid weight_grid(const Tensor& w, const WeightScheme& scheme, const Tensor& clip = {});
 
-// weight_scales, then round_with_scales.
-QuantizedTensor round_to_nearest(const Tensor& w, const WeightScheme& scheme);
+// Codes of w on a given grid: clamp(round_half_even(w / scale) + zero). float32 arithmetic.
+QuantizedTensor round_on_grid(const Tensor& w, const WeightGrid& grid, const WeightScheme& scheme);
 
-// code * scale, float32, in the shape of the codes.
+// weight_grid, then round_on_grid.
+QuantizedTensor round_to_nearest(const Tensor& w, const WeightScheme& scheme, const Tensor& clip = {});
+
+// code - zero, float32, in the shape of the codes: the integers that a product is made of. |value| <=
+// centered_bound(scheme).
+Tensor centered_codes(const QuantizedTensor& q);
+int64_t centered_bound(const WeightScheme& scheme);
+
+// (code - zero) * scale, float32, in the shape of the codes.
 Tensor dequantize(const QuantizedTensor& q);
 
 // Two 4-bit codes a byte: [out, in] int8 in [-8, 7] -> uint8 [out, ceil(in / 2)]; element 2k is the low
