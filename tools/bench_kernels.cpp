@@ -82,6 +82,9 @@ std::vector<Bench> row_benches(int64_t rows, int64_t columns) {
   auto quantize = [=](const Kernels& kernels, float* y) {
     kernels.quantize_codes({x.data(), scale.data(), y, columns, columns, 1, rows, columns, -128, 127});
   };
+  auto asymmetric = [=](const Kernels& kernels, float* y) {
+    kernels.quantize_asymmetric({x.data(), y, y + rows * columns, columns, columns, rows, columns, 15, 0.9f});
+  };
   auto abs_max = [=](const Kernels& kernels, float* y) {
     kernels.abs_max_rows({x.data(), y, columns, rows, columns});
   };
@@ -91,6 +94,7 @@ std::vector<Bench> row_benches(int64_t rows, int64_t columns) {
   const std::string shape = " " + std::to_string(rows) + "x" + std::to_string(columns);
   const auto values = static_cast<double>(rows * columns);
   return {{"quantize_codes" + shape, values * 8, "GB/s", 0, quantize, rows * columns},
+          {"quantize_asymmetric" + shape, values * 8, "GB/s", 0, asymmetric, rows * columns + rows},
           {"abs_max_rows" + shape, values * 4, "GB/s", 0, abs_max, rows},
           {"rms_norm" + shape, values * 8, "GB/s", 2e-6, rms, rows * columns}};
 }

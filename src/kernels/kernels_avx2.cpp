@@ -9,8 +9,8 @@
 
 namespace ptq::kernels {
 
-constexpr Kernels kTable = {"avx2",       selective_scan, causal_conv1d_silu, hadamard, quantize_codes,
-                            abs_max_rows, rms_norm};
+constexpr Kernels kTable = {"avx2",         selective_scan,      causal_conv1d_silu, hadamard,
+                            quantize_codes, quantize_asymmetric, abs_max_rows,       rms_norm};
 const Kernels kAvx2Kernels = kTable;
 
 }  // namespace ptq::kernels

@@ -9,8 +9,8 @@
 
 namespace ptq::kernels {
 
-constexpr Kernels kTable = {"avx512",     selective_scan, causal_conv1d_silu, hadamard, quantize_codes,
-                            abs_max_rows, rms_norm};
+constexpr Kernels kTable = {"avx512",       selective_scan,      causal_conv1d_silu, hadamard,
+                            quantize_codes, quantize_asymmetric, abs_max_rows,       rms_norm};
 const Kernels kAvx512Kernels = kTable;
 
 }  // namespace ptq::kernels

@@ -95,6 +95,30 @@ void quantize_codes(const QuantizeCodes& s) {
   }
 }
 
+// As at::clamp: NaN stays NaN.
+float clamp(float x, float low, float high) {
+  return x < low ? low : x > high ? high : x;
+}
+
+void quantize_asymmetric(const QuantizeAsymmetric& s) {
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const float* x = s.x + r * s.x_stride;
+    float high = 0, low = 0, not_a_number = 0;
+    for (int64_t c = 0; c < s.columns; ++c) {
+      if (x[c] > high) high = x[c];
+      if (x[c] < low) low = x[c];
+      if (std::isnan(x[c])) not_a_number = x[c];
+    }
+    const float range = high * s.clip - low * s.clip + not_a_number;
+    const float step = clamp(range / s.last, 1e-5f, 1e4f);
+    // 0 - low, not -low: a zero point of -0 would make codes of -0.
+    const float zero = clamp(std::nearbyint((0.0f - low * s.clip) / step), 0.0f, s.last);
+    for (int64_t c = 0; c < s.columns; ++c)
+      s.y[r * s.y_stride + c] = clamp(std::nearbyint(x[c] / step) + zero, 0.0f, s.last) - zero;
+    s.step[r] = step;
+  }
+}
+
 void abs_max_rows(const AbsMaxRows& s) {
   for (int64_t r = 0; r < s.rows; ++r) {
     float largest = 0;
@@ -118,8 +142,8 @@ void rms_norm(const RmsNorm& s) {
 
 }  // namespace
 
-constexpr Kernels kScalar = {"scalar",     selective_scan, causal_conv1d_silu, hadamard, quantize_codes,
-                             abs_max_rows, rms_norm};
+constexpr Kernels kScalar = {"scalar",       selective_scan,      causal_conv1d_silu, hadamard,
+                             quantize_codes, quantize_asymmetric, abs_max_rows,       rms_norm};
 const Kernels kScalarKernels = kScalar;
 
 }  // namespace ptq::kernels

@@ -1,5 +1,5 @@
-// Kernels that go along rows: quantize_codes, abs_max_rows and rms_norm. Four partial results run side by
-// side in the reductions, to hide the latency of one chain.
+// Kernels that go along rows: quantize_codes, quantize_asymmetric, abs_max_rows and rms_norm. Four partial
+// results run side by side in the reductions, to hide the latency of one chain.
 //
 // Include after one of vec_avx2.h and vec_avx512.h.
 #pragma once
@@ -25,6 +25,65 @@ void quantize_codes(const QuantizeCodes& s) {
     const Vec scale = broadcast(s.scale[r * s.scale_stride]);
     for (int64_t c = 0; c < whole; c += kWidth) quantize_vector(x + c, y + c, scale, low, high, AllLanes{});
     if (whole < s.columns) quantize_vector(x + whole, y + whole, scale, low, high, rest);
+  }
+}
+
+// The ends of a row, with 0 between them.
+struct RowRange {
+  float high, low;
+  bool has_nan;
+};
+
+inline RowRange row_range(const float* x, int64_t columns) {
+  // at_least and at_most lose a NaN at the next value; the largest magnitude keeps it.
+  Vec high[4] = {zero(), zero(), zero(), zero()}, low[4] = {zero(), zero(), zero(), zero()}, abs = zero();
+  const auto take = [&](int64_t i, Vec v) {
+    high[i] = at_least(v, high[i]);
+    low[i] = at_most(v, low[i]);
+    abs = larger_abs(abs, v);
+  };
+  int64_t c = 0;
+  for (; c + 4 * kWidth <= columns; c += 4 * kWidth)
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < 4; ++i) take(i, load(x + c + i * kWidth));
+  for (; c + kWidth <= columns; c += kWidth) take(0, load(x + c));
+  if (c < columns) take(1, load(x + c, SomeLanes(columns - c)));
+  alignas(64) float highs[kWidth], lows[kWidth], magnitudes[kWidth];
+  store(highs, at_least(at_least(high[0], high[1]), at_least(high[2], high[3])));
+  store(lows, at_most(at_most(low[0], low[1]), at_most(low[2], low[3])));
+  store(magnitudes, abs);
+  RowRange range{0, 0, false};
+  for (int64_t i = 0; i < kWidth; ++i) {
+    if (highs[i] > range.high) range.high = highs[i];
+    if (lows[i] < range.low) range.low = lows[i];
+    range.has_nan = range.has_nan || magnitudes[i] != magnitudes[i];
+  }
+  return range;
+}
+
+template <typename Lanes>
+inline void round_vector(const float* x, float* y, Vec step, Vec zero_point, Vec last, Lanes lanes) {
+  const Vec code = add(round_even(div(load(x, lanes), step)), zero_point);
+  store(y, sub(at_most(at_least(code, zero()), last), zero_point), lanes);
+}
+
+void quantize_asymmetric(const QuantizeAsymmetric& s) {
+  const Vec last = broadcast(s.last), clip = broadcast(s.clip);
+  const int64_t whole = s.columns - s.columns % kWidth;
+  const SomeLanes rest(s.columns - whole), first(1);
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const float* x = s.x + r * s.x_stride;
+    float* y = s.y + r * s.y_stride;
+    const RowRange range = row_range(x, s.columns);
+    const Vec high = mul(broadcast(range.high), clip), low = mul(broadcast(range.low), clip);
+    const Vec span = range.has_nan ? broadcast(__builtin_nanf("")) : sub(high, low);
+    const Vec step = at_most(at_least(div(span, last), broadcast(1e-5f)), broadcast(1e4f));
+    // 0 - low, not -low: a zero point of -0 would make codes of -0.
+    const Vec zero_point = at_most(at_least(round_even(div(sub(zero(), low), step)), zero()), last);
+    for (int64_t c = 0; c < whole; c += kWidth)
+      round_vector(x + c, y + c, step, zero_point, last, AllLanes{});
+    if (whole < s.columns) round_vector(x + whole, y + whole, step, zero_point, last, rest);
+    store(s.step + r, step, first);
   }
 }
 

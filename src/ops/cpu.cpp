@@ -33,6 +33,13 @@ Tensor as_rows(const Tensor& x) {
   return with_contiguous_rows(x.reshape({-1, x.size(-1)}));
 }
 
+// An empty [..., 1] for a value from each row of x [..., n].
+Tensor one_per_row(const Tensor& x) {
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = 1;
+  return at::empty(shape, x.options());
+}
+
 // A [batch, length, n] tensor with contiguous rows.
 struct Sequence {
   explicit Sequence(const Tensor& x)
@@ -196,11 +203,30 @@ Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t
   return y;
 }
 
+std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
+  check_quantize_asymmetric(x, bits, clip);
+  const int64_t columns = x.size(-1);
+  const Tensor rows = as_rows(x), y = at::empty(x.sizes(), x.options()), step = one_per_row(x);
+  const float* x_data = rows.const_data_ptr<float>();
+  float* y_data = y.data_ptr<float>();
+  float* step_data = step.data_ptr<float>();
+  for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
+    kernels().quantize_asymmetric({.x = x_data + first * stride,
+                                   .y = y_data + first * columns,
+                                   .step = step_data + first,
+                                   .x_stride = stride,
+                                   .y_stride = columns,
+                                   .rows = count,
+                                   .columns = columns,
+                                   .last = static_cast<float>((int64_t{1} << bits) - 1),
+                                   .clip = static_cast<float>(clip)});
+  });
+  return {y, step};
+}
+
 Tensor abs_max_rows(const Tensor& x) {
   check_abs_max_rows(x);
-  std::vector<int64_t> shape = x.sizes().vec();
-  shape.back() = 1;
-  const Tensor rows = as_rows(x), y = at::empty(shape, x.options());
+  const Tensor rows = as_rows(x), y = one_per_row(x);
   const float* x_data = rows.const_data_ptr<float>();
   float* y_data = y.data_ptr<float>();
   for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {

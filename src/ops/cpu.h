@@ -1,6 +1,8 @@
 // The ops on CPU tensors, with the kernels of src/kernels. Same contract as include/ptq/ops/ops.h.
 #pragma once
 
+#include <tuple>
+
 #include "ops/checks.h"
 
 namespace ptq::ops::cpu {
@@ -11,6 +13,7 @@ Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalT
                           const OptionalTensor& window);
 Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block);
 Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
+std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip);
 Tensor abs_max_rows(const Tensor& x);
 Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps);
 

@@ -45,6 +45,7 @@ TORCH_LIBRARY_IMPL(ptq, CPU, library) {
   library.impl("causal_conv1d_silu", cpu::causal_conv1d_silu);
   library.impl("hadamard", cpu::hadamard);
   library.impl("quantize_codes", cpu::quantize_codes);
+  library.impl("quantize_asymmetric", cpu::quantize_asymmetric);
   library.impl("abs_max_rows", cpu::abs_max_rows);
   library.impl("rms_norm", cpu::rms_norm);
 }

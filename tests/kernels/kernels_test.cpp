@@ -46,6 +46,69 @@ TEST(QuantizeCodes, HalvesGoToEven) {
   }
 }
 
+TEST(QuantizeAsymmetric, EveryIsaGivesTheBitsOfThePlainLoops) {
+  for (const Kernels* table : vector_tables()) {
+    for (const std::string& name : kDistributions) {
+      for (const int64_t columns : kColumns) {
+        std::vector<float> x = values(name, 4, columns + 1);
+        for (size_t i = 0; i < static_cast<size_t>(columns); ++i) x[i] = std::fabs(x[i]);  // one end is 0
+        for (const auto& [last, clip] : {std::pair{15.0f, 0.9f}, {255.0f, 1.0f}, {3.0f, 0.5f}}) {
+          auto run = [&, last = last, clip = clip](const Kernels& kernels) {
+            Output y(4, columns, columns + 2), step(1, 4, 4);
+            kernels.quantize_asymmetric(
+                {x.data(), y.data(), step.data(), columns + 1, columns + 2, 4, columns, last, clip});
+            std::vector<float> all = y.take(), steps = step.take();
+            all.insert(all.end(), steps.begin(), steps.end());
+            return all;
+          };
+          expect_same_bits(run(*table), run(plain_loops()), describe(*table, name, columns));
+        }
+      }
+    }
+  }
+}
+
+TEST(QuantizeAsymmetric, RowsByHand) {
+  const auto run = [](const Kernels& kernels, std::vector<float> x, float clip) {
+    const auto columns = static_cast<int64_t>(x.size());
+    float step = 0;
+    kernels.quantize_asymmetric({x.data(), x.data(), &step, columns, columns, 1, columns, 15, clip});
+    x.push_back(step);
+    return x;
+  };
+  for (const Kernels* table : supported_kernels()) {
+    // The range -3.5 to 11.5 is 15 steps; halves go to the even code. Here y is x.
+    EXPECT_EQ(run(*table, {-3.5f, -2.5f, -0.5f, 0, 0.5f, 1.5f, 11.5f}, 1),
+              (std::vector<float>{-4, -2, 0, 0, 0, 2, 11, 1}))
+        << table->isa;
+    EXPECT_EQ(run(*table, {-30, -15, 0}, 0.5f), (std::vector<float>{-15, -15, 0, 1})) << table->isa;
+    EXPECT_EQ(run(*table, {3, 3}, 1), (std::vector<float>{15, 15, 0.2f})) << table->isa;
+    EXPECT_EQ(run(*table, {0, -0.0f}, 1), (std::vector<float>{0, 0, 1e-5f})) << table->isa;
+    EXPECT_EQ(run(*table, {INFINITY, 1e6f, -1}, 1), (std::vector<float>{15, 15, 0, 1e4f})) << table->isa;
+  }
+}
+
+TEST(QuantizeAsymmetric, TheEndsAreFoundInEveryLaneAndNanTakesTheRow) {
+  for (const Kernels* table : supported_kernels()) {
+    for (size_t place = 0; place < 150; ++place) {
+      std::vector<float> x(150, 0.5f), y(150);
+      float step = 0;
+      const auto run = [&](float value) {
+        x[place] = value;
+        table->quantize_asymmetric({x.data(), y.data(), &step, 150, 150, 1, 150, 15, 1});
+      };
+      run(15);
+      EXPECT_EQ(step, 1.0f) << table->isa << " " << place;
+      EXPECT_EQ(y[place], 15.0f);
+      run(-14.5f);
+      EXPECT_EQ(step, 1.0f) << table->isa << " " << place;
+      EXPECT_EQ(y[place], -14.0f);
+      run(NAN);
+      EXPECT_TRUE(std::isnan(step) && std::isnan(y[0]) && std::isnan(y[149])) << table->isa << " " << place;
+    }
+  }
+}
+
 TEST(AbsMaxRows, EveryIsaGivesTheBitsOfThePlainLoops) {
   for (const Kernels* table : vector_tables()) {
     for (const std::string& name : kDistributions) {

@@ -31,6 +31,11 @@ bool same_bits(const Tensor& a, const Tensor& b) {
   return at::equal(a.contiguous().view(at::kInt), b.contiguous().view(at::kInt));
 }
 
+// The same bits, or NaN in both.
+bool same_values(const Tensor& a, const Tensor& b) {
+  return at::equal(a.isnan(), b.isnan()) && same_bits(a.nan_to_num(0), b.nan_to_num(0));
+}
+
 struct ScanInputs {
   Tensor u, dt, A, B, C, D, z, h;
 };
@@ -227,6 +232,37 @@ TEST(QuantizeCodes, BitsEqualDivRoundClamp) {
   }
 }
 
+// The specification's codes of a row that is clipped at both ends: 0 is code 4.
+TEST(QuantizeAsymmetric, ClippedRowOfTheSpecification) {
+  const Tensor x = floats({-3.5f, -2.5f, -1.5f, -0.5f, 0, 0.5f, 1.5f, 2.5f, 3.5f, 4.5f, 5.5f, 11.5f}, {12});
+  const Tensor expected = floats({0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 15}, {12}) - 4;
+  const auto [codes, step] = ops::quantize_asymmetric(x, 4, 0.8);
+  EXPECT_TRUE(at::equal(codes, expected));
+  EXPECT_EQ(step.item<float>(), 0.800000011920929f);
+}
+
+TEST(QuantizeAsymmetric, BitsEqualFallback) {
+  at::manual_seed(9);
+  for (const int64_t n : {1, 7, 16, 33, 64, 1536}) {
+    const Tensor x = at::randn({4, 5, n}) * 3 + at::arange(5).unsqueeze(1) - 2;
+    const Tensor strided = x.transpose(0, 1).contiguous().transpose(0, 1), empty = x.narrow(0, 0, 0);
+    Tensor special = x.clone();
+    special.select(0, 0).zero_();
+    special[1][0][0] = NAN;
+    special[1][1][n / 2] = INFINITY;
+    special[1][2][n - 1] = -INFINITY;
+    special.select(0, 2).fill_(-1e-7);
+    for (const Tensor& rows : {x, strided, empty, x.transpose(0, 2), special}) {
+      for (const auto& [bits, clip] : {std::pair{4, 0.9}, {8, 1.0}, {2, 0.3}}) {
+        const auto [codes, step] = ops::quantize_asymmetric(rows, bits, clip);
+        const auto [expected, expected_step] = fallback::quantize_asymmetric(rows, bits, clip);
+        EXPECT_TRUE(same_values(codes, expected)) << n << " " << bits;
+        EXPECT_TRUE(same_values(step, expected_step)) << n << " " << bits;
+      }
+    }
+  }
+}
+
 TEST(AbsMaxRows, BitsEqualFallbackAndNanIsKept) {
   at::manual_seed(7);
   for (const int64_t n : {1, 7, 16, 33, 1536}) {
@@ -265,6 +301,7 @@ TEST(Ops, OneAndTwoThreadsGiveTheSameBits) {
                                ops::causal_conv1d_silu(in.u, weight, in.D),
                                ops::hadamard(x, base, 384),
                                ops::quantize_codes(x, at::full({1}, 0.01f), -8, 7),
+                               std::get<0>(ops::quantize_asymmetric(x, 4, 0.9)),
                                ops::abs_max_rows(x),
                                ops::rms_norm(x, at::ones({384}), 1e-5)};
   };
@@ -283,6 +320,8 @@ TEST(Ops, WrongArgumentsAreErrors) {
   EXPECT_THROW(ops::hadamard(at::ones({24}), at::ones({1, 1}), 16), c10::Error);
   EXPECT_THROW(ops::quantize_codes(at::ones({2, 3}), at::ones({3}), -8, 7), c10::Error);
   EXPECT_THROW(ops::quantize_codes(at::ones({2, 3}), at::ones({1}), 8, 7), c10::Error);
+  EXPECT_THROW(ops::quantize_asymmetric(at::ones({2, 3}), 9, 1), c10::Error);
+  EXPECT_THROW(ops::quantize_asymmetric(at::ones({2, 3}), 4, 0), c10::Error);
   EXPECT_THROW(ops::rms_norm(at::ones({2, 3}), at::ones({2}), 1e-5), c10::Error);
   EXPECT_THROW(ops::causal_conv1d_silu(at::ones({1, 2, 3}), at::ones({3, 4}), {}, at::ones({1, 4, 3})),
                c10::Error);

@@ -5,10 +5,10 @@
 // thread, allocates nothing and does not throw. A value depends on its own inputs only, never on how rows or
 // channels are split among calls, so callers may split as they like and get the same bits.
 //
-// Across instruction sets quantize_codes, abs_max_rows and hadamard give the same bits (hadamard for a base
-// of +1 and -1). The others differ in rounding: exp is right to 2 units in the last place and results agree
-// with the plain loops to 2e-6 of the largest one. The vector forms of exp give 0 below 2^-126 where
-// AVX-512 is missing.
+// Across instruction sets quantize_codes, quantize_asymmetric, abs_max_rows and hadamard give the same bits
+// (hadamard for a base of +1 and -1). The others differ in rounding: exp is right to 2 units in the last
+// place and results agree with the plain loops to 2e-6 of the largest one. The vector forms of exp give 0
+// below 2^-126 where AVX-512 is missing.
 #pragma once
 
 #include <cstddef>
@@ -72,6 +72,20 @@ struct QuantizeCodes {
   float low, high;
 };
 
+// Rounds each row with a zero point; `last` is the largest of the codes 0 to last:
+//   step = clamp((clip max(x, 0) - clip min(x, 0)) / last, 1e-5, 1e4)
+//   zero = clamp(round_half_even(-clip min(x, 0) / step), 0, last)
+//   y    = clamp(round_half_even(x / step) + zero, 0, last) - zero
+// A row with a NaN is NaN throughout, and so is its step. y may be x.
+struct QuantizeAsymmetric {
+  const float* x;  // [rows, columns]
+  float* y;        // [rows, columns]
+  float* step;     // [rows]
+  int64_t x_stride, y_stride;
+  int64_t rows, columns;
+  float last, clip;
+};
+
 // y = max |x| of each row; NaN if the row has one.
 struct AbsMaxRows {
   const float* x;  // [rows, columns]
@@ -96,6 +110,7 @@ struct Kernels {
   void (*causal_conv1d_silu)(const CausalConv&);
   void (*hadamard)(const Hadamard&);
   void (*quantize_codes)(const QuantizeCodes&);
+  void (*quantize_asymmetric)(const QuantizeAsymmetric&);
   void (*abs_max_rows)(const AbsMaxRows&);
   void (*rms_norm)(const RmsNorm&);
 };
