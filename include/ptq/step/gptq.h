@@ -1,0 +1,31 @@
+// GPTQ (arXiv 2210.17323): rounding that makes up for the error of each column in the columns that follow.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "ptq/codec/quantized_tensor.h"
+
+namespace ptq {
+
+struct GptqOptions {
+  double damping = 0.01;  // of the mean of M's diagonal, added to its diagonal
+  int64_t block = 128;    // columns that are rounded before the later ones hear of it; changes speed only
+  // Columns with the largest M_jj first, while there are many others left to make up for them.
+  bool order_by_activation = false;
+  Tensor clip = {};  // as in weight_grid, for the grids that gptq makes itself
+};
+
+// Rounds W so that e M e^T is small for the error e of each row.
+//   W     [out, in] float32
+//   M     [in, in] float64 or float32: the second moment E[x^T x] of what W reads
+//   grid  where the codes lie. Undefined: made from W; with groups, unless order_by_activation is set, each
+//         group's from its weights as they are when the group is reached, with what makes up for the columns
+//         before it.
+// A channel that is always 0 (M_jj = 0) gets the code of 0. On CPUs, the same bits for any number of threads.
+// Throws Error if M is not positive definite even with 100 times the damping.
+// Cost: (out in^2) / 2 + in^3 / 6 multiplications; the larger of two [in, in] float64 matrices and three
+// copies of W.
+QuantizedTensor gptq(const Tensor& W, const Tensor& M, const WeightGrid& grid, const WeightScheme& scheme,
+                     const GptqOptions& options = {});
+
+}  // namespace ptq
