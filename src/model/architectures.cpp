@@ -1,6 +1,8 @@
 // The table of architectures. To add one: write src/model/<name>.cpp, add its row.
 #include <algorithm>
 
+#include "model/llama.h"
+#include "model/llama_config.h"
 #include "model/mamba.h"
 #include "model/mamba_config.h"
 #include "ptq/base/error.h"
@@ -12,6 +14,9 @@ const std::vector<ArchitectureEntry>& architectures() {
   static const std::vector<ArchitectureEntry> entries = {
       {"mamba", "ssm", "Mamba-1 (MambaForCausalLM and state-spaces checkpoints)", has_mamba_tensors,
        make_mamba},
+      {"llama", "transformer",
+       "Llama-like transformer (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)",
+       is_llama, make_llama},
   };
   return entries;
 }

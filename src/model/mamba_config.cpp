@@ -1,5 +1,6 @@
 #include "model/mamba_config.h"
 
+#include "model/reading.h"
 #include "ptq/base/error.h"
 
 namespace ptq {
@@ -8,38 +9,11 @@ namespace {
 const char* const kEmbeddingNames[] = {"backbone.embeddings.weight", "backbone.embedding.weight"};
 const std::string kFirstMixer = "backbone.layers.0.mixer.";
 
-const TensorInfo& need(const WeightSource& source, const std::string& name, size_t dimensions) {
-  const TensorInfo* info = source.find(name);
-  if (info == nullptr) throw Error(name, "the tensor is missing from the checkpoint");
-  if (info->shape.size() != dimensions) {
-    throw Error(name, "has shape " + shape_text(info->shape) + "; " + std::to_string(dimensions) +
-                          " dimensions are needed");
-  }
-  for (const int64_t size : info->shape) {
-    if (size <= 0) throw Error(name, "has shape " + shape_text(info->shape) + " with an empty dimension");
-  }
-  return *info;
-}
-
 int64_t count_layers(const WeightSource& source) {
   int64_t layers = 0;
   while (source.find("backbone.layers." + std::to_string(layers) + ".mixer.in_proj.weight") != nullptr)
     ++layers;
   return layers;
-}
-
-// The configuration may say a size under either generation's key; if it does, it must be the shape's.
-void expect_equal(JsonFields& fields, std::initializer_list<const char*> keys, int64_t from_shapes) {
-  for (const char* key : keys) {
-    if (!fields.has(key) || !fields.at(key).is_number()) continue;  // time_step_rank may be "auto"
-    const int64_t stated = fields.integer(key, 0);
-    if (stated != from_shapes) {
-      throw Error(
-          std::string("config.json: ") + key,
-          "is " + std::to_string(stated) + ", but the tensors' shapes say " + std::to_string(from_shapes),
-          "the configuration belongs to another checkpoint; --config names the right one");
-    }
-  }
 }
 
 void check_configuration(const Json& json, MambaConfig& config) {
@@ -65,16 +39,6 @@ void check_configuration(const Json& json, MambaConfig& config) {
                                                  ", outside the vocabulary of " +
                                                  std::to_string(config.vocab_size));
   }
-}
-
-// The head is the embedding if it is not stored, shares the embedding's storage, or is stored twice with the
-// same shape while the configuration says that it is tied.
-bool head_is_tied(const WeightSource& source, const std::string& embedding) {
-  if (source.find("lm_head.weight") == nullptr || source.tied("lm_head.weight", embedding)) return true;
-  const Json& json = source.config();
-  if (!json.is_object()) return false;
-  JsonFields fields(json, "config.json");
-  return fields.boolean("tie_word_embeddings", fields.boolean("tie_embeddings", false));
 }
 
 }  // namespace
@@ -104,7 +68,6 @@ MambaConfig read_mamba_config(const WeightSource& source) {
                                            " and convolution width " + std::to_string(config.d_conv) +
                                            "; at most 256 and 64 are supported");
   }
-  config.tied = head_is_tied(source, config.embedding);
   check_configuration(source.config(), config);
   return config;
 }

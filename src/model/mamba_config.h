@@ -18,7 +18,7 @@ struct MambaConfig {
   int64_t vocab_size = 0;
   double norm_eps = 1e-5;
   int64_t start_token = 0;
-  bool tied = true;  // the head is the embedding
+  bool tied = true;  // the head is the embedding; MambaModel finds out
   std::string
       embedding;  // name of the embedding tensor, which Hugging Face and state-spaces spell differently
 };

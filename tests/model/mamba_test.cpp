@@ -4,8 +4,7 @@
 #include <limits>
 
 #include "../base/expect_error.h"
-#include "../base/temp_directory.h"
-#include "../support/toy_models.h"
+#include "../support/toy_source.h"
 #include "model/mamba_config.h"
 #include "ptq/model/decoder.h"
 #include "ptq/model/model.h"
@@ -13,39 +12,12 @@
 namespace ptq {
 namespace {
 
+using testing::logits_of;
+using testing::Source;
+using testing::toy_ids;
 using testing::ToyMamba;
 
 const std::string kMixer = "backbone.layers.0.mixer.";
-
-// A checkpoint of some tensors, with a config.json if one is given.
-class Source {
- public:
-  explicit Source(const testing::TensorMap& tensors, const Json& config = {}) {
-    testing::write_safetensors(directory_ / "model.safetensors", tensors);
-    if (!config.is_null()) directory_.write("config.json", config.dump());
-    checkpoint_ = open_checkpoint(directory_ / "model.safetensors");
-    floats_ = std::make_unique<FloatSource>(*checkpoint_, at::kCPU);
-  }
-  const FloatSource& operator*() const { return *floats_; }
-  const FloatSource* operator->() const { return floats_.get(); }
-  std::unique_ptr<Model> model() const { return find_architecture(*floats_, "test").make(*floats_); }
-
- private:
-  TempDirectory directory_;
-  std::unique_ptr<Checkpoint> checkpoint_;
-  std::unique_ptr<FloatSource> floats_;
-};
-
-Tensor toy_ids() {
-  return at::arange(24).reshape({2, 12}).mul(7).remainder(50);
-}
-
-// Logits of all positions at once.
-Tensor logits_of(const Model& model, const Tensor& ids) {
-  Tensor hidden = model.embed(ids);
-  for (int64_t i = 0; i < model.num_blocks(); ++i) hidden = model.load_block(i)->forward(hidden);
-  return model.logits(hidden);
-}
 
 TEST(FloatSource, ReadsHalfPrecisionAsFloatAndRemembersTheDtype) {
   const Tensor values = at::tensor({1.5F, -2.25F, 3.F});
@@ -188,9 +160,9 @@ TEST(MambaModel, ATensorWhoseShapeDisagreesIsAnErrorThatNamesIt) {
 
 TEST(FindArchitecture, UnknownTensorsAreListedWithWhatIsSupported) {
   const Source source({{"model.layers.0.self_attn.q_proj.weight", at::ones({2, 2})}},
-                      {{"architectures", {"LlamaForCausalLM"}}});
+                      {{"architectures", {"GemmaForCausalLM"}}});
   EXPECT_ERROR(find_architecture(*source, "here", "quamba is for Mamba"), ExitCode::kFailed,
-               "LlamaForCausalLM is not supported");
+               "GemmaForCausalLM is not supported");
   EXPECT_ERROR(find_architecture(*source, "here", "quamba is for Mamba"), ExitCode::kFailed,
                "self_attn.q_proj.weight");
   EXPECT_ERROR(find_architecture(*source, "here", "quamba is for Mamba"), ExitCode::kFailed,

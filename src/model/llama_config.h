@@ -1,0 +1,38 @@
+// Sizes of a Llama-like transformer: from tensor shapes where they tell, from the configuration else.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/rope.h"
+#include "ptq/model/weight.h"
+
+namespace ptq {
+
+struct LlamaConfig {
+  int64_t hidden = 0;        // d
+  int64_t intermediate = 0;  // F
+  int64_t heads = 0;         // H, of queries
+  int64_t kv_heads = 0;      // K, divides H
+  int64_t head_dim = 0;      // D, even
+  int64_t num_layers = 0;
+  int64_t vocab_size = 0;
+  int64_t context_limit = 0;
+  double norm_eps = 0;
+  int64_t start_token = 0;
+  bool qk_norm = false;  // queries and keys are normed, head by head, before they are rotated
+  Rope rope;
+  // [num_layers]: how many tokens a query sees, its own included; 0: all before it.
+  std::vector<int64_t> windows;
+};
+
+// True if the configuration names an architecture of the family, or names none and the tensors are a
+// family's.
+bool is_llama(const WeightSource& source);
+
+// Throws Error if shapes disagree with each other or with the configuration, if a number is missing that
+// shapes do not tell, or if the configuration asks for what is not supported.
+LlamaConfig read_llama_config(const WeightSource& source);
+
+}  // namespace ptq

@@ -1,0 +1,207 @@
+#include "model/rope.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <string>
+#include <vector>
+
+#include "ptq/base/error.h"
+
+namespace ptq {
+namespace {
+
+constexpr double kDefaultTheta = 1e4;  // what transformers takes if the configuration states none
+constexpr double kMaxNumber = 1e12;    // for every number here: keeps all that follows finite
+
+// The numbers of one model's rotary embedding.
+struct Parameters {
+  JsonFields& fields;
+  int64_t head_dim;
+  int64_t context_limit;
+  double theta;
+  double original_limit;  // the context length before it was stretched
+
+  double number(const char* key, double fallback, double least) const {
+    const double value = fields.number(key, fallback);
+    if (!(value >= least && value <= kMaxNumber)) {
+      throw Error(fields.path() + "." + key, "is " + Json(value).dump() + "; it must lie between " +
+                                                 Json(least).dump() + " and " + Json(kMaxNumber).dump());
+    }
+    return value;
+  }
+  double required(const char* key, double least) const {
+    fields.at(key);  // throws if it is missing
+    return number(key, least, least);
+  }
+};
+
+// theta^(2 i / head_dim) for i < head_dim / 2: the wavelength of pair i is 2 pi times that.
+Tensor periods(const Parameters& p) {
+  return at::pow(p.theta, at::arange(0, p.head_dim, 2, at::kFloat) / p.head_dim);
+}
+
+Rope default_rope(const Parameters& p) {
+  return {1 / periods(p), 1};
+}
+
+// Positions are divided by the factor.
+Rope linear_rope(const Parameters& p) {
+  return {1 / periods(p) / p.required("factor", 1), 1};
+}
+
+// Long wavelengths are stretched by the factor, short ones are not, those between by something between.
+Rope llama3_rope(const Parameters& p) {
+  const double factor = p.required("factor", 1);
+  const double low = p.required("low_freq_factor", 1e-6);
+  const double high = p.required("high_freq_factor", 1e-6);
+  if (high <= low) {
+    throw Error(p.fields.path() + ".high_freq_factor",
+                "is " + Json(high).dump() + ", not above low_freq_factor, " + Json(low).dump());
+  }
+  const Tensor plain = 1 / periods(p);
+  const Tensor turns = p.original_limit / (2 * std::numbers::pi / plain);  // over the original context
+  const Tensor smooth = (turns - low) / (high - low);
+  const Tensor between = (1 - smooth) * plain / factor + smooth * plain;
+  return {at::where(turns < low, plain / factor, at::where(turns > high, plain, between)), 1};
+}
+
+// YaRN's attention temperature for a context stretched by `factor`.
+double yarn_temperature(double factor, double mscale) {
+  return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1;
+}
+
+double yarn_scale(const Parameters& p, double factor) {
+  if (p.fields.has("attention_factor")) return p.required("attention_factor", 1e-6);
+  const double mscale = p.number("mscale", 0, 0);
+  const double mscale_all = p.number("mscale_all_dim", 0, 0);
+  if (mscale == 0 || mscale_all == 0) return yarn_temperature(factor, 1);
+  return yarn_temperature(factor, mscale) / yarn_temperature(factor, mscale_all);
+}
+
+// YaRN (arXiv 2309.00071): pairs that turn more than beta_fast times over the original context stay as they
+// are, those that turn less than beta_slow times are stretched, with a ramp between.
+Rope yarn_rope(const Parameters& p) {
+  const double stated = static_cast<double>(p.context_limit) / p.original_limit;
+  const double factor = p.number("factor", std::max(1.0, stated), 1);
+  // transformers takes a 0 as "not stated".
+  const auto or_default = [&](const char* key, double fallback) {
+    const double value = p.number(key, fallback, 0);
+    return value == 0 ? fallback : value;
+  };
+  const auto pair_with = [&](double turns) {  // the pair that turns so often, as a real number
+    return static_cast<double>(p.head_dim) * std::log(p.original_limit / (turns * 2 * std::numbers::pi)) /
+           (2 * std::log(p.theta));
+  };
+  double first = pair_with(or_default("beta_fast", 32));
+  double last = pair_with(or_default("beta_slow", 1));
+  if (p.fields.boolean("truncate", true)) {
+    first = std::floor(first);
+    last = std::ceil(last);
+  }
+  first = std::max(first, 0.0);
+  last = std::min(last, static_cast<double>(p.head_dim - 1));
+  if (first == last) last += 0.001;
+  const Tensor stretched = ((at::arange(p.head_dim / 2, at::kFloat) - first) / (last - first)).clamp(0, 1);
+  const Tensor period = periods(p);
+  const Tensor kept = 1 - stretched;
+  return {1 / (factor * period) * (1 - kept) + 1 / period * kept, yarn_scale(p, factor)};
+}
+
+struct RopeType {
+  const char* name;
+  std::vector<std::string> fields;  // besides those that every type has
+  Rope (*make)(const Parameters&);
+};
+
+const std::vector<RopeType>& rope_types() {
+  static const std::vector<RopeType> types = {
+      {"default", {}, default_rope},
+      {"linear", {"factor"}, linear_rope},
+      {"llama3",
+       {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"},
+       llama3_rope},
+      {"yarn",
+       {"factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow", "mscale",
+        "mscale_all_dim", "truncate"},
+       yarn_rope},
+  };
+  return types;
+}
+
+const RopeType& find_type(JsonFields& fields) {
+  const std::string name = fields.string("rope_type", fields.string("type", "default"));
+  std::string supported;
+  for (const RopeType& type : rope_types()) {
+    if (name == type.name) return type;
+    supported += (supported.empty() ? "" : ", ") + std::string(type.name);
+  }
+  throw Error(fields.path(), "the rope type \"" + name + "\" is not supported", "one of " + supported);
+}
+
+// A field that is not understood may change what the model computes.
+void check_fields(const Json& object, const RopeType& type, const std::string& path) {
+  static const std::vector<std::string> common = {"rope_type", "type", "rope_theta", "partial_rotary_factor"};
+  for (const auto& [key, value] : object.items()) {
+    const auto among = [&](const std::vector<std::string>& names) {
+      return std::find(names.begin(), names.end(), key) != names.end();
+    };
+    if (value.is_null() || among(common) || among(type.fields)) continue;
+    throw Error(path, "the field \"" + key + "\" of the rope type \"" + type.name + "\" is not supported");
+  }
+}
+
+void check_partial(JsonFields& fields) {
+  const double part = fields.number("partial_rotary_factor", 1);
+  if (part == 1) return;
+  throw Error(fields.path() + ".partial_rotary_factor",
+              "is " + Json(part).dump() + "; only whole heads are rotated here, 1");
+}
+
+}  // namespace
+
+Turn Rope::at(int64_t first, int64_t length) const {
+  const Tensor positions = at::arange(first, first + length, frequencies.options());
+  const Tensor angles = (positions.unsqueeze(1) * frequencies).unsqueeze(1);
+  Turn turn{angles.cos(), angles.sin()};
+  if (scale != 1) {
+    turn.cos.mul_(scale);
+    turn.sin.mul_(scale);
+  }
+  return turn;
+}
+
+Tensor Turn::operator()(const Tensor& x) const {
+  const int64_t half = x.size(-1) / 2;
+  const Tensor a = x.slice(-1, 0, half), b = x.slice(-1, half);
+  Tensor y = at::empty_like(x);
+  Tensor y_a = y.slice(-1, 0, half), y_b = y.slice(-1, half);
+  at::mul_out(y_a, a, cos).addcmul_(b, sin, -1);
+  at::mul_out(y_b, b, cos).addcmul_(a, sin);
+  return y;
+}
+
+Rope read_rope(const Json& config, int64_t head_dim, int64_t context_limit) {
+  static const Json nothing = Json::object();
+  JsonFields top(config, "config.json");
+  check_partial(top);
+  const char* key = top.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
+  const Json& object = top.has(key) ? top.at(key) : nothing;
+  JsonFields fields(object, std::string("config.json: ") + key);
+  check_partial(fields);
+  const RopeType& type = find_type(fields);
+  check_fields(object, type, fields.path());
+
+  Parameters parameters{fields, head_dim, context_limit, 0, 0};
+  const Parameters outside{top, head_dim, context_limit, 0, 0};
+  // transformers prefers the inner theta, and the outer original limit.
+  constexpr double kLeastTheta = 1.0001;  // its logarithm is divided by
+  parameters.theta = fields.has("rope_theta") ? parameters.required("rope_theta", kLeastTheta)
+                                              : outside.number("rope_theta", kDefaultTheta, kLeastTheta);
+  const char* const original = "original_max_position_embeddings";
+  parameters.original_limit =
+      (top.has(original) ? outside : parameters).number(original, static_cast<double>(context_limit), 1);
+  return type.make(parameters);
+}
+
+}  // namespace ptq
