@@ -122,12 +122,17 @@ TEST_F(Hostile, MissingOrMisshapenTensorIsNamed) {
 TEST_F(Hostile, UnknownArchitectureIsNamed) {
   const std::string header =
       R"({"model.embed_tokens.weight":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}})";
-  directory_.write("llama/model.safetensors", testing::safetensors(header, std::string(12, 0)));
-  directory_.write("llama/config.json", R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama"})");
-  expect_refused("llama",
-                 {"LlamaForCausalLM", "model.embed_tokens.weight",
+  directory_.write("gemma/model.safetensors", testing::safetensors(header, std::string(12, 0)));
+  directory_.write("gemma/config.json", R"({"architectures": ["GemmaForCausalLM"], "model_type": "gemma"})");
+  expect_refused("gemma",
+                 {"GemmaForCausalLM", "model.embed_tokens.weight",
                   "quamba is for selective state-space models (Mamba)", "supported architectures: mamba"});
-  EXPECT_NE(run_well({"inspect", "llama"}).out.find("LlamaForCausalLM"), std::string::npos);
+  EXPECT_NE(run_well({"inspect", "gemma"}).out.find("GemmaForCausalLM"), std::string::npos);
+}
+
+TEST_F(Hostile, MethodForAnotherFamilyIsRefused) {
+  expect_refused(PTQ_TEST_DATA "/llama-1m",
+                 {"LlamaForCausalLM", "quamba is for selective state-space models (Mamba)", "quantize list"});
 }
 
 TEST_F(Hostile, VocabularyAndTokenizerMustAgree) {
