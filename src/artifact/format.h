@@ -9,17 +9,27 @@
 //
 // Tensors keep the source's names. A weight NAME [out, in] is stored as
 //   NAME            its float dtype, if it was not rounded
-//   NAME            I8 codes, with NAME_scale                                  (8 bits)
+//   NAME            I8 codes, with NAME_scale                                  (8 bits, and 6 bits in 8)
 //   NAME_packed     U8 [out, ceil(in / 2)], see pack_int4, with NAME_scale     (4 bits)
 //   NAME_scale      F32 [1] per tensor, F32 [out, 1] per channel, F16 [out, ceil(in / group)] per group
-// and a site S = "<block prefix>.sites.<site>" as
+//   NAME_zero       U8, the shape of NAME_scale: zero points of an asymmetric scheme, 0 to 2^bits - 1
+// The value is code * scale, or (code - zero) * scale; asymmetric codes are stored less 2^(bits - 1) where
+// they lie in I8, and as they are in packed form. A site S = "<block prefix>.sites.<site>" is stored as
 //   S.scale         F32 [1], if its quantizer is static
 //   S.smooth        F32 [channels], already folded into the weights
+//   S.signs         I8 [channels]                                    of a transform, which is
+//   S.rotation      F32 [n, B, B], the rotations in order            applied to what arrives
+//   S.permutation   I32 [channels], a gather                         before it is rounded
 //
 // quantization_config:
-//   {"quant_method": "ptq", "format_version": 1, "recipe": {...},
-//    "weights": {NAME: {"bits":, "granularity": "tensor" | "channel" | "group", "group":}},
-//    "sites": {S: {"quantizer": "static" | "dynamic" | "none", "bits":, "hadamard": {...}}}}
+//   {"quant_method": "ptq", "format_version": 2, "recipe": {...},
+//    "weights": {NAME: {"bits":, "granularity": "tensor" | "channel" | "group", "group":, "symmetric":,
+//                       "shape":}},
+//    "sites": {S: {"quantizer": "static" | "dynamic" | "none", "bits":, "symmetric":, "clip":, "group":,
+//                  "transform": [{"type": "hadamard", ...} | {"type": "rotation" | "permutation" |
+//                  "signs"}]}}}
+// The stages of a transform are applied in the order listed; a second permutation or second signs of a site
+// are S.permutation_1, S.signs_1. Version 1 has {"hadamard": {...}} for a transform of that single stage.
 //
 // Every name and number on this page is persistent.
 #pragma once
@@ -28,10 +38,11 @@
 
 namespace ptq {
 
-inline constexpr int kFormatVersion = 1;
+inline constexpr int kFormatVersion = 2;
 inline constexpr const char* kQuantMethod = "ptq";
 inline constexpr const char* kScaleSuffix = "_scale";
 inline constexpr const char* kPackedSuffix = "_packed";
+inline constexpr const char* kZeroSuffix = "_zero";
 
 // S of a site.
 inline std::string site_key(const std::string& block_prefix, const std::string& site) {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "artifact/format.h"
+#include "artifact/transform_io.h"
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/error.h"
 #include "ptq/base/suggest.h"
@@ -19,6 +20,7 @@ WeightScheme scheme_from_json(const Json& json, const std::string& where, std::v
                        : granularity == "channel" ? Granularity::kChannel
                                                   : Granularity::kGroup;
   scheme.group = fields.integer("group", 0);
+  scheme.symmetric = fields.boolean("symmetric", true);
   scheme.half_scales = scheme.granularity == Granularity::kGroup;
   if (fields.has("shape")) {
     for (const Json& size : fields.at("shape")) {
@@ -29,7 +31,7 @@ WeightScheme scheme_from_json(const Json& json, const std::string& where, std::v
     }
   }
   fields.finish();
-  const bool known = (scheme.bits == 4 || scheme.bits == 8) &&
+  const bool known = (scheme.bits == 4 || scheme.bits == 6 || scheme.bits == 8) &&
                      (granularity == "tensor" || granularity == "channel" || granularity == "group") &&
                      (scheme.granularity != Granularity::kGroup || scheme.group > 0) &&
                      (scheme.bits != 4 || shape.size() == 2);
@@ -42,6 +44,21 @@ void check_positive(const Tensor& scale, const std::string& name) {
   if (bad != 0)
     throw Error(name, std::to_string(bad) + " of " + std::to_string(scale.numel()) +
                           " scales are not positive and finite");
+}
+
+// A transform must fit what the site's linears read, or a head where values are rounded head by head.
+void check_transform(Block& block, const Site& site, const std::string& key) {
+  if (site.head > 0 && !site.transform.fits(site.head)) {
+    throw Error(key, "the transform (" + transform_text(site.transform) + ") does not fit heads of " +
+                         std::to_string(site.head) + " channels");
+  }
+  for (const Linear* linear : block.linears()) {
+    const int64_t channels = linear->weight.value.size(1);
+    if (linear->site == site.name && !site.transform.fits(channels)) {
+      throw Error(key, "the transform (" + transform_text(site.transform) + ") does not fit the " +
+                           std::to_string(channels) + " channels that " + linear->name + " reads");
+    }
+  }
 }
 
 // A float model's blocks with the sites of an artifact.
@@ -81,8 +98,8 @@ ArtifactSource::ArtifactSource(const Checkpoint& checkpoint, at::Device device)
   JsonFields fields(checkpoint.config().at("quantization_config"), where);
   fields.has("quant_method");
   const int64_t version = fields.integer("format_version", 0);
-  if (version != kFormatVersion) {
-    throw Error(where, "the format version is " + std::to_string(version) + "; this program reads version " +
+  if (version < 1 || version > kFormatVersion) {
+    throw Error(where, "the format version is " + std::to_string(version) + "; this program reads 1 to " +
                            std::to_string(kFormatVersion));
   }
   fields.has("recipe");
@@ -101,6 +118,7 @@ ArtifactSource::ArtifactSource(const Checkpoint& checkpoint, at::Device device)
     if (scheme.bits == 4) info.shape = shape;
     weights_.erase(stored);
     weights_.erase(name + kScaleSuffix);
+    weights_.erase(name + kZeroSuffix);
     weights_[name] = info;
     schemes_[name] = scheme;
   }
@@ -136,6 +154,34 @@ Tensor ArtifactSource::read_scale(const std::string& name, const WeightScheme& s
   return scale;
 }
 
+Tensor ArtifactSource::read_zero(const std::string& name, const WeightScheme& scheme,
+                                 const std::vector<int64_t>& shape) const {
+  const TensorBytes bytes = checkpoint_.read(name + kZeroSuffix);
+  if (bytes.info.shape != shape || bytes.info.dtype != DType::kU8) {
+    throw Error(bytes.info.name, std::string("is ") + dtype_name(bytes.info.dtype) + " " +
+                                     shape_text(bytes.info.shape) + " where U8 " + shape_text(shape) +
+                                     " is needed");
+  }
+  const Tensor zero = as_tensor(bytes).to(at::kInt);
+  const int64_t codes = int64_t{1} << scheme.bits;
+  if (zero.max().item<int64_t>() >= codes) {
+    throw Error(bytes.info.name, "has the zero point " + std::to_string(zero.max().item<int64_t>()) +
+                                     "; there are " + std::to_string(codes) + " codes");
+  }
+  return (zero - codes / 2).to(at::TensorOptions().dtype(at::kChar).device(device()));
+}
+
+// Codes that the scheme cannot have would be read as values it cannot have.
+void ArtifactSource::check_codes(const QuantizedTensor& q, const std::string& name) {
+  if (q.scheme.bits == 8 || q.scheme.bits == 4) return;  // every byte and nibble is a code
+  const auto low = q.codes.min().item<int64_t>(), high = q.codes.max().item<int64_t>();
+  if (low < q.scheme.low() || high > q.scheme.high()) {
+    throw Error(name, "has codes from " + std::to_string(low) + " to " + std::to_string(high) + "; " +
+                          std::to_string(q.scheme.bits) + " bits hold " + std::to_string(q.scheme.low()) +
+                          " to " + std::to_string(q.scheme.high()));
+  }
+}
+
 Weight ArtifactSource::read(const std::string& name, Role role, const std::vector<int64_t>& shape) const {
   const auto scheme = schemes_.find(name);
   if (scheme == schemes_.end()) return floats_.read(name, role, shape);
@@ -158,7 +204,9 @@ Weight ArtifactSource::read(const std::string& name, Role role, const std::vecto
   const Tensor codes =
       as_tensor(bytes).to(device(), dtype == DType::kU8 ? at::kByte : at::kChar, false, /*copy=*/true);
   q.codes = packed ? unpack_int4(codes, shape.at(1)) : codes;
+  check_codes(q, bytes.info.name);
   q.scale = read_scale(name, q.scheme, shape);
+  if (!q.scheme.symmetric) q.zero = read_zero(name, q.scheme, q.scale.sizes().vec());
   checkpoint_.drop(bytes.info.name);
   Weight weight;
   weight.name = name;
@@ -167,35 +215,39 @@ Weight ArtifactSource::read(const std::string& name, Role role, const std::vecto
   return weight;
 }
 
+ActivationQuantizer ArtifactSource::read_quantizer(JsonFields& fields, const Site& site,
+                                                   const std::string& key) const {
+  const std::string kind = fields.string("quantizer", "");
+  const auto bits = static_cast<int>(fields.integer("bits", 8));
+  const bool symmetric = fields.boolean("symmetric", true);
+  const double clip = fields.number("clip", 1);
+  const int64_t group = fields.integer("group", 0);
+  const bool known = (kind == "static" || kind == "dynamic" || kind == "none") && bits >= 2 && bits <= 8 &&
+                     clip > 0 && clip <= 1 && (group == 0 || group == site.head);
+  if (!known) {
+    throw Error(key, "the quantizer " + sites_.at(key).dump() + " is not one this program reads");
+  }
+  if (kind == "dynamic") return ActivationQuantizer::per_token(bits, symmetric, clip, group);
+  if (kind == "none") return {};
+  const Tensor scale = floats_.read(key + ".scale", Role::kNorm, {1}).value;
+  check_positive(scale, key + ".scale");
+  return ActivationQuantizer::fixed(scale.item<double>(), bits);
+}
+
 void ArtifactSource::configure_sites(Block& block) const {
   for (Site* site : block.sites()) {
     const std::string key = site_key(block.prefix(), site->name);
     if (!sites_.contains(key)) continue;
     JsonFields fields(sites_.at(key), "sites." + key);
-    const std::string kind = fields.string("quantizer", "");
-    const int64_t bits = fields.integer("bits", 8);
-    if (bits != 8 || (kind != "static" && kind != "dynamic" && kind != "none")) {
-      throw Error(key, "the quantizer " + sites_.at(key).dump() + " is not one this program reads");
-    }
-    if (kind == "dynamic") site->quantizer = ActivationQuantizer::per_token(static_cast<int>(bits));
-    if (kind == "static") {
-      const Tensor scale = floats_.read(key + ".scale", Role::kNorm, {1}).value;
-      check_positive(scale, key + ".scale");
-      site->quantizer = ActivationQuantizer::fixed(scale.item<double>(), static_cast<int>(bits));
-    }
+    site->quantizer = read_quantizer(fields, *site, key);
     if (checkpoint_.find(key + ".smooth") != nullptr)
       site->smooth = as_tensor(checkpoint_.read(key + ".smooth")).clone();
-    if (fields.has("hadamard")) {
-      site->transform = hadamard_from_json(fields.at("hadamard"), key + ".hadamard");
-      for (const Linear* linear : block.linears()) {
-        const int64_t channels = linear->weight.value.size(1);
-        if (linear->site == site->name && channels != site->transform->size) {
-          throw Error(key, "the rotation has size " + std::to_string(site->transform->size) + ", but " +
-                               linear->name + " reads " + std::to_string(channels) + " channels");
-        }
-      }
+    if (fields.has("hadamard")) {  // version 1
+      site->transform.stages.emplace_back(hadamard_from_json(fields.at("hadamard"), key + ".hadamard"));
     }
+    if (fields.has("transform")) site->transform = read_transform(fields.at("transform"), key, checkpoint_);
     fields.finish();
+    check_transform(block, *site, key);
   }
 }
 

@@ -32,6 +32,11 @@ class ArtifactSource : public WeightSource {
  private:
   Tensor read_scale(const std::string& name, const WeightScheme& scheme,
                     const std::vector<int64_t>& shape) const;
+  // `shape` is that of the scale.
+  Tensor read_zero(const std::string& name, const WeightScheme& scheme,
+                   const std::vector<int64_t>& shape) const;
+  static void check_codes(const QuantizedTensor& q, const std::string& name);
+  ActivationQuantizer read_quantizer(JsonFields& fields, const Site& site, const std::string& key) const;
 
   const Checkpoint& checkpoint_;
   FloatSource floats_;

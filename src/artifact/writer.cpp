@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "artifact/format.h"
+#include "artifact/transform_io.h"
 #include "ptq/base/error.h"
 #include "ptq/base/file.h"
 #include "ptq/base/hash.h"
@@ -100,7 +101,13 @@ void ArtifactWriter::add(const Weight& weight) {
     add_tensor(weight.name, q.codes);
   }
   add_tensor(weight.name + kScaleSuffix, q.scheme.half_scales ? q.scale.to(at::kHalf) : q.scale);
-  Json scheme = {{"bits", q.scheme.bits}, {"granularity", granularity_name(q.scheme.granularity)}};
+  if (q.zero.defined()) {
+    const int64_t lowest = int64_t{1} << (q.scheme.bits - 1);
+    add_tensor(weight.name + kZeroSuffix, (q.zero.to(at::kInt) + lowest).to(at::kByte));
+  }
+  Json scheme = {{"bits", q.scheme.bits},
+                 {"granularity", granularity_name(q.scheme.granularity)},
+                 {"symmetric", q.scheme.symmetric}};
   if (q.scheme.granularity == Granularity::kGroup) scheme["group"] = q.scheme.group;
   if (q.scheme.bits == 4) scheme["shape"] = q.codes.sizes().vec();
   weights_[weight.name] = scheme;
@@ -109,16 +116,23 @@ void ArtifactWriter::add(const Weight& weight) {
 void ArtifactWriter::add(Block& block) {
   for (const Weight* weight : block.weights()) add(*weight);
   for (const Site* site : block.sites()) {
-    const bool plain = site->quantizer.kind == ActivationQuantizer::Kind::kNone && !site->transform &&
-                       !site->smooth.defined();
-    if (plain) continue;
+    const ActivationQuantizer& quantizer = site->quantizer;
+    const bool rounds = quantizer.kind != ActivationQuantizer::Kind::kNone;
+    if (!rounds && site->transform.empty() && !site->smooth.defined()) continue;
     const std::string key = site_key(block.prefix(), site->name);
-    Json json = {{"quantizer", site->quantizer.kind_name()}};
-    if (site->quantizer.kind != ActivationQuantizer::Kind::kNone) json["bits"] = site->quantizer.bits;
-    if (site->quantizer.kind == ActivationQuantizer::Kind::kStatic)
-      add_tensor(key + ".scale", site->quantizer.scale);
+    Json json = {{"quantizer", quantizer.kind_name()}};
+    if (rounds) json["bits"] = quantizer.bits;
+    if (quantizer.kind == ActivationQuantizer::Kind::kStatic) add_tensor(key + ".scale", quantizer.scale);
+    if (quantizer.kind == ActivationQuantizer::Kind::kDynamic) {
+      json["symmetric"] = quantizer.symmetric;
+      json["clip"] = quantizer.clip;
+      if (quantizer.group > 0) json["group"] = quantizer.group;
+    }
     if (site->smooth.defined()) add_tensor(key + ".smooth", site->smooth);
-    if (site->transform) json["hadamard"] = site->transform->to_json();
+    if (!site->transform.empty()) {
+      json["transform"] = write_transform(
+          site->transform, key, [this](const auto& name, const Tensor& tensor) { add_tensor(name, tensor); });
+    }
     sites_[key] = json;
   }
 }

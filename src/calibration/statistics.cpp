@@ -23,8 +23,40 @@ double rank_of(int64_t n, double p) {
 
 }  // namespace
 
+SiteNeeds SiteNeeds::carried() const {
+  SiteNeeds needs;
+  needs.samples = samples;
+  needs.second_moment = second_moment;
+  return needs;
+}
+
+SiteNeeds SiteNeeds::direct() const {
+  SiteNeeds needs = *this;
+  needs.samples = 0;
+  needs.second_moment = false;
+  return needs;
+}
+
+bool SiteNeeds::empty() const {
+  return !abs_max && !channel_abs_max && percentiles.empty() && samples == 0 && !second_moment;
+}
+
+void SiteStatistics::carry(const std::function<Tensor(const Tensor&)>& map) {
+  if (samples.defined()) samples = map(samples);
+  if (second_moment.defined()) {
+    // x' = x T, so E[x'^T x'] = T^T E[x^T x] T: the map on the rows, then on the columns.
+    const Tensor columns = map(second_moment.to(at::kFloat)).t().contiguous();
+    second_moment = map(columns).to(at::kDouble);
+  }
+  abs_max = 0;
+  channel_abs_max = Tensor();
+  percentiles.clear();
+}
+
 void SiteNeeds::merge(const SiteNeeds& other) {
   abs_max |= other.abs_max;
+  samples = std::max(samples, other.samples);
+  second_moment |= other.second_moment;
   channel_abs_max |= other.channel_abs_max;
   if (!other.percentiles.empty()) mode = other.mode;
   for (const double p : other.percentiles) {
@@ -73,7 +105,6 @@ SiteObserver::SiteObserver(std::string name, SiteNeeds needs, int64_t num_sample
     : name_(std::move(name)), needs_(std::move(needs)), num_samples_(num_samples) {}
 
 void SiteObserver::observe(const Tensor& x) {
-  result_.samples += x.size(0);
   if (needs_.abs_max || needs_.channel_abs_max || !needs_.percentiles.empty()) {
     const auto largest = ops::abs_max_rows(x).max().item<double>();
     if (!std::isfinite(largest)) {
@@ -89,6 +120,22 @@ void SiteObserver::observe(const Tensor& x) {
         result_.channel_abs_max.defined() ? at::maximum(result_.channel_abs_max, channels) : channels;
   }
   if (!needs_.percentiles.empty()) observe_percentiles(x);
+  if (needs_.samples > 0 || needs_.second_moment) observe_samples(x);
+}
+
+void SiteObserver::observe_samples(const Tensor& x) {
+  const Tensor rows = x.flatten(0, -2);  // [tokens, channels]
+  tokens_ += rows.size(0);
+  const int64_t wanted = std::min(needs_.samples - sampled_tokens_, rows.size(0));
+  if (wanted > 0) {
+    samples_.push_back(rows.slice(0, 0, wanted).clone());
+    sampled_tokens_ += wanted;
+  }
+  if (!needs_.second_moment) return;
+  // float32 within a batch, float64 between them.
+  const Tensor columns = rows.t().contiguous();
+  const Tensor sum = ops::linear(columns, columns).to(at::kDouble);
+  result_.second_moment = result_.second_moment.defined() ? result_.second_moment.add_(sum) : sum;
 }
 
 void SiteObserver::observe_percentiles(const Tensor& x) {
@@ -133,6 +180,8 @@ void SiteObserver::keep_largest(const std::vector<float>& sample, int64_t values
 
 SiteStatistics SiteObserver::statistics() const {
   SiteStatistics result = result_;
+  if (!samples_.empty()) result.samples = at::cat(samples_);
+  if (result_.second_moment.defined()) result.second_moment = result_.second_moment / tokens_;
   if (needs_.mode == PercentileMode::kExact && values_ > 0) {
     for (const double p : needs_.percentiles)
       result.percentiles[p] = quantile_from_largest(largest_, values_, p);

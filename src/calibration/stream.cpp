@@ -1,10 +1,45 @@
 #include "ptq/calibration/stream.h"
 
 #include <algorithm>
+#include <map>
 
+#include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
 
 namespace ptq {
+namespace {
+
+// Remembers whether anything that is not finite has come by.
+class FiniteObserver : public Observer {
+ public:
+  void observe(const Tensor& x) override { finite = finite && at::isfinite(x).all().item<bool>(); }
+  bool finite = true;
+};
+
+// Says where the block's activations leave what float32 can hold.
+[[noreturn]] void throw_not_finite(const Block& block, const Tensor& hidden) {
+  const std::unique_ptr<Block> copy = block.clone();
+  std::map<std::string, FiniteObserver> observers;
+  for (Site* site : copy->sites()) site->observer = &observers[site->name];
+  copy->forward(hidden);
+  std::string where = "in its output";
+  for (const Site* site : copy->sites()) {
+    if (observers[site->name].finite) continue;
+    where = "first at the site " + site->name;
+    break;
+  }
+  throw Error(block.prefix(), "activations are NaN or infinite in the float model, " + where,
+              "check the checkpoint and the calibration text; a model whose weights or activations passed "
+              "65504 in FP16 is damaged");
+}
+
+Tensor forward_finite(const Block& block, const Tensor& hidden) {
+  Tensor output = block.forward(hidden);
+  if (!at::isfinite(output).all().item<bool>()) throw_not_finite(block, hidden);
+  return output;
+}
+
+}  // namespace
 
 void for_each_batch(int64_t rows, int64_t length, const std::function<void(int64_t, int64_t)>& body) {
   const int64_t step = std::max<int64_t>(1, kTokensPerBatch / std::max<int64_t>(1, length));
@@ -24,7 +59,7 @@ Tensor run_block(const Block& block, const Tensor& hidden) {
 
 void advance(const Block& block, Tensor& hidden) {
   for_each_batch(hidden.size(0), hidden.size(1), [&](int64_t begin, int64_t end) {
-    hidden.slice(0, begin, end).copy_(block.forward(hidden.slice(0, begin, end)));
+    hidden.slice(0, begin, end).copy_(forward_finite(block, hidden.slice(0, begin, end)));
   });
 }
 

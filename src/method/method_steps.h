@@ -10,6 +10,10 @@ namespace ptq {
 
 std::vector<StepConfig> quamba_steps(const std::string& bits, JsonFields& options);
 Json quamba_defaults();
+std::vector<StepConfig> duquant_steps(const std::string& bits, JsonFields& options);
+Json duquant_defaults();
+std::vector<StepConfig> gptq_steps(const std::string& bits, JsonFields& options);
+Json gptq_defaults();
 std::vector<StepConfig> smoothquant_steps(const std::string& bits, JsonFields& options);
 Json smoothquant_defaults();
 std::vector<StepConfig> rtn_steps(const std::string& bits, JsonFields& options);

@@ -1,4 +1,8 @@
 // Round to nearest: what every method is compared with.
+//
+// Weight-only at 4 bits in groups with a symmetric scale; with activations, a scale for each output channel
+// and each token, with zero points below 8 bits, where half the codes would be lost without.
+#include "method/bits.h"
 #include "method/method_steps.h"
 
 namespace ptq {
@@ -7,12 +11,18 @@ Json rtn_defaults() {
   return {{"group", 128}};
 }
 
-std::vector<StepConfig> rtn_steps(const std::string& bits, JsonFields& options) {
+std::vector<StepConfig> rtn_steps(const std::string& bits_text, JsonFields& options) {
   const int64_t group = options.integer("group", 128);
-  if (bits == "w4a16") return {{"rtn", {{"bits", 4}, {"granularity", "group"}, {"group", group}}}};
-  std::vector<StepConfig> steps = {{"rtn", {{"bits", 8}, {"granularity", "channel"}}}};
-  if (bits == "w8a8")
-    steps.push_back({"activations", {{"scales", "dynamic"}, {"bits", 8}, {"sites", "linear_inputs"}}});
+  const Bits bits = parse_bits(bits_text);
+  if (bits.weights == 4 && bits.activations == 16) {
+    return {{"rtn", {{"bits", 4}, {"granularity", "group"}, {"group", group}}}};
+  }
+  const bool symmetric_weights = bits.weights == 8;
+  std::vector<StepConfig> steps = {
+      {"rtn", {{"bits", bits.weights}, {"granularity", "channel"}, {"symmetric", symmetric_weights}}}};
+  if (bits.activations < 16) {
+    steps.push_back({"activations", dynamic_activations(bits.activations, bits.activations == 8)});
+  }
   return steps;
 }
 

@@ -1,18 +1,30 @@
-// SmoothQuant (arXiv 2211.10438): the fold edges smoothed, then the same rounding as static W8A8.
+// SmoothQuant (arXiv 2211.10438): the fold edges smoothed, then plain rounding: static W8A8, and below 8
+// bits, where one scale for all tokens is hopeless, the dynamic rounding of rtn.
+#include "method/bits.h"
 #include "method/method_steps.h"
 
 namespace ptq {
 
 Json smoothquant_defaults() {
-  return {{"alpha", 0.5}, {"activations", "static"}};
+  return {{"alpha", 0.5}, {"activations", "auto"}};
 }
 
-std::vector<StepConfig> smoothquant_steps(const std::string&, JsonFields& options) {
+std::vector<StepConfig> smoothquant_steps(const std::string& bits_text, JsonFields& options) {
+  const Bits bits = parse_bits(bits_text);
   const double alpha = options.number("alpha", 0.5);
-  const std::string scales = options.string("activations", "static");
-  return {{"smooth", {{"alpha", alpha}}},
-          {"rtn", {{"bits", 8}, {"granularity", "tensor"}, {"tensors", "all"}}},
-          {"activations", {{"scales", scales}, {"bits", 8}, {"sites", "all"}}}};
+  std::string scales = options.string("activations", "auto");
+  if (scales == "auto") scales = bits.weights == 8 ? "static" : "dynamic";
+  std::vector<StepConfig> steps = {{"smooth", {{"alpha", alpha}}}};
+  if (scales != "dynamic") {
+    steps.push_back({"rtn", {{"bits", bits.weights}, {"granularity", "tensor"}, {"tensors", "all"}}});
+    steps.push_back({"activations", {{"scales", scales}, {"bits", bits.activations}, {"sites", "all"}}});
+    return steps;
+  }
+  const bool symmetric_weights = bits.weights == 8;
+  steps.push_back(
+      {"rtn", {{"bits", bits.weights}, {"granularity", "channel"}, {"symmetric", symmetric_weights}}});
+  steps.push_back({"activations", dynamic_activations(bits.activations, bits.activations == 8)});
+  return steps;
 }
 
 }  // namespace ptq

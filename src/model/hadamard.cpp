@@ -101,6 +101,14 @@ Hadamard make_hadamard(int64_t n) {
   throw Error("Hadamard rotation", "the size " + std::to_string(n) + " is not positive");
 }
 
+Hadamard make_block_hadamard(int64_t n, int64_t block) {
+  if (n <= 0 || !is_power_of_two(block) || n % block != 0) {
+    throw Error("Hadamard rotation", "blocks of " + std::to_string(block) + " do not divide " +
+                                         std::to_string(n) + ", or are no power of two");
+  }
+  return {n, block, kBases[0].make(), kBases[0].construction};
+}
+
 Hadamard hadamard_from_json(const Json& json, const std::string& where) {
   JsonFields fields(json, where);
   const int64_t size = fields.integer("size", 0);

@@ -1,10 +1,11 @@
 // Integer products held in floats.
 //
-// float32 represents every integer up to 2^24, so a float32 GEMM over codes is exact as long as no partial
-// sum passes that: 128 * 128 * k <= 2^24 gives k <= 1024. Longer rows are cut into pieces of that length,
-// whose exact sums are added in float64. An int32 accumulator holds the same integer (128 * 128 * k < 2^31 up
-// to k = 131,071), and its conversion to float32 rounds once, as ours does: the result is bit-equal to
-// integer arithmetic.
+// A zero point is taken off its codes first: sum (qx - zx)(qw - zw) is the integer that a kernel gets from
+// sum qx qw and its corrections. float32 represents every integer up to 2^24, so a float32 GEMM over codes is
+// exact as long as no partial sum passes that: 128 * 128 * k <= 2^24 gives k <= 1024. Longer rows are cut
+// into pieces of that length, whose exact sums are added in float64. An int32 accumulator holds the same
+// integer (128 * 128 * k < 2^31 up to k = 131,071), and its conversion to float32 rounds once, as ours does:
+// the result is bit-equal to integer arithmetic.
 #include "ptq/model/linear.h"
 
 #include <algorithm>
@@ -16,16 +17,13 @@ namespace {
 
 constexpr int64_t kExactFloat = int64_t{1} << 24;
 
-int64_t code_bound(int bits) {
-  return int64_t{1} << (bits - 1);
-}
-
-// Both operands in codes. rows [rows, in]; returns the product without the activation scale, [rows, out].
-Tensor scaled_integer_product(const Tensor& rows, const QuantizedTensor& q) {
-  const Tensor codes = q.codes.to(at::kFloat);
-  const int64_t weight_bound = code_bound(q.scheme.bits);
+// Both operands in codes. rows [rows, in], |rows| <= bound; returns the product without the activation scale,
+// [rows, out].
+Tensor scaled_integer_product(const Tensor& rows, int64_t bound, const QuantizedTensor& q) {
+  const Tensor codes = centered_codes(q);
+  const int64_t weight_bound = centered_bound(q.scheme);
   if (q.scheme.granularity != Granularity::kGroup) {
-    const Tensor sums = exact_matmul(rows, codes, code_bound(8), weight_bound).to(at::kFloat);
+    const Tensor sums = exact_matmul(rows, codes, bound, weight_bound).to(at::kFloat);
     return sums * q.scale.reshape({-1});
   }
   // One exact product a group, then one float32 multiply-add: the order an integer kernel uses.
@@ -35,7 +33,7 @@ Tensor scaled_integer_product(const Tensor& rows, const QuantizedTensor& q) {
     const int64_t begin = g * q.scheme.group;
     const int64_t end = std::min(in, begin + q.scheme.group);
     const Tensor sums =
-        exact_matmul(rows.slice(1, begin, end), codes.slice(1, begin, end), code_bound(8), weight_bound);
+        exact_matmul(rows.slice(1, begin, end), codes.slice(1, begin, end), bound, weight_bound);
     const Tensor part = sums.to(at::kFloat) * q.scale.select(1, g);
     y = y.defined() ? y + part : part;
   }
@@ -63,11 +61,11 @@ Tensor Linear::operator()(const Activation& x) const {
     // Both scales are one number: multiply them first, as a fused kernel does, and pass over the output once.
     const QuantizedTensor& q = *weight.quantized;
     const Tensor rows = x.values.flatten(0, -2);
-    y = exact_matmul(rows, q.codes.to(at::kFloat), code_bound(8), code_bound(q.scheme.bits)).to(at::kFloat);
+    y = exact_matmul(rows, centered_codes(q), x.bound, centered_bound(q.scheme)).to(at::kFloat);
     y = y.mul_(x.scale * q.scale).unflatten(0, x.values.sizes().slice(0, x.values.dim() - 1));
   } else if (integer) {
     const Tensor rows = x.values.flatten(0, -2);
-    const Tensor product = scaled_integer_product(rows, *weight.quantized);
+    const Tensor product = scaled_integer_product(rows, x.bound, *weight.quantized);
     y = product.unflatten(0, x.values.sizes().slice(0, x.values.dim() - 1)) * x.scale;
   } else {
     return ops::linear(x.dequantize(), weight.value, bias ? bias->value : Tensor());

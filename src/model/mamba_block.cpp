@@ -45,6 +45,7 @@ MambaBlock::MambaBlock(const WeightSource& source, const MambaConfig& config, in
   conv_input_ = make_site("conv.input", "internal");
   z_ = make_site("z", "internal");
   ssm_x_ = make_site("ssm.x", "linear_input");
+  ssm_x_.shared = true;  // the scan reads it too
   dt_proj_input_ = make_site("dt_proj.input", "linear_input");
   ssm_dt_ = make_site("ssm.dt", "internal");
   ssm_B_ = make_site("ssm.B", "internal");

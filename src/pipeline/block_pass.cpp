@@ -11,6 +11,7 @@ namespace {
 
 // A rewrite is exact in real numbers; in float32 it may move the output by rounding, far less than this.
 constexpr double kRewriteTolerance = 1e-3;
+constexpr int64_t kProbeTokens = 128;  // that it is checked on
 
 void expect_same_output(const std::string& step, const Block& block, const Tensor& input,
                         const Tensor& before) {
@@ -25,18 +26,43 @@ void expect_same_output(const std::string& step, const Block& block, const Tenso
   }
 }
 
-// One pass over all rows: the statistics of the rows calibrated on, and the stream moved past the block.
-Statistics observe_and_advance(Block& block, const Needs& needs, Stream& stream) {
+// Nothing can be chosen from activations that are all zero.
+void expect_activity(const Block& block, const Statistics& statistics) {
+  for (const auto& [site, known] : statistics) {
+    const Tensor& values = known.samples.defined() ? known.samples : known.channel_abs_max;
+    if (!values.defined() || values.abs().max().item<double>() > 0) continue;
+    throw Error(block.prefix() + "." + site, "all its calibration activations are zero",
+                "the weights before it are zero, or the calibration text does not reach it: check both, or "
+                "leave the block's layers out with --method rtn");
+  }
+}
+
+// Adds what a pass has measured to what is known.
+void merge(Statistics& known, Statistics measured) {
+  for (auto& [site, fresh] : measured) {
+    SiteStatistics& entry = known[site];
+    if (!fresh.samples.defined()) fresh.samples = entry.samples;
+    if (!fresh.second_moment.defined()) fresh.second_moment = entry.second_moment;
+    entry = std::move(fresh);
+  }
+}
+
+// Measures the rows calibrated on; the last pass of a block moves all rows past it.
+Statistics run_pass(Block& block, const Needs& needs, Stream& stream, bool last) {
   const int64_t calibrated = stream.calibration_rows();
+  Tensor rows = stream.hidden.slice(0, 0, calibrated);
   Statistics statistics;
   {
     const ObserverGuard guard(block, needs, calibrated);
-    Tensor rows = stream.hidden.slice(0, 0, calibrated);
-    advance(block, rows);
+    if (last) {
+      advance(block, rows);
+    } else {
+      run_block(block, rows);
+    }
     statistics = guard.statistics();
   }
   Tensor rest = stream.hidden.slice(0, calibrated);
-  if (rest.size(0) > 0) advance(block, rest);
+  if (last && rest.size(0) > 0) advance(block, rest);
   return statistics;
 }
 
@@ -48,6 +74,9 @@ BlockPass::BlockPass(const Recipe& recipe) : recipe_(recipe) {
     JsonFields options(config.options, recipe.method + "." + config.name);
     steps_.push_back({config.name, entry.kind, entry.make(options)});
   }
+  const auto roundings = std::stable_partition(
+      steps_.begin(), steps_.end(), [](const NamedStep& step) { return step.kind == StepKind::kRewrite; });
+  num_rewrites_ = static_cast<size_t>(roundings - steps_.begin());
   skip_ = [this](const std::string& name) {
     return std::any_of(recipe_.skip.begin(), recipe_.skip.end(), [&](const std::string& pattern) {
       return matches_pattern(pattern, name) || matches_pattern(pattern, name + ".weight");
@@ -55,58 +84,64 @@ BlockPass::BlockPass(const Recipe& recipe) : recipe_(recipe) {
   };
 }
 
-Needs BlockPass::needs_of(StepKind kind, Block& block) const {
-  Needs all;
-  for (const NamedStep& step : steps_) {
-    if (step.kind != kind) continue;
-    for (const auto& [site, needs] : step.step->needs(block)) all[site].merge(needs);
-  }
-  return all;
-}
-
 bool BlockPass::needs_data(Block& block) const {
-  return !needs_of(StepKind::kRewrite, block).empty() || !needs_of(StepKind::kRounding, block).empty();
+  return std::any_of(steps_.begin(), steps_.end(),
+                     [&](const NamedStep& step) { return !step.step->needs(block).empty(); });
 }
 
-void BlockPass::rewrite(Block& block, const Stream& stream, StageTimes& times,
-                        std::vector<Remark>& remarks) const {
-  const auto is_rewrite = [](const NamedStep& step) { return step.kind == StepKind::kRewrite; };
-  if (std::none_of(steps_.begin(), steps_.end(), is_rewrite)) return;
-  const Tensor probe = stream.kept_rows().slice(0, 0, 1).clone();
-  const Tensor before = block.forward(probe);
-  for (const NamedStep& step : steps_) {
-    if (!is_rewrite(step)) continue;
-    const StageTimer timer(times, step.name);
-    const Needs needs = step.step->needs(block);
-    Statistics statistics;
-    if (!needs.empty()) {
-      // A rewrite that looks at activations costs a pass of its own: it changes what the steps after it see.
-      const ObserverGuard guard(block, needs, stream.calibration_rows());
-      run_block(block, stream.hidden.slice(0, 0, stream.calibration_rows()));
-      statistics = guard.statistics();
+// What a rewrite measures itself takes a pass before it, for it changes what later steps see; all roundings
+// share one. Samples and second moments follow a site through rewrites, so the first pass gathers them for
+// all steps. A DuQuant run thus needs one pass, a static one with smoothing two.
+std::vector<BlockPass::Pass> BlockPass::plan_passes(Block& block) const {
+  std::vector<Pass> passes;
+  Needs carried;
+  size_t deadline = steps_.size();  // the first step that looks at something carried
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    const size_t before = std::min(i, num_rewrites_);
+    for (const auto& [site, needs] : steps_[i].step->needs(block)) {
+      if (!needs.direct().empty()) {
+        if (passes.empty() || passes.back().before != before) passes.push_back({before, {}});
+        passes.back().needs[site].merge(needs.direct());
+      }
+      if (!needs.carried().empty()) {
+        carried[site].merge(needs.carried());
+        deadline = std::min(deadline, before);
+      }
     }
-    StepContext context{statistics, probe, before, skip_, remarks};
-    step.step->apply(block, context);
-    expect_same_output(step.name, block, probe, before);
   }
+  if (passes.empty() || (!carried.empty() && passes.front().before > deadline)) {
+    passes.insert(passes.begin(), {carried.empty() ? num_rewrites_ : deadline, {}});
+  }
+  for (const auto& [site, needs] : carried) passes.front().needs[site].merge(needs);
+  return passes;
 }
 
 void BlockPass::apply(Block& block, Stream& stream, StageTimes& times, Report& report) const {
   std::vector<Remark> remarks;
   const Tensor inputs = stream.kept_rows().clone();
-  rewrite(block, stream, times, remarks);
-  const std::unique_ptr<Block> rewritten = block.clone();
+  const Tensor probe = inputs.slice(0, 0, 1).slice(1, 0, kProbeTokens);
+  const Tensor before = num_rewrites_ > 0 ? block.forward(probe) : Tensor();
+  const std::vector<Pass> passes = plan_passes(block);
+  auto pass = passes.begin();
   Statistics statistics;
-  {
-    const StageTimer timer(times, "calibrate");
-    statistics = observe_and_advance(block, needs_of(StepKind::kRounding, block), stream);
-  }
-  const Tensor outputs = stream.kept_rows();
-  for (const NamedStep& step : steps_) {
-    if (step.kind != StepKind::kRounding) continue;
-    const StageTimer timer(times, step.name);
-    StepContext context{statistics, inputs, outputs, skip_, remarks};
-    step.step->apply(block, context);
+  Tensor outputs;
+  std::unique_ptr<Block> rewritten;
+  for (size_t i = 0; i <= steps_.size(); ++i) {
+    if (pass != passes.end() && pass->before == i) {
+      const StageTimer timer(times, "calibrate");
+      const bool last = pass + 1 == passes.end();
+      merge(statistics, run_pass(block, pass->needs, stream, last));
+      expect_activity(block, statistics);
+      if (last) outputs = stream.kept_rows();
+      ++pass;
+    }
+    if (i == num_rewrites_) rewritten = block.clone();
+    if (i == steps_.size()) break;
+    const bool rewrites = i < num_rewrites_;
+    const StageTimer timer(times, steps_[i].name);
+    StepContext context{statistics, rewrites ? probe : inputs, rewrites ? before : outputs, skip_, remarks};
+    steps_[i].step->apply(block, context);
+    if (rewrites) expect_same_output(steps_[i].name, block, probe, before);
   }
   for (Weight* weight : block.weights()) weight->settle();
   {

@@ -33,7 +33,8 @@ class BlockPass {
   bool needs_data(Block& block) const;
 
   // Rewrites and rounds the block, moves the stream past it (as the float block would), and adds its rows to
-  // the report. Throws Error if a rewrite changed the block's output.
+  // the report. Throws Error if a rewrite changed the block's output, if an activation is not finite, or if
+  // all those that a step asks for are zero.
   void apply(Block& block, Stream& stream, StageTimes& times, Report& report) const;
 
  private:
@@ -42,11 +43,16 @@ class BlockPass {
     StepKind kind;
     std::unique_ptr<Step> step;
   };
-  Needs needs_of(StepKind kind, Block& block) const;
-  void rewrite(Block& block, const Stream& stream, StageTimes& times, std::vector<Remark>& remarks) const;
+  // One run of all rows through the block: before which step, and what it measures.
+  struct Pass {
+    size_t before = 0;
+    Needs needs;
+  };
+  std::vector<Pass> plan_passes(Block& block) const;
 
   const Recipe& recipe_;
-  std::vector<NamedStep> steps_;
+  std::vector<NamedStep> steps_;  // the rewrites, then the roundings
+  size_t num_rewrites_ = 0;
   std::function<bool(const std::string&)> skip_;
 };
 

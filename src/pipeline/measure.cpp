@@ -9,7 +9,8 @@
 namespace ptq {
 namespace {
 
-constexpr int64_t kLayerRows = 4;  // rows for the layers' own errors; the block's is over all rows kept aside
+constexpr int64_t kLayerTokens = 2048;  // for the layers' own errors; the block's is over all rows kept aside
+constexpr double kLargestHalf = 65504;
 
 // Keeps what arrives at a site.
 class Recorder : public Observer {
@@ -31,12 +32,26 @@ std::map<std::string, Tensor> record_sites(Block& block, const Tensor& inputs) {
   return values;
 }
 
+double relative_error(const std::optional<double>& sqnr_db) {
+  return sqnr_db && std::isfinite(*sqnr_db) ? std::pow(10, -*sqnr_db / 10) : 0;
+}
+
 // The weight's row under the layer's name, and what the layer's output lost.
 LayerRow layer_row(const Linear& rewritten, const Linear& quantized, const Site& site, const Tensor& x) {
   LayerRow row = weight_row(rewritten.weight, quantized.weight);
   row.name = quantized.name;
   row.output_sqnr_db = sqnr_db(rewritten({x, {}}), quantized(site.quantizer(x)));
+  row.relative_error = relative_error(row.output_sqnr_db);
   return row;
+}
+
+// What the static scale covers: a percentile that was measured, all of it, or neither.
+std::optional<double> covered_percentile(double covered, const SiteStatistics& statistics) {
+  for (const auto& [p, amax] : statistics.percentiles) {
+    if (std::abs(amax - covered) <= 1e-6 * amax) return p;
+  }
+  if (covered >= statistics.abs_max * (1 - 1e-6)) return 1;
+  return {};
 }
 
 SiteRow site_row(const std::string& prefix, const Site& site, const Tensor& x, const Statistics& statistics) {
@@ -44,20 +59,38 @@ SiteRow site_row(const std::string& prefix, const Site& site, const Tensor& x, c
   row.name = prefix + ".sites." + site.name;
   row.kind = site.kind;
   row.quantizer = site.quantizer.kind_name();
+  if (site.quantizer.kind != ActivationQuantizer::Kind::kNone) row.bits = site.quantizer.bits;
+  row.peak_after = x.abs().max().item<double>();
+  const Tensor original = site.transform.apply_inverse(x);
+  row.peak_before = (site.smooth.defined() ? original * site.smooth : original).abs().max().item<double>();
+  row.transform = transform_text(site.transform);
+  for (const TransformStage& stage : site.transform.stages) {
+    const auto* rotation = std::get_if<BlockRotation>(&stage);
+    if (rotation != nullptr) row.rotation_steps.push_back(rotation->steps);
+  }
+  if (!row.rotation_steps.empty()) row.orthogonality_error = site.transform.orthogonality_error();
   const auto measured = statistics.find(site.name);
-  if (measured != statistics.end()) row.amax = measured->second.abs_max;
+  if (measured != statistics.end() && measured->second.abs_max > 0) row.amax = measured->second.abs_max;
   if (site.quantizer.kind != ActivationQuantizer::Kind::kStatic) return row;
   const double scale = site.quantizer.scale.item<double>();
+  const auto highest = static_cast<double>((int64_t{1} << (site.quantizer.bits - 1)) - 1);
   row.scale = scale;
-  const double high = scale * 127.5;  // past this the nearest code would be one that does not exist
+  const double high = scale * (highest + 0.5);  // past this the nearest code would be one that does not exist
   row.clipped_fraction =
       static_cast<double>((x.abs() > high).sum().item<int64_t>()) / static_cast<double>(x.numel());
-  if (measured == statistics.end()) return row;
-  if (scale * 127 >= *row.amax * (1 - 1e-6)) row.percentile = 1;
-  for (const auto& [p, amax] : measured->second.percentiles) {
-    if (std::abs(amax - scale * 127) <= 1e-6 * amax) row.percentile = p;
-  }
+  if (measured != statistics.end()) row.percentile = covered_percentile(scale * highest, measured->second);
   return row;
+}
+
+// An FP16 runtime would overflow there; said once, for the first site.
+void warn_of_overflow(const SiteRow& row, Report& report) {
+  const std::string tail = " would overflow in FP16";
+  if (row.peak_before <= kLargestHalf) return;
+  for (const std::string& warning : report.warnings) {
+    if (warning.ends_with(tail)) return;
+  }
+  report.warnings.push_back(row.name + ": activations of the float model reach " +
+                            format_number(row.peak_before, 0) + ", which" + tail);
 }
 
 }  // namespace
@@ -79,8 +112,10 @@ LayerRow weight_row(const Weight& rewritten, const Weight& written) {
 
 void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, const Tensor& outputs,
                    const Statistics& statistics, Report& report) {
-  const int64_t rows = std::min(kLayerRows, inputs.size(0));
-  const std::map<std::string, Tensor> values = record_sites(rewritten, inputs.slice(0, 0, rows));
+  const int64_t length = std::min(kLayerTokens, inputs.size(1));
+  const int64_t rows = std::clamp<int64_t>(kLayerTokens / length, 1, inputs.size(0));
+  const std::map<std::string, Tensor> values =
+      record_sites(rewritten, inputs.slice(0, 0, rows).slice(1, 0, length));
   const std::vector<Linear*> float_linears = rewritten.linears(), linears = quantized.linears();
   for (size_t i = 0; i < linears.size(); ++i) {
     report.layers.push_back(layer_row(*float_linears[i], *linears[i], quantized.site(linears[i]->site),
@@ -94,11 +129,13 @@ void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, con
   }
   for (const Site* site : quantized.sites()) {
     report.sites.push_back(site_row(quantized.prefix(), *site, values.at(site->name), statistics));
+    warn_of_overflow(report.sites.back(), report);
   }
   const Tensor output = run_block(quantized, inputs);
   BlockRow row;
   row.index = static_cast<int64_t>(report.blocks.size());
   row.output_sqnr_db = sqnr_db(outputs - inputs, output - inputs);
+  row.relative_error = relative_error(row.output_sqnr_db);
   row.max_abs_error = (outputs - output).abs().max().item<double>();
   report.blocks.push_back(row);
 }

@@ -12,7 +12,15 @@ Json number(const std::optional<double>& value) {
   return value ? number(*value) : Json(nullptr);
 }
 
-Json layer_json(const LayerRow& row) {
+// Of all rows' relative errors, this row's part; null if there is no error at all.
+template <typename Row>
+Json error_share(const Row& row, const std::vector<Row>& rows) {
+  double sum = 0;
+  for (const Row& other : rows) sum += other.relative_error;
+  return sum > 0 ? number(row.relative_error / sum) : Json(nullptr);
+}
+
+Json layer_json(const LayerRow& row, const std::vector<LayerRow>& rows) {
   return {{"name", row.name},
           {"role", row.role},
           {"shape", row.shape},
@@ -21,6 +29,7 @@ Json layer_json(const LayerRow& row) {
           {"group", row.group ? Json(*row.group) : Json(nullptr)},
           {"weight_sqnr_db", number(row.weight_sqnr_db)},
           {"output_sqnr_db", number(row.output_sqnr_db)},
+          {"error_share", error_share(row, rows)},
           {"correction", nullptr}};
 }
 
@@ -31,7 +40,13 @@ Json site_json(const SiteRow& row) {
           {"scale", number(row.scale)},
           {"percentile", number(row.percentile)},
           {"amax", number(row.amax)},
-          {"clipped_fraction", number(row.clipped_fraction)}};
+          {"clipped_fraction", number(row.clipped_fraction)},
+          {"bits", row.bits ? Json(*row.bits) : Json(nullptr)},
+          {"peak_before", number(row.peak_before)},
+          {"peak_after", number(row.peak_after)},
+          {"transform", row.transform.empty() ? Json(nullptr) : Json(row.transform)},
+          {"rotation_steps", row.rotation_steps},
+          {"orthogonality_error", number(row.orthogonality_error)}};
 }
 
 Json quality_json(const Quality& quality) {
@@ -47,12 +62,13 @@ Json quality_json(const Quality& quality) {
 
 Json to_json(const Report& report) {
   Json layers = Json::array(), sites = Json::array(), blocks = Json::array(), fallbacks = Json::array();
-  for (const LayerRow& row : report.layers) layers.push_back(layer_json(row));
+  for (const LayerRow& row : report.layers) layers.push_back(layer_json(row, report.layers));
   for (const SiteRow& row : report.sites) sites.push_back(site_json(row));
   for (const BlockRow& row : report.blocks) {
     blocks.push_back({{"index", row.index},
                       {"output_sqnr_db", number(row.output_sqnr_db)},
-                      {"max_abs_error", number(row.max_abs_error)}});
+                      {"max_abs_error", number(row.max_abs_error)},
+                      {"error_share", error_share(row, report.blocks)}});
   }
   for (const FallbackRow& row : report.fallbacks) {
     fallbacks.push_back({{"where", row.where}, {"what", row.what}, {"why", row.why}});

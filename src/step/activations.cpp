@@ -1,23 +1,22 @@
 // Gives the activation sites of a block their quantizers.
 #include <algorithm>
-#include <set>
-
 #include "ptq/base/error.h"
 #include "ptq/step/clip_search.h"
 #include "step/options.h"
+#include "step/site_selection.h"
 #include "step/step_makers.h"
 
 namespace ptq {
 namespace {
 
-constexpr int kBits = 8;
-
 class ActivationsStep : public Step {
  public:
   explicit ActivationsStep(JsonFields& options)
       : dynamic_(choice(options, "scales", "static", {"static", "dynamic"}) == "dynamic"),
-        all_sites_(choice(options, "sites", "all", {"all", "linear_inputs"}) == "all") {
-    bits_option(options, kBits, kBits, kBits);
+        sites_(options, "all"),
+        bits_(bits_option(options, 8, 2, 8)),
+        symmetric_(options.boolean("symmetric", true)),
+        clip_factor_(options.number("clip_factor", 1)) {
     mode_ = choice(options, "observer", "moving", {"moving", "exact"}) == "moving" ? PercentileMode::kMoving
                                                                                    : PercentileMode::kExact;
     percentile_site_ = options.string("percentile_site", "");
@@ -26,12 +25,19 @@ class ActivationsStep : public Step {
     clip_all_ = choice(options, "clip", "all", {"all", "percentile_site"}) == "all";
     read_percentile(options);
     options.finish();
+    if (!(clip_factor_ > 0 && clip_factor_ <= 1)) {
+      throw usage_error(options.path() + ".clip_factor", std::to_string(clip_factor_) + " is outside (0, 1]");
+    }
+    if (!dynamic_ && (!symmetric_ || clip_factor_ != 1)) {
+      throw usage_error(options.path(), "static scales are symmetric and are clipped by a percentile",
+                        "scales = \"dynamic\" takes symmetric and clip_factor");
+    }
   }
 
   Needs needs(Block& block) const override {
     Needs needs;
     if (dynamic_) return needs;
-    for (const std::string& site : site_names(block)) needs[site].abs_max = true;
+    for (const std::string& site : sites_.names(block)) needs[site].abs_max = true;
     if (percentile_site_.empty()) return needs;
     SiteNeeds& clipped = needs[block.site(percentile_site_).name];
     clipped.mode = mode_;
@@ -43,10 +49,10 @@ class ActivationsStep : public Step {
   }
 
   void apply(Block& block, StepContext& context) const override {
-    for (const std::string& name : site_names(block)) {
+    for (const std::string& name : sites_.names(block)) {
       Site& site = block.site(name);
       if (dynamic_) {
-        site.quantizer = ActivationQuantizer::per_token(kBits);
+        site.quantizer = ActivationQuantizer::per_token(bits_, symmetric_, clip_factor_, site.head);
         continue;
       }
       const SiteStatistics& statistics = context.statistics.at(name);
@@ -57,7 +63,7 @@ class ActivationsStep : public Step {
       double amax = statistics.abs_max;
       if (name == percentile_site_ && !auto_ && percentile_ < 1)
         amax = statistics.percentiles.at(percentile_);
-      site.quantizer = ActivationQuantizer::covering(amax, kBits);
+      site.quantizer = ActivationQuantizer::covering(amax, bits_);
     }
     if (auto_ && !dynamic_) choose_clips(block, context);
   }
@@ -78,17 +84,6 @@ class ActivationsStep : public Step {
     percentile_ = value.get<double>();
   }
 
-  // The sites to quantize, in forward order.
-  std::vector<std::string> site_names(Block& block) const {
-    std::set<std::string> read;  // by a linear whose weight is in codes, or may become so
-    for (const Linear* linear : block.linears()) read.insert(linear->site);
-    std::vector<std::string> names;
-    for (const Site* site : block.sites()) {
-      if (all_sites_ || read.contains(site->name)) names.push_back(site->name);
-    }
-    return names;
-  }
-
   // Percentiles where they were measured, else fractions of the largest |x|.
   ClipLadder ladder_of(const std::string& name, const SiteStatistics& statistics) const {
     ClipLadder ladder{name, {statistics.abs_max}, /*descending=*/name != percentile_site_};
@@ -106,7 +101,7 @@ class ActivationsStep : public Step {
       ladders.push_back(ladder_of(percentile_site_, context.statistics.at(percentile_site_)));
     }
     if (clip_all_) {
-      for (const std::string& name : site_names(block)) {
+      for (const std::string& name : sites_.names(block)) {
         if (name != percentile_site_) ladders.push_back(ladder_of(name, context.statistics.at(name)));
       }
     }
@@ -115,7 +110,10 @@ class ActivationsStep : public Step {
   }
 
   bool dynamic_;
-  bool all_sites_;
+  SiteSelection sites_;
+  int bits_;
+  bool symmetric_;      // dynamic scales only
+  double clip_factor_;  // dynamic scales only
   bool auto_ = false;
   double percentile_ = 1;
   PercentileMode mode_ = PercentileMode::kMoving;

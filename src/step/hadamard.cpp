@@ -34,7 +34,7 @@ class HadamardStep : public Step {
                         "no linear reads the site \"" + site_ + "\": its rotation cannot be undone");
     }
     const Hadamard H = make_hadamard(channels);
-    rotate_site(block, site_, H);
+    append_stage(block, site_, H, context.statistics);
     if (H.block != H.size) {
       context.remarks.push_back(
           {block.prefix() + "." + site_,
@@ -49,13 +49,6 @@ class HadamardStep : public Step {
 };
 
 }  // namespace
-
-void rotate_site(Block& block, const std::string& site, const Hadamard& H) {
-  block.site(site).transform = H;
-  for (Linear* linear : block.linears()) {
-    if (linear->site == site) linear->weight.value = H.rotate_columns(linear->weight.value);
-  }
-}
 
 std::unique_ptr<Step> make_hadamard_step(JsonFields& options) {
   return std::make_unique<HadamardStep>(options);

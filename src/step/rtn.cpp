@@ -1,52 +1,35 @@
-// Rounds weights to the nearest code; needs no data.
+// Rounds weights to the nearest code. Needs no data, unless it is to choose the clip of each channel.
 #include "ptq/base/error.h"
 #include "step/options.h"
 #include "step/step_makers.h"
+#include "step/weight_rounding.h"
 
 namespace ptq {
 namespace {
 
-WeightScheme read_scheme(JsonFields& options) {
-  WeightScheme scheme;
-  scheme.bits = bits_option(options, 8, 4, 8);
-  if (scheme.bits != 4 && scheme.bits != 8) {
-    throw usage_error(options.path() + ".bits", std::to_string(scheme.bits) + " bits; 4 and 8 are supported");
-  }
-  const std::string granularity = choice(options, "granularity", "channel", {"tensor", "channel", "group"});
-  if (granularity == "tensor") scheme.granularity = Granularity::kTensor;
-  if (granularity == "channel") scheme.granularity = Granularity::kChannel;
-  if (granularity == "group") {
-    scheme.granularity = Granularity::kGroup;
-    scheme.group = options.integer("group", 128);
-    scheme.half_scales = true;
-    if (scheme.group < 8 || scheme.group > 65536) {
-      throw usage_error(options.path() + ".group",
-                        std::to_string(scheme.group) + " weights a group; 8 to 65536 are supported");
-    }
-  }
-  return scheme;
-}
-
 class RtnStep : public Step {
  public:
   explicit RtnStep(JsonFields& options)
-      : scheme_(read_scheme(options)),
-        all_(choice(options, "tensors", "linears", {"linears", "all"}) == "all") {
+      : rounding_(options), all_(choice(options, "tensors", "linears", {"linears", "all"}) == "all") {
     options.finish();
   }
 
-  Needs needs(Block&) const override { return {}; }
+  Needs needs(Block& block) const override {
+    Needs needs;
+    if (!rounding_.searches_clips()) return needs;
+    for (const std::string& site : rounding_.sites(block)) needs[site].samples = rounding_.samples();
+    return needs;
+  }
 
   void apply(Block& block, StepContext& context) const override {
-    for (Linear* linear : block.linears()) {
-      if (context.skip(linear->name)) {
-        context.remarks.push_back({linear->name, "kept in float", "skipped by the recipe"});
-      } else if (linear->min_bits > scheme_.bits) {
-        context.remarks.push_back(
-            {linear->name, "kept in float",
-             "the architecture allows no fewer than " + std::to_string(linear->min_bits) + " bits here"});
-      } else {
-        linear->weight.set_quantized(round_to_nearest(linear->weight.value, scheme_));
+    for (const LinearGroup& group : rounding_.groups(block, context)) {
+      Tensor M;
+      if (rounding_.searches_clips()) {
+        M = rounded_second_moment(block.site(group.site), context.statistics.at(group.site));
+      }
+      for (Linear* linear : group.linears) {
+        const Tensor& W = linear->weight.value;
+        linear->weight.set_quantized(round_to_nearest(W, rounding_.scheme(), rounding_.clips(W, M)));
       }
     }
     if (!all_) return;
@@ -61,7 +44,7 @@ class RtnStep : public Step {
   }
 
  private:
-  WeightScheme scheme_;
+  WeightRounding rounding_;
   bool all_;
 };
 

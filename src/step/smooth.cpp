@@ -5,8 +5,13 @@
 // same, and with s = a^alpha / w^(1 - alpha) both sides share the difficulty. Only where the maker is linear
 // in its channels' scale can the division be folded: those are the fold edges that the architecture declares,
 // and no other site is touched. Cost: one pass for the channels' maxima; nothing at run time.
+//
+// Where query heads share a value head, several channels of o_proj's input are made by one row: they take the
+// largest of their scales. DuQuant's authors divide online there instead. All scales are computed from the
+// weights as they were before any folding.
 #include "ptq/base/error.h"
 #include "ptq/step/rewrites.h"
+#include "step/options.h"
 #include "step/step_makers.h"
 
 namespace ptq {
@@ -14,10 +19,16 @@ namespace {
 
 class SmoothStep : public Step {
  public:
-  explicit SmoothStep(JsonFields& options) : alpha_(options.number("alpha", 0.5)) {
+  explicit SmoothStep(JsonFields& options)
+      : alpha_(options.number("alpha", 0.5)),
+        floor_(options.number("floor", 1e-5)),
+        first_only_(choice(options, "columns", "all", {"all", "first"}) == "first") {
     options.finish();
     if (!(alpha_ >= 0 && alpha_ <= 1)) {
       throw usage_error(options.path() + ".alpha", std::to_string(alpha_) + " is outside [0, 1]");
+    }
+    if (!(floor_ > 0 && floor_ <= 1)) {
+      throw usage_error(options.path() + ".floor", std::to_string(floor_) + " is outside (0, 1]");
     }
   }
 
@@ -28,41 +39,33 @@ class SmoothStep : public Step {
   }
 
   void apply(Block& block, StepContext& context) const override {
-    for (const FoldEdge& edge : block.fold_edges()) {
-      Tensor weight_abs_max;  // [channels]
-      for (const Linear* reader : edge.readers) {
-        const Tensor columns = reader->weight.value.abs().amax(0);
-        weight_abs_max = weight_abs_max.defined() ? at::maximum(weight_abs_max, columns) : columns;
-      }
-      const Tensor s =
-          smoothing_scales(context.statistics.at(edge.site).channel_abs_max, weight_abs_max, alpha_);
-      fold_scales(edge, s);
-      block.site(edge.site).smooth = s;
+    const std::vector<FoldEdge> edges = block.fold_edges();
+    std::vector<Tensor> scales;
+    for (const FoldEdge& edge : edges) {
+      const Tensor& a = context.statistics.at(edge.site).channel_abs_max;
+      scales.push_back(share_scales(edge, smoothing_scales(a, column_maxima(edge), alpha_, floor_)));
     }
+    for (size_t i = 0; i < edges.size(); ++i) fold_scales(block, edges[i], scales[i], context.statistics);
   }
 
  private:
+  // max |W[:, c]| over the readers, or over the first one as DuQuant does. [channels]
+  Tensor column_maxima(const FoldEdge& edge) const {
+    Tensor maxima;
+    for (const Linear* reader : edge.readers) {
+      const Tensor columns = reader->weight.value.abs().amax(0);
+      maxima = maxima.defined() ? at::maximum(maxima, columns) : columns;
+      if (first_only_) break;
+    }
+    return maxima;
+  }
+
   double alpha_;
+  double floor_;
+  bool first_only_;
 };
 
 }  // namespace
-
-Tensor smoothing_scales(const Tensor& activation_abs_max, const Tensor& weight_abs_max, double alpha) {
-  const Tensor a = activation_abs_max.clamp_min(1e-5);
-  const Tensor w = weight_abs_max.clamp_min(1e-5);
-  return (a.pow(alpha) / w.pow(1 - alpha)).clamp_min(1e-5);
-}
-
-void fold_scales(const FoldEdge& edge, const Tensor& s) {
-  const int64_t channels = s.size(0);
-  for (const FoldEdge::Rows& producer : edge.producers) {
-    Tensor value = producer.weight->value.clone();  // a clone of the block may share the tensor
-    Tensor rows = value.slice(0, producer.first, producer.first + channels);
-    rows.div_(value.dim() == 1 ? s : s.unsqueeze(1));
-    producer.weight->value = value;
-  }
-  for (Linear* reader : edge.readers) reader->weight.value = reader->weight.value * s;
-}
 
 std::unique_ptr<Step> make_smooth_step(JsonFields& options) {
   return std::make_unique<SmoothStep>(options);

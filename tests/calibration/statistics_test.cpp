@@ -83,7 +83,6 @@ TEST(SiteObserver, MovingPercentileFollowsSamplesInOrder) {
     }
     EXPECT_FLOAT_EQ(static_cast<float>(observer.statistics().percentiles.at(p)), value);
   }
-  EXPECT_EQ(observer.statistics().samples, 6);
 }
 
 TEST(SiteObserver, MovingPercentileDependsOnTheOrderTheExactOneDoesNot) {
@@ -169,6 +168,39 @@ TEST(ForEachBatch, CoversEveryRowOnceInOrder) {
     });
     EXPECT_EQ(next, 13);
   }
+}
+
+TEST(SiteObserver, GathersTheFirstTokensAndTheSecondMomentOfAll) {
+  at::manual_seed(5);
+  const Tensor x = at::randn({6, 7, 5});
+  SiteNeeds needs;
+  needs.samples = 10;
+  needs.second_moment = true;
+  SiteObserver observer("site", needs, 6);
+  observer.observe(x.slice(0, 0, 1));
+  observer.observe(x.slice(0, 1, 6));
+  const SiteStatistics statistics = observer.statistics();
+  const Tensor rows = x.flatten(0, 1);
+  EXPECT_TRUE(at::equal(statistics.samples, rows.slice(0, 0, 10)));
+  EXPECT_TRUE(at::allclose(statistics.second_moment, at::matmul(rows.t(), rows).to(at::kDouble) / 42, 1e-5));
+}
+
+TEST(SiteStatistics, CarriedThroughALinearMapAreThoseOfTheMappedValues) {
+  at::manual_seed(6);
+  const Tensor x = at::randn({40, 6});
+  const Tensor T = at::randn({6, 6});
+  const auto map = [&](const Tensor& rows) { return at::matmul(rows, T); };
+  SiteStatistics statistics;
+  statistics.abs_max = 1;
+  statistics.channel_abs_max = at::ones({6});
+  statistics.samples = x;
+  statistics.second_moment = at::matmul(x.t(), x).to(at::kDouble) / 40;
+  statistics.carry(map);
+  const Tensor y = map(x);
+  EXPECT_TRUE(at::equal(statistics.samples, y));
+  EXPECT_TRUE(at::allclose(statistics.second_moment, at::matmul(y.t(), y).to(at::kDouble) / 40, 1e-4, 1e-5));
+  EXPECT_EQ(statistics.abs_max, 0);
+  EXPECT_FALSE(statistics.channel_abs_max.defined());
 }
 
 }  // namespace

@@ -76,14 +76,31 @@ TEST_F(Artifact, UnknownSchemeOrVersionIsRefused) {
   expect_damaged({in_proj_, "scheme"});
   quantization()["weights"][in_proj_]["bits"] = 8;
   quantization()["format_version"] = 99;
-  expect_damaged({"format version is 99", "version 1"});
+  expect_damaged({"format version is 99", "reads 1 to 2"});
 }
 
 TEST_F(Artifact, RotationOfAnotherSizeIsRefused) {
   Json& site = quantization()["sites"]["backbone.layers.0.mixer.sites.ssm.output"];
-  ASSERT_TRUE(site.contains("hadamard"));
-  site["hadamard"]["size"] = 16;
-  expect_damaged({"ssm.output", "16", "8"});
+  ASSERT_EQ(site["transform"].size(), 1U);
+  site["transform"][0]["size"] = 16;
+  site["transform"][0]["block"] = 16;
+  expect_damaged({"ssm.output", "hadamard(16)", "8 channels"});
+  site["transform"][0]["type"] = "shear";
+  expect_damaged({"ssm.output", "shear", "not one this program reads"});
+  site["transform"] = 5;
+  expect_damaged({"ssm.output", "not a list"});
+}
+
+TEST_F(Artifact, VersionOneWithASingleHadamardIsRead) {
+  Json& site = quantization()["sites"]["backbone.layers.0.mixer.sites.ssm.output"];
+  site["hadamard"] = site["transform"][0];
+  site["hadamard"].erase("type");
+  site.erase("transform");
+  quantization()["format_version"] = 1;
+  const Words eval = {"eval", "q", "--text", "ids.bin", "--token-dtype", "u16", "--seq-len", "8"};
+  const Json before = run_json(eval);
+  directory_.write("q/config.json", config_.dump());
+  EXPECT_EQ(run_json(eval), before);
 }
 
 TEST_F(Artifact, MissingWeightIsNamed) {

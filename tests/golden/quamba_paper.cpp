@@ -147,7 +147,8 @@ class PaperCase {
     std::vector<Remark> remarks;
     Blocks blocks = float_blocks();
     for (const auto& block : blocks) {
-      if (variant.rotated) rotate_site(*block, "ssm.output", hadamard());
+      Statistics none;
+      if (variant.rotated) append_stage(*block, "ssm.output", hadamard(), none);
       const Tensor inputs = hidden.clone();
       Statistics statistics;
       {

@@ -166,12 +166,12 @@ TEST(Site, DynamicCodesHaveTheScaleOfTheirToken) {
 
 TEST(Site, WithoutAQuantizerPassesTheTransformedValuesThrough) {
   Site site;
-  site.transform = make_hadamard(8);
+  site.transform.stages = {make_hadamard(8)};
   at::manual_seed(6);
   const Tensor x = at::randn({1, 2, 8});
   const Activation y = site(x);
   EXPECT_TRUE(y.is_float());
-  EXPECT_TRUE(at::equal(y.values, site.transform->apply(x)));
+  EXPECT_TRUE(at::equal(y.values, site.transform.apply(x)));
 }
 
 TEST(Site, ObserverSeesTransformedValuesBeforeRounding) {
@@ -180,13 +180,13 @@ TEST(Site, ObserverSeesTransformedValuesBeforeRounding) {
     Tensor seen;
   } recorder;
   Site site;
-  site.transform = make_hadamard(8);
+  site.transform.stages = {make_hadamard(8)};
   site.quantizer = ActivationQuantizer::fixed(1, 8);
   site.observer = &recorder;
   at::manual_seed(7);
   const Tensor x = at::randn({1, 2, 8});
   const Activation y = site(x);
-  EXPECT_TRUE(at::equal(recorder.seen, site.transform->apply(x)));
+  EXPECT_TRUE(at::equal(recorder.seen, site.transform.apply(x)));
   EXPECT_TRUE(at::equal(y.values, recorder.seen.round()));
 }
 

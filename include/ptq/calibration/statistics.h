@@ -1,6 +1,7 @@
 // What is measured at a site while calibrating.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -23,8 +24,15 @@ struct SiteNeeds {
   bool channel_abs_max = false;
   std::vector<double> percentiles;  // each in (0, 1]
   PercentileMode mode = PercentileMode::kMoving;
+  // These two follow the site through rewrites (carry() below), so they are gathered once, before any.
+  int64_t samples = 0;         // values of so many tokens, the first ones
+  bool second_moment = false;  // over all rows
 
   void merge(const SiteNeeds& other);
+  // Only what is gathered before the rewrites, or only what is not.
+  SiteNeeds carried() const;
+  SiteNeeds direct() const;
+  bool empty() const;
 };
 
 using Needs = std::map<std::string, SiteNeeds>;  // by site name
@@ -33,7 +41,12 @@ struct SiteStatistics {
   double abs_max = 0;                    // largest |x| of all samples
   Tensor channel_abs_max;                // [channels], if asked for
   std::map<double, double> percentiles;  // p -> value of |x|, if asked for
-  int64_t samples = 0;
+  Tensor samples;                        // [tokens, channels], if asked for
+  Tensor second_moment;                  // [channels, channels] float64: the mean of x^T x over tokens
+
+  // What is known of the site once its values x have become map(x), a linear map of each token's channels:
+  // samples and the second moment follow, maxima are forgotten.
+  void carry(const std::function<Tensor(const Tensor& rows)>& map);
 };
 
 using Statistics = std::map<std::string, SiteStatistics>;
@@ -52,10 +65,15 @@ class SiteObserver : public Observer {
   void observe_percentiles(const Tensor& x);
   void keep_largest(const std::vector<float>& largest, int64_t values_per_sample);
 
+  void observe_samples(const Tensor& x);
+
   std::string name_;
   SiteNeeds needs_;
   int64_t num_samples_;
   SiteStatistics result_;
+  std::vector<Tensor> samples_;  // [tokens, channels] of each call, as many as are asked for
+  int64_t sampled_tokens_ = 0;
+  int64_t tokens_ = 0;          // seen so far
   std::vector<float> largest_;  // kExact: the largest |x| so far, as many as the lowest percentile needs
   int64_t values_ = 0;          // kExact: how many |x| were seen
 };

@@ -18,7 +18,8 @@ void for_each_batch(int64_t rows, int64_t length, const std::function<void(int64
 
 // The block's output for hidden [rows, length, d_model], batch by batch; the same shape.
 Tensor run_block(const Block& block, const Tensor& hidden);
-// The same, in place: hidden becomes the block's output.
+// The same, in place: hidden becomes the block's output. Throws Error, naming the block and the first site,
+// if an output is NaN or infinite.
 void advance(const Block& block, Tensor& hidden);
 
 // ids [rows, length] -> the hidden states before the first block.

@@ -36,6 +36,10 @@ struct Hadamard {
 // 13). For any other n, the largest block of such a size that divides n, repeated.
 Hadamard make_hadamard(int64_t n);
 
+// The Sylvester matrix of size `block`, a power of two that divides n, repeated over n. Throws Error
+// otherwise.
+Hadamard make_block_hadamard(int64_t n, int64_t block);
+
 // Rebuilds what to_json() wrote. Throws Error if the construction is not known or does not give the recorded
 // sizes.
 Hadamard hadamard_from_json(const Json& json, const std::string& where);

@@ -21,7 +21,7 @@ struct BlockState {
 
 // "These weights feed those linears": channel c of the site is made by row c of every producer (its slice of
 // rows), so dividing the producers' row c and multiplying the readers' column c by the same number changes
-// nothing.
+// nothing. Where several channels are made by one row (heads that share a value head), `row_of` says which.
 struct FoldEdge {
   struct Rows {
     Weight* weight = nullptr;
@@ -29,7 +29,17 @@ struct FoldEdge {
   };
   std::string site;
   std::vector<Rows> producers;
+  // The first one's columns are those that DuQuant's authors look at (q of q, k, v; up of up and gate).
   std::vector<Linear*> readers;
+  Tensor row_of =
+      Tensor();  // [channels] int64: channel c is made by row row_of[c] of the slice; undefined: by row c
+};
+
+// Two sites whose values meet only in inner products over `width` consecutive channels (a query and a key
+// head): one orthogonal map of `width` channels, applied to both, changes nothing.
+struct ProductPair {
+  std::string left, right;  // sites
+  int64_t width = 0;
 };
 
 class Block {
@@ -51,6 +61,7 @@ class Block {
   // Every tensor of the block, those of the linears included.
   virtual std::vector<Weight*> weights() = 0;
   virtual std::vector<FoldEdge> fold_edges() = 0;
+  virtual std::vector<ProductPair> product_pairs() { return {}; }
 
   // Throws Error if the block has no such site.
   Site& site(const std::string& name);

@@ -3,29 +3,34 @@
 
 #include <ATen/ATen.h>
 
-#include <optional>
 #include <string>
 
-#include "ptq/model/hadamard.h"
+#include "ptq/model/transform.h"
 
 namespace ptq {
 
 // What flows from a Site into the linears that read it: float values, or integer codes with their scale.
 struct Activation {
-  Tensor values;  // [batch, length, channels] float32; integers from low to high if `scale` is defined
-  Tensor scale;   // undefined: float. Else [1], or [batch, length, 1] (one per token)
+  Tensor values;  // [batch, length, channels] float32; codes less their zero point if `scale` is defined
+  Tensor scale;   // undefined: float. Else [1], [batch, length, 1] (one per token), or [batch, length,
+                  // channels / group, 1] (one per token and group of channels)
+  int64_t bound = 128;  // the largest |value| that the codes can have
 
   bool is_float() const { return !scale.defined(); }
   // The float32 values that the codes stand for.
-  Tensor dequantize() const { return is_float() ? values : values * scale; }
+  Tensor dequantize() const;
 };
 
-// How a site rounds. Symmetric, one scale for the whole site (static) or one per token (dynamic).
+// How a site rounds: symmetric with one scale for the whole site (static), or with a scale per token
+// (dynamic), symmetric or with a zero point.
 struct ActivationQuantizer {
   enum class Kind { kNone, kStatic, kDynamic };
   Kind kind = Kind::kNone;
   int bits = 8;
-  Tensor scale;  // kStatic: [1]
+  Tensor scale;           // kStatic: [1]
+  bool symmetric = true;  // kDynamic only; static ones are symmetric
+  double clip = 1;        // kDynamic: what is kept of the ends of a token's range, in (0, 1]
+  int64_t group = 0;      // kDynamic: a scale for so many consecutive channels (a head); 0: for all
 
   // "none", "static", "dynamic": as artifacts and reports spell it.
   const char* kind_name() const;
@@ -34,11 +39,15 @@ struct ActivationQuantizer {
   // Static, with the scale under which |x| = amax is the highest code. amax is at least 1e-5, the authors'
   // floor.
   static ActivationQuantizer covering(double amax, int bits);
-  static ActivationQuantizer per_token(int bits);  // dynamic
+  // Dynamic.
+  static ActivationQuantizer per_token(int bits, bool symmetric = true, double clip = 1, int64_t group = 0);
   // Codes of x [..., channels] with their scale, or x itself if the kind is kNone.
-  // Static codes are clamp(round_half_even(x / scale)). A dynamic scale is max |x| of the token / high, at
-  // least 1e-5 / high.
+  // Static codes are clamp(round_half_even(x / scale)). A symmetric dynamic scale is clip max |x| of the
+  // token / high, at least 1e-5 / high; one with a zero point is that of ops::quantize_asymmetric.
   Activation operator()(const Tensor& x) const;
+
+ private:
+  Activation quantize_rows(const Tensor& x) const;
 };
 
 // Sees the values of a site while calibrating: after its transform, before its quantizer.
@@ -50,10 +59,12 @@ class Observer {
 };
 
 struct Site {
-  std::string name;                   // "ssm.x"; S of the artifact is "<block prefix>.sites.<name>"
-  std::string kind;                   // what flows here: "linear_input" | "ssm_input" | "internal"
-  std::optional<Hadamard> transform;  // applied online to what arrives
+  std::string name;     // "ssm.x"; S of the artifact is "<block prefix>.sites.<name>"
+  std::string kind;     // what flows here: "linear_input" | "attention" | "internal"
+  Transform transform;  // applied online to what arrives
   Tensor smooth;  // [channels], what this site's channels were divided by; already folded into its producers
+  bool shared = false;  // something else than linears reads it, so it cannot be transformed
+  int64_t head = 0;     // channels of one attention head, where values are rounded head by head; else 0
   ActivationQuantizer quantizer;
   Observer* observer = nullptr;  // not owned
 

@@ -22,6 +22,7 @@ struct LayerRow {
   std::optional<int64_t> group;
   std::optional<double> weight_sqnr_db;
   std::optional<double> output_sqnr_db;  // of the layer alone: its float input, quantized as the site says
+  double relative_error = 0;  // its output's noise energy over signal energy: to_json() makes shares of it
 };
 
 struct SiteRow {
@@ -32,13 +33,20 @@ struct SiteRow {
   std::optional<double>
       percentile;              // of |x| that the scale covers; null if it was chosen as a fraction of amax
   std::optional<double> amax;  // largest |x| while calibrating, after the rewrites
-  std::optional<double> clipped_fraction;  // of the values of the rows kept aside
+  std::optional<double> clipped_fraction;     // of the values of the rows kept aside
+  std::optional<int64_t> bits;                // of a code, if it rounds
+  double peak_before = 0;                     // largest |x| of the rows kept aside, before the rewrites...
+  double peak_after = 0;                      // ...and after them
+  std::string transform;                      // "hadamard(64), permutation, hadamard(64)"; empty: none
+  std::vector<int64_t> rotation_steps;        // of the searches that found its rotations
+  std::optional<double> orthogonality_error;  // max |T T^T - 1|, if it has searched rotations
 };
 
 struct BlockRow {
   int64_t index = 0;
   std::optional<double> output_sqnr_db;  // of what the block adds to the residual stream
   double max_abs_error = 0;
+  double relative_error = 0;  // noise energy over signal energy of what the block adds
 };
 
 struct FallbackRow {

@@ -1,20 +1,33 @@
-// The mathematics of the rewrites.
+// The mathematics of the rewrites: moves that leave what a block computes unchanged.
 #pragma once
 
+#include <string>
+
+#include "ptq/calibration/statistics.h"
 #include "ptq/model/model.h"
 
 namespace ptq {
 
-// Rotates a site online, and the columns of every linear that reads it: (W H^T)(H x) = W x.
-// REQUIRES: the site has no transform yet, and H.size is its number of channels.
-void rotate_site(Block& block, const std::string& site, const Hadamard& H);
+// Puts a stage behind a site's transform, and the same map on the columns of every linear that reads it:
+// (W T)(x T)^T = W x^T. Statistics of the site, if there are any, follow.
+// Throws Error if the stage does not fit the site's channels, or if two rotations of a site differ in block
+// (an artifact stores them as one tensor).
+void append_stage(Block& block, const std::string& site, const TransformStage& stage, Statistics& statistics);
 
 // SmoothQuant (arXiv 2211.10438, equation 4): s_c = a_c^alpha / w_c^(1 - alpha), with a_c the largest
-// |activation| of channel c and w_c the largest |weight| of column c over all readers. Both are at least
-// 1e-5. [channels]
-Tensor smoothing_scales(const Tensor& activation_abs_max, const Tensor& weight_abs_max, double alpha);
+// |activation| of channel c and w_c the largest |weight| of column c. Both are at least 1e-5, s_c at least
+// `floor`. [channels]
+Tensor smoothing_scales(const Tensor& activation_abs_max, const Tensor& weight_abs_max, double alpha,
+                        double floor = 1e-5);
 
-// Divides the rows of the edge's producers by s and multiplies the columns of its readers.
-void fold_scales(const FoldEdge& edge, const Tensor& s);
+// Where several channels are made by one row, the largest of their scales for all of them. [channels]
+Tensor share_scales(const FoldEdge& edge, const Tensor& s);
+
+// Divides the rows of the edge's producers by s and multiplies the columns of its readers; records s at the
+// site. Statistics of the site follow. REQUIRES: s = share_scales(edge, s).
+void fold_scales(Block& block, const FoldEdge& edge, const Tensor& s, Statistics& statistics);
+
+// The largest power of two, at most `most`, that divides n.
+int64_t power_of_two_block(int64_t n, int64_t most = 128);
 
 }  // namespace ptq

@@ -28,7 +28,7 @@ struct Remark {
 
 // What a step may look at, besides the block.
 struct StepContext {
-  const Statistics& statistics;  // what needs() asked for
+  Statistics& statistics;  // what needs() asked for; a rewrite takes along what it changes
   // Rows that are kept aside from calibration, for choices: the block's input and its float output
   // [rows, length, d_model].
   const Tensor& inputs;

@@ -1,0 +1,38 @@
+// GPTQ (arXiv 2210.17323): each column's rounding error is made up for in the columns that follow.
+//
+// Weight-only at 4 bits in groups, as it is mostly used; per channel with `group=0`. With activations, these
+// are rounded per token as rtn does, and the weights per channel.
+#include "method/bits.h"
+#include "method/method_steps.h"
+
+namespace ptq {
+
+Json gptq_defaults() {
+  return {{"group", "auto"},
+          {"symmetric", false},
+          {"damping", 0.01},
+          {"order_by_activation", false},
+          {"clip", 1}};
+}
+
+std::vector<StepConfig> gptq_steps(const std::string& bits_text, JsonFields& options) {
+  const Bits bits = parse_bits(bits_text);
+  const Json given = options.at("group");
+  const bool grouped = bits.activations == 16 && bits.weights < 8;
+  const int64_t group = given == "auto" ? (grouped ? 128 : 0) : options.integer("group", 0);
+  Json step = {{"bits", bits.weights},
+               {"symmetric", options.boolean("symmetric", false)},
+               {"granularity", group > 0 ? "group" : "channel"},
+               {"damping", options.number("damping", 0.01)},
+               {"order_by_activation", options.boolean("order_by_activation", false)},
+               {"clip", options.at("clip")}};
+  if (group > 0) step["group"] = group;
+  std::vector<StepConfig> steps;
+  if (bits.activations < 16) {
+    steps.push_back({"activations", dynamic_activations(bits.activations, bits.activations == 8)});
+  }
+  steps.push_back({"gptq", step});
+  return steps;
+}
+
+}  // namespace ptq

@@ -1,0 +1,87 @@
+#include "ptq/step/rewrites.h"
+
+#include "ptq/base/error.h"
+
+namespace ptq {
+namespace {
+
+// Rotations of one site lie in one tensor, so they have one size.
+void check_rotation(const Site& site, const TransformStage& stage) {
+  const auto* rotation = std::get_if<BlockRotation>(&stage);
+  if (rotation == nullptr) return;
+  for (const TransformStage& other : site.transform.stages) {
+    const auto* before = std::get_if<BlockRotation>(&other);
+    if (before != nullptr && before->R.size(0) != rotation->R.size(0)) {
+      throw usage_error(site.name,
+                        "rotations in blocks of " + std::to_string(before->R.size(0)) + " and of " +
+                            std::to_string(rotation->R.size(0)) + " at one site",
+                        "the same block for both");
+    }
+  }
+}
+
+void carry(Statistics& statistics, const std::string& site, const std::function<Tensor(const Tensor&)>& map) {
+  if (const auto found = statistics.find(site); found != statistics.end()) found->second.carry(map);
+}
+
+}  // namespace
+
+void append_stage(Block& block, const std::string& name, const TransformStage& stage,
+                  Statistics& statistics) {
+  Site& site = block.site(name);
+  check_rotation(site, stage);
+  const Transform alone{{stage}};
+  for (Linear* linear : block.linears()) {
+    if (linear->site != name) continue;
+    const int64_t channels = linear->weight.value.size(1);
+    if (!alone.fits(channels)) {
+      throw usage_error(block.prefix() + "." + name, transform_text(alone) + " does not fit its " +
+                                                         std::to_string(channels) + " channels");
+    }
+    linear->weight.value = apply_stage(stage, linear->weight.value);
+  }
+  site.transform.stages.push_back(stage);
+  carry(statistics, name, [&](const Tensor& rows) { return apply_stage(stage, rows); });
+}
+
+Tensor smoothing_scales(const Tensor& activation_abs_max, const Tensor& weight_abs_max, double alpha,
+                        double floor) {
+  const Tensor a = activation_abs_max.clamp_min(1e-5);
+  const Tensor w = weight_abs_max.clamp_min(1e-5);
+  return (a.pow(alpha) / w.pow(1 - alpha)).clamp_min(floor);
+}
+
+Tensor share_scales(const FoldEdge& edge, const Tensor& s) {
+  if (!edge.row_of.defined()) return s;
+  const Tensor row_of = edge.row_of.to(s.device());
+  const int64_t rows = row_of.max().item<int64_t>() + 1;
+  const Tensor largest = at::zeros({rows}, s.options()).scatter_reduce(0, row_of, s, "amax", false);
+  return largest.index_select(0, row_of);
+}
+
+void fold_scales(Block& block, const FoldEdge& edge, const Tensor& s, Statistics& statistics) {
+  Tensor by_row = s;  // [rows of a producer's slice]
+  if (edge.row_of.defined()) {
+    const Tensor row_of = edge.row_of.to(s.device());
+    by_row = at::ones({row_of.max().item<int64_t>() + 1}, s.options());
+    by_row.index_copy_(0, row_of, s);  // channels of one row have one scale
+  }
+  for (const FoldEdge::Rows& producer : edge.producers) {
+    Tensor value = producer.weight->value.clone();  // a clone of the block may share the tensor
+    Tensor rows = value.slice(0, producer.first, producer.first + by_row.size(0));
+    rows.div_(value.dim() == 1 ? by_row : by_row.unsqueeze(1));
+    producer.weight->value = value;
+  }
+  for (Linear* reader : edge.readers) reader->weight.value = reader->weight.value * s;
+  Site& site = block.site(edge.site);
+  site.smooth = site.smooth.defined() ? site.smooth * s : s;
+  carry(statistics, edge.site, [&](const Tensor& rows) { return rows / s; });
+}
+
+int64_t power_of_two_block(int64_t n, int64_t most) {
+  int64_t block = 1;
+  while (block * 2 <= most && n % (block * 2) == 0) block *= 2;
+  return block;
+}
+
+}  // namespace ptq

@@ -1,0 +1,46 @@
+// What the steps that round weights share: their options, and the walk over a block's linears.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "ptq/codec/quantized_tensor.h"
+#include "ptq/step/step.h"
+
+namespace ptq {
+
+// Linears that read one site, to be rounded with one second moment.
+struct LinearGroup {
+  std::string site;
+  std::vector<Linear*> linears;
+};
+
+class WeightRounding {
+ public:
+  // bits, granularity, group, symmetric, clip (a factor, or "search"), samples.
+  explicit WeightRounding(JsonFields& options);
+
+  const WeightScheme& scheme() const { return scheme_; }
+  bool searches_clips() const { return search_; }
+  // Tokens from which the second moment of rounded activations is made.
+  int64_t samples() const { return samples_; }
+  // The clip of each scale of W: searched under M, or the fixed one (undefined if it is 1).
+  Tensor clips(const Tensor& W, const Tensor& M) const;
+
+  // The linears to round, by site, in forward order; for the others a remark says why they stay float.
+  std::vector<LinearGroup> groups(Block& block, StepContext& context) const;
+  // Sites whose linears may be rounded.
+  std::vector<std::string> sites(Block& block) const;
+
+ private:
+  WeightScheme scheme_;
+  double clip_ = 1;
+  bool search_ = false;
+  int64_t samples_;
+};
+
+// The mean of x^T x over the samples of a site, x as the site rounds it. [channels, channels] float32
+Tensor rounded_second_moment(const Site& site, const SiteStatistics& statistics);
+
+}  // namespace ptq
