@@ -43,16 +43,17 @@ double orthogonality_error(const Tensor& R) {
 // Every entry of x R, sums in ascending order of channels. [rows, block] flat
 std::vector<double> plain_product(const Tensor& x, const Tensor& R) {
   const int64_t B = R.size(0);
-  const int64_t rows = x.numel() / B;
-  std::vector<double> y(static_cast<size_t>(x.numel()), 0);
-  for (int64_t i = 0; i < rows; ++i) {
+  const float* values = x.const_data_ptr<float>();
+  const double* r = R.const_data_ptr<double>();
+  std::vector<double> product(static_cast<size_t>(x.numel()), 0);
+  double* y = product.data();
+  for (int64_t row = 0; row < x.numel(); row += B) {
     for (int64_t k = 0; k < B; ++k) {
-      const auto value = static_cast<double>(x.const_data_ptr<float>()[i * B + k]);
-      for (int64_t j = 0; j < B; ++j)
-        y[static_cast<size_t>(i * B + j)] += value * R.const_data_ptr<double>()[k * B + j];
+      const auto value = static_cast<double>(values[row + k]);
+      for (int64_t j = 0; j < B; ++j) y[row + j] += value * r[k * B + j];
     }
   }
-  return y;
+  return product;
 }
 
 struct PlainSearch {

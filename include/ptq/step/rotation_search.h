@@ -54,9 +54,9 @@ struct GreedyRotation {
 // multiplies R by `base` [B, B] with rows and columns 0 and d exchanged. The product that is kept ends at the
 // first step with the smallest peak.
 //   x [T, C] float32, finite, any device; the search runs on the CPU
-// The result is that of plain arithmetic in float64, R by R, on whatever machine and with any number of
-// threads (the sums of x R run over the channels in ascending order). Throws Error if block does not divide C
-// or x holds nothing, or a value that is not finite.
+// The result is that of plain arithmetic in float64, R by R: the same bits for any number of threads and any
+// PTQ_ISA. Peaks that differ by rounding only (1e-12) count as equal. Throws Error if block does not divide
+// C, base is not orthogonal, or x holds nothing or a value that is not finite.
 GreedyRotation greedy_rotation(const Tensor& x, int64_t block, const Tensor& base,
                                const GreedyOptions& options = {});
 
