@@ -1,6 +1,9 @@
 #include "ptq/base/memory.h"
 
 #include <sys/resource.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include <algorithm>
 #include <charconv>
@@ -68,6 +71,12 @@ int64_t available_memory_bytes() {
   const auto kib = number_after("/proc/meminfo", "MemAvailable:");
   if (!kib) return -1;
   return std::min(*kib * 1024, left_in_groups());
+}
+
+void return_free_memory() {
+#if defined(__GLIBC__)
+  ::malloc_trim(0);
+#endif
 }
 
 }  // namespace ptq

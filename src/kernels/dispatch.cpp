@@ -19,6 +19,19 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
+
+// VNNI came three years after the rest of AVX-512, and one kernel has a use for it: no table of its own.
+const Kernels& avx512_kernels() {
+  static const Kernels table = [] {
+    Kernels best = kAvx512Kernels;
+    if (__builtin_cpu_supports("avx512vnni")) {
+      best.product_extremes = vnni_product_extremes;
+      best.fast_product_extremes = true;
+    }
+    return best;
+  }();
+  return table;
+}
 #endif
 
 const Kernels& choose() {
@@ -43,7 +56,7 @@ KernelList supported_kernels() {
 #ifdef PTQ_KERNELS_X86
   __builtin_cpu_init();
   if (has_avx2()) list.tables[list.size++] = &kAvx2Kernels;
-  if (has_avx512()) list.tables[list.size++] = &kAvx512Kernels;
+  if (has_avx512()) list.tables[list.size++] = &avx512_kernels();
 #endif
   return list;
 }

@@ -9,8 +9,9 @@
 
 namespace ptq::kernels {
 
-constexpr Kernels kTable = {"avx2",         selective_scan,      causal_conv1d_silu, hadamard,
-                            quantize_codes, quantize_asymmetric, abs_max_rows,       rms_norm};
+constexpr Kernels kTable = {
+    "avx2",       selective_scan, causal_conv1d_silu,     hadamard, quantize_codes, quantize_asymmetric,
+    abs_max_rows, rms_norm,       plain_product_extremes, false};
 const Kernels kAvx2Kernels = kTable;
 
 }  // namespace ptq::kernels

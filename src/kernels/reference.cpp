@@ -142,8 +142,29 @@ void rms_norm(const RmsNorm& s) {
 
 }  // namespace
 
-constexpr Kernels kScalar = {"scalar",       selective_scan,      causal_conv1d_silu, hadamard,
-                             quantize_codes, quantize_asymmetric, abs_max_rows,       rms_norm};
+void plain_product_extremes(const ProductExtremes& s) {
+  for (int64_t r = 0; r < kProductRows; ++r) {
+    int32_t highest = INT32_MIN, lowest = INT32_MAX;
+    for (int64_t c = 0; c < s.tiles * kProductColumns; ++c) {
+      const uint8_t* row = s.rows + r * 4;
+      const int8_t* column =
+          s.columns + (c / kProductColumns * s.quads * kProductColumns + c % kProductColumns) * 4;
+      int32_t sum = s.start[c];
+      for (int64_t quad = 0; quad < s.quads; ++quad) {
+        for (int64_t k = 0; k < 4; ++k)
+          sum += row[quad * kProductRows * 4 + k] * column[quad * kProductColumns * 4 + k];
+      }
+      highest = std::max(highest, sum);
+      lowest = std::min(lowest, sum);
+    }
+    s.highest[r] = highest;
+    s.lowest[r] = lowest;
+  }
+}
+
+constexpr Kernels kScalar = {
+    "scalar",     selective_scan, causal_conv1d_silu,     hadamard, quantize_codes, quantize_asymmetric,
+    abs_max_rows, rms_norm,       plain_product_extremes, false};
 const Kernels kScalarKernels = kScalar;
 
 }  // namespace ptq::kernels

@@ -9,6 +9,11 @@ namespace ptq::kernels {
 
 extern const Kernels kScalarKernels;
 extern const Kernels kAvx2Kernels;
-extern const Kernels kAvx512Kernels;
+extern const Kernels kAvx512Kernels;  // for processors without VNNI
+
+// The forms of product_extremes. Vectors of floats are of no use to it, so all tables have the plain loops,
+// except on processors with AVX-512 VNNI.
+void plain_product_extremes(const ProductExtremes& s);
+void vnni_product_extremes(const ProductExtremes& s);
 
 }  // namespace ptq::kernels

@@ -14,23 +14,74 @@
 namespace ptq {
 namespace {
 
-Json weight_options(int bits, JsonFields& options) {
+// A number, or what "auto" stands for.
+double number_or_auto(JsonFields& options, const std::string& key, double automatic) {
+  return options.has(key) && options.at(key) == "auto" ? automatic : options.number(key, automatic);
+}
+
+// Smoothing, rotation, permutation, rotation.
+std::vector<StepConfig> input_rewrites(JsonFields& options) {
+  const std::string kind = options.string("rotation", "hadamard");
+  const Json block = options.at("block");
+  const int64_t seed = options.integer("seed", 0);
+  const double alpha = options.number("alpha", 0.6);
+  const bool second = options.boolean("second_rotation", true);
+  Json rotate = {{"kind", kind},
+                 {"block", block},
+                 {"steps", options.integer("steps", 256)},
+                 {"peak", options.string("peak", "magnitude")},
+                 {"signs", options.string("signs", "none")},
+                 {"seed", seed}};
+  std::vector<StepConfig> steps;
+  if (options.boolean("smooth", true)) {
+    steps.push_back({"smooth", {{"alpha", alpha}, {"floor", 1e-2}, {"columns", "first"}}});
+  }
+  if (kind != "none") steps.push_back({"rotate", rotate});
+  if (options.boolean("permute", true)) steps.push_back({"zigzag", {{"block", block}}});
+  if (kind == "none" || !second) return steps;
+  rotate["signs"] = "none";
+  rotate["seed"] = seed + 1;
+  steps.push_back({"rotate", rotate});
+  return steps;
+}
+
+// Inputs of linears and, where asked, queries, keys and values. From 6 bits on there is room for the whole
+// range, and a clip only hurts.
+std::vector<StepConfig> activation_steps(int bits, JsonFields& options) {
+  const bool symmetric = options.boolean("symmetric_activations", false);
+  const double clip = number_or_auto(options, "activation_clip", bits <= 4 ? 0.9 : 1);
+  const double attention_clip = number_or_auto(options, "attention_clip", bits <= 4 ? 0.9 : 1);
+  const bool attention = options.boolean("attention", true);
+  const bool qk_hadamard = options.boolean("qk_hadamard", true);
+  if (bits == 16) return {};
+  const auto round = [&](double factor, const Json& sites) {
+    return StepConfig{"activations",
+                      {{"scales", "dynamic"},
+                       {"bits", bits},
+                       {"symmetric", symmetric},
+                       {"clip_factor", factor},
+                       {"sites", sites}}};
+  };
+  std::vector<StepConfig> steps;
+  if (attention && qk_hadamard) steps.push_back({"qk_hadamard", Json::object()});
+  steps.push_back(round(clip, "linear_inputs"));
+  if (!attention) return steps;
+  steps.push_back(round(attention_clip, Json::array({"attn.q", "attn.k"})));
+  steps.push_back(round(1, "attn.v"));
+  return steps;
+}
+
+StepConfig weight_step(int bits, JsonFields& options) {
   const int64_t group = options.integer("group", 0);
+  const std::string rounding = options.string("rounding", "rtn");
+  const std::string moment = options.string("moment", "rounded");
+  const Json clip = options.at("clip");
   Json step = {{"bits", bits}, {"symmetric", options.boolean("symmetric_weights", false)}};
   step["granularity"] = group > 0 ? "group" : "channel";
   if (group > 0) step["group"] = group;
-  // From 6 bits on there is room for the whole range, and a clip only hurts.
-  const Json clip = options.at("clip");
   step["clip"] = clip == "auto" ? (bits <= 4 ? Json("search") : Json(1)) : clip;
-  return step;
-}
-
-Json activation_options(int bits, bool symmetric, double clip, const Json& sites) {
-  return {{"scales", "dynamic"},
-          {"bits", bits},
-          {"symmetric", symmetric},
-          {"clip_factor", clip},
-          {"sites", sites}};
+  if (rounding == "gptq") step["moment"] = moment;
+  return {rounding, step};
 }
 
 }  // namespace
@@ -48,65 +99,21 @@ Json duquant_defaults() {
           {"seed", 0},
           {"qk_hadamard", true},
           {"attention", true},
-          {"clip", "auto"},
           {"activation_clip", "auto"},
+          {"attention_clip", "auto"},
+          {"symmetric_activations", false},
+          {"rounding", "rtn"},
+          {"clip", "auto"},
+          {"moment", "rounded"},
           {"group", 0},
-          {"symmetric_weights", false},
-          {"symmetric_activations", false}};
+          {"symmetric_weights", false}};
 }
 
 std::vector<StepConfig> duquant_steps(const std::string& bits_text, JsonFields& options) {
   const Bits bits = parse_bits(bits_text);
-  const std::string rotation = options.string("rotation", "hadamard");
-  const bool second = options.boolean("second_rotation", true);
-  const bool permute = options.boolean("permute", true);
-  const bool smooth = options.boolean("smooth", true);
-  const double alpha = options.number("alpha", 0.6);
-  const bool qk_hadamard = options.boolean("qk_hadamard", true);
-  const bool attention = options.boolean("attention", true);
-  const bool symmetric = options.boolean("symmetric_activations", false);
-  const Json activation_clip = options.at("activation_clip");
-  const Json block = options.at("block");
-  Json rotate = {{"kind", rotation},
-                 {"block", block},
-                 {"steps", options.integer("steps", 256)},
-                 {"peak", options.string("peak", "magnitude")},
-                 {"seed", options.integer("seed", 0)}};
-  const std::string signs = options.string("signs", "none");
-  const Json weights = weight_options(bits.weights, options);
-
-  std::vector<StepConfig> steps;
-  if (smooth) steps.push_back({"smooth", {{"alpha", alpha}, {"floor", 1e-2}, {"columns", "first"}}});
-  if (rotation != "none") {
-    rotate["signs"] = signs;
-    steps.push_back({"rotate", rotate});
-  }
-  if (permute) steps.push_back({"zigzag", {{"block", block}}});
-  if (rotation != "none" && second) {
-    rotate["signs"] = "none";
-    rotate["seed"] = options.integer("seed", 0) + 1;
-    steps.push_back({"rotate", rotate});
-  }
-  if (bits.activations < 16) {
-    if (qk_hadamard && attention) steps.push_back({"qk_hadamard", Json::object()});
-    const double factor = activation_clip != "auto" ? activation_clip.get<double>()
-                          : bits.activations <= 4   ? 0.9
-                                                    : 1.0;
-    steps.push_back(
-        {"activations", activation_options(bits.activations, symmetric, factor, "linear_inputs")});
-    if (attention) {
-      steps.push_back({"activations", activation_options(bits.activations, symmetric, factor,
-                                                         Json::array({"attn.q", "attn.k"}))});
-      steps.push_back({"activations", activation_options(bits.activations, symmetric, 1, "attn.v")});
-    }
-  }
-  const std::string rounding = options.string("rounding", "rtn");
-  const double compensation = options.number("compensation", 0);
-  const std::string moment = options.string("moment", "rounded");
-  if (compensation > 0 && bits.activations < 16) steps.push_back({"compensate", {{"damping", compensation}}});
-  Json rounded = weights;
-  if (rounding == "gptq") rounded["moment"] = moment;
-  steps.push_back({rounding, rounded});
+  std::vector<StepConfig> steps = input_rewrites(options);
+  for (const StepConfig& step : activation_steps(bits.activations, options)) steps.push_back(step);
+  steps.push_back(weight_step(bits.weights, options));
   return steps;
 }
 

@@ -27,13 +27,16 @@ void expect_same_output(const std::string& step, const Block& block, const Tenso
 }
 
 // Nothing can be chosen from activations that are all zero.
-void expect_activity(const Block& block, const Statistics& statistics) {
-  for (const auto& [site, known] : statistics) {
-    const Tensor& values = known.samples.defined() ? known.samples : known.channel_abs_max;
+void expect_activity(Block& block, const Statistics& statistics) {
+  for (const Site* site : block.sites()) {
+    const auto known = statistics.find(site->name);
+    if (known == statistics.end()) continue;
+    const Tensor& samples = known->second.samples;
+    const Tensor& values = samples.defined() ? samples : known->second.channel_abs_max;
     if (!values.defined() || values.abs().max().item<double>() > 0) continue;
-    throw Error(block.prefix() + "." + site, "all its calibration activations are zero",
+    throw Error(block.prefix() + "." + site->name, "all its calibration activations are zero",
                 "the weights before it are zero, or the calibration text does not reach it: check both, or "
-                "leave the block's layers out with --method rtn");
+                "use --method rtn, which needs no activations");
   }
 }
 

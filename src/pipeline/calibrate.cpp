@@ -18,15 +18,15 @@ int64_t rows_kept_aside(int64_t rows) {
 }
 
 // Rows of several files: an equal share each, in order.
-Tensor rows_of_files(const RunOptions& options, const Recipe& recipe, const Tokenizer* tokenizer,
-                     int64_t vocab_size) {
+Tensor rows_of_files(const RunOptions& options, const Recipe& recipe, int64_t length,
+                     const Tokenizer* tokenizer, int64_t vocab_size) {
   std::vector<Tensor> parts;
   const auto files = static_cast<int64_t>(options.calibration.size());
   for (int64_t i = 0; i < files; ++i) {
     const std::string& path = options.calibration[static_cast<size_t>(i)];
     const int64_t share = recipe.samples / files + (i < recipe.samples % files ? 1 : 0);
     const std::vector<int64_t> ids = read_tokens({path, options.token_dtype}, tokenizer, vocab_size);
-    parts.push_back(first_windows(ids, share, recipe.seq_len, path));
+    parts.push_back(first_windows(ids, share, length, path));
   }
   return at::cat(parts);
 }
@@ -55,33 +55,42 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Check
   return tokenizer;
 }
 
+int64_t window_length(const Recipe& recipe, const Model& model) {
+  const int64_t limit = model.context_limit();
+  return limit > 0 ? std::min(limit, recipe.seq_len) : recipe.seq_len;
+}
+
 CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe, const Model& model,
                                  const Tokenizer* tokenizer, bool needs_data, Progress& progress,
                                  std::vector<std::string>& warnings) {
+  const int64_t length = window_length(recipe, model);
+  if (length < recipe.seq_len) {
+    spdlog::info("calibration rows have {} tokens, the model's limit, where the recipe has {}", length,
+                 recipe.seq_len);
+  }
   CalibrationRows rows;
   std::string source;
   if (options.calibration.empty()) {
     source = "text written by the float model itself";
     spdlog::info("no --calib: the float model writes its own calibration text, {} x {} tokens",
-                 recipe.samples, recipe.seq_len);
-    progress.start("writing calibration text", recipe.seq_len - 1);
-    rows.ids = write_texts(model, recipe.samples, recipe.seq_len, options.seed, [&](int64_t) {
+                 recipe.samples, length);
+    progress.start("writing calibration text", length - 1);
+    rows.ids = write_texts(model, recipe.samples, length, options.seed, [&](int64_t) {
       throw_if_interrupted();
       progress.advance();
     });
   } else {
-    rows.ids = rows_of_files(options, recipe, tokenizer, model.vocab_size());
+    rows.ids = rows_of_files(options, recipe, length, tokenizer, model.vocab_size());
     for (const std::string& path : options.calibration) {
       source += (source.empty() ? "" : ", ") + std::filesystem::path(path).filename().string();
     }
   }
   if (rows.ids.size(0) < recipe.samples) {
-    warnings.push_back(std::to_string(rows.ids.size(0)) + " calibration rows of " +
-                       std::to_string(recipe.seq_len) + " tokens; " + std::to_string(recipe.samples) +
-                       " were asked for");
+    warnings.push_back(std::to_string(rows.ids.size(0)) + " calibration rows of " + std::to_string(length) +
+                       " tokens; " + std::to_string(recipe.samples) + " were asked for");
   }
   rows.kept = needs_data ? rows_kept_aside(rows.ids.size(0)) : rows.ids.size(0);
-  rows.json = {{"source", source},        {"samples", rows.ids.size(0)}, {"seq_len", recipe.seq_len},
+  rows.json = {{"source", source},        {"samples", rows.ids.size(0)}, {"seq_len", length},
                {"kept_aside", rows.kept}, {"tokens", rows.ids.numel()},  {"seed", options.seed}};
   return rows;
 }

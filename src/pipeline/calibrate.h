@@ -15,6 +15,9 @@ struct CalibrationRows {
   Json json;         // the report's "calibration"
 };
 
+// Tokens of a calibration row or an evaluation window: the recipe's, or the model's limit if that is less.
+int64_t window_length(const Recipe& recipe, const Model& model);
+
 // Reads --calib, or lets the float model write its own text. If no step needs data, all rows are for
 // measuring. Warnings (fewer rows than asked) go to `warnings`.
 CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe, const Model& model,

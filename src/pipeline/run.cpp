@@ -133,7 +133,7 @@ void measure_output(const RunOptions& options, const Recipe& recipe, const OpenM
     const Tensor ids = rows.ids.slice(0, rows.ids.size(0) - rows.kept);
     report.quality = quality_on_rows(*open.model, stream.kept_rows(), ids, artifact);
   } else {
-    report.quality = quality_on_text(*open.model, artifact, eval_ids, recipe.seq_len,
+    report.quality = quality_on_text(*open.model, artifact, eval_ids, window_length(recipe, *open.model),
                                      std::filesystem::path(options.eval_text).filename().string(), progress);
   }
 }
@@ -197,6 +197,8 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
       pass.apply(*block, stream, times, report);
       const StageTimer timer(times, "write");
       writer.add(*block);
+      // Tensors of many sizes come and go in a block: without this the heap grows from block to block.
+      return_free_memory();
       progress.advance(1, block->prefix());
     }
     {

@@ -246,8 +246,7 @@ GreedyRotation greedy_rotation(const Tensor& x, int64_t block, const Tensor& bas
   check_arguments(x, block, base, options);
   const Tensor rows = x.detach().to(at::kCPU, at::kFloat).contiguous().view({-1, block});
   const Tensor step = base.to(at::kCPU, at::kDouble);
-  const ScanKind scan = can_scan(ScanKind::kCodes, block) ? ScanKind::kCodes : ScanKind::kFloat;
-  PeakFinder finder(rows, options.peak, scan);
+  PeakFinder finder(rows, options.peak, fastest_scan(block));
 
   GreedyRotation best;
   std::vector<int64_t> swaps;

@@ -51,7 +51,7 @@ class BlockOption {
   }
 
  private:
-  int64_t block_ = 0;  // 0: auto
+  int64_t block_ = 0;  // 0: the largest power of two up to 128
 };
 
 // The sum of squared errors of the outputs of linears that read a site, both sides rounded as the recipe's

@@ -8,13 +8,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string_view>
 
-#include "ptq/base/error.h"
+#include "ptq/kernels/kernels.h"
 #include "ptq/ops/ops.h"
-#ifdef PTQ_STEP_VNNI
-#include "step/row_scan_vnni.h"
-#endif
 
 namespace ptq {
 namespace {
@@ -67,63 +63,72 @@ class FloatScan : public RowScan {
   Tensor columns_;  // R transposed
 };
 
-#ifdef PTQ_STEP_VNNI
+constexpr int64_t kGroup = kernels::kProductRows;
+constexpr int64_t kTile = kernels::kProductColumns;
+constexpr int64_t kLargestCode = 127;
+static_assert(RowScan::kAlign % kGroup == 0);
 
+// How many groups of `size` hold `values`.
+int64_t groups_of(int64_t size, int64_t values) {
+  return (values + size - 1) / size;
+}
+
+// Rows and columns lie as kernels::ProductExtremes asks: rows in groups, each code plus 128, which the starts
+// of the sums take back.
 class CodeScan : public RowScan {
  public:
   CodeScan(const Tensor& x, const std::vector<int64_t>& order, std::vector<float> norm);
-
-  Reached scan(int64_t begin, int64_t end, float* high, float* low) const override {
-    const int64_t first = begin / vnni::kGroup;
-    const int64_t whole = end / vnni::kGroup;
-    Reached reached;
-    run(first, whole, high, low, reached);
-    if (end % vnni::kGroup == 0) return reached;
-    float last_high[vnni::kGroup], last_low[vnni::kGroup];
-    run(whole, whole + 1, last_high, last_low, reached);
-    std::copy_n(last_high, end - whole * vnni::kGroup, high + (whole - first) * vnni::kGroup);
-    std::copy_n(last_low, end - whole * vnni::kGroup, low + (whole - first) * vnni::kGroup);
-    return reached;
-  }
+  Reached scan(int64_t begin, int64_t end, float* high, float* low) const override;
 
  protected:
   double approximate(const Tensor& R) override;
 
  private:
-  void run(int64_t first, int64_t last, float* high, float* low, Reached& reached) const {
-    const int64_t row = first * vnni::kGroup;
-    vnni::scan({codes_.data() + row * quads_ * 4, scale_.data() + row, norm_padded_.data() + row,
-                error_.data() + row, columns_.data(), offset_.data(), high, low, &reached.highest,
-                &reached.lowest, last - first, quads_, tiles_, scale_of_columns_, factor_of_norm(),
-                factor_of_error()});
-  }
+  void take_rows(const Tensor& x, int64_t begin);
 
   int64_t quads_;
   int64_t tiles_;
-  std::vector<uint8_t> codes_;  // x^
-  std::vector<float> scale_, norm_padded_;
+  Tensor codes_;                 // x^ / scale_ [groups, quads, kGroup], four in an int32
+  Tensor scale_;                 // [rows, 1]
   std::vector<float> error_;     // at least |x - x^|
-  std::vector<int8_t> columns_;  // R^
-  std::vector<int32_t> offset_;
-  float scale_of_columns_ = 0;
+  std::vector<int8_t> columns_;  // R^ / column_scale_
+  std::vector<int32_t> starts_;
+  float column_scale_ = 0;
 };
 
 CodeScan::CodeScan(const Tensor& x, const std::vector<int64_t>& order, std::vector<float> norm)
     : RowScan(std::move(norm)),
-      quads_((x.size(1) + 3) / 4),
-      tiles_((x.size(1) + vnni::kTile - 1) / vnni::kTile) {
-  const auto padded = static_cast<size_t>((rows() + vnni::kGroup - 1) / vnni::kGroup * vnni::kGroup);
-  codes_.resize(padded * static_cast<size_t>(quads_) * 4);
-  scale_.resize(padded);
-  // Beyond the last row nothing is known, so nothing is surely reached.
-  error_.assign(padded, std::numeric_limits<float>::infinity());
-  norm_padded_ = norm_;
-  norm_padded_.resize(padded, 0);
-  vnni::pack_rows({x.const_data_ptr<float>(), order.data(), codes_.data(), scale_.data(), error_.data(),
-                   rows(), x.size(1)});
+      quads_(groups_of(4, x.size(1))),
+      tiles_(groups_of(kTile, x.size(1))),
+      codes_(at::empty({groups_of(kGroup, rows()), quads_, kGroup}, at::kInt)),
+      scale_(at::empty({rows(), 1})),
+      error_(norm_.size()) {
+  constexpr int64_t kChunk = 1024;  // whole groups that stay in L2 from one operation to the next
+  const Tensor index = at::tensor(order, at::kLong);
+  for (int64_t begin = 0; begin < rows(); begin += kChunk)
+    take_rows(x.index_select(0, index.slice(0, begin, begin + kChunk)), begin);
+}
+
+// Codes, scales and errors of the rows from place `begin`.
+void CodeScan::take_rows(const Tensor& x, int64_t begin) {
+  const int64_t count = x.size(0);
+  // Never 0, to divide by. A row of smaller values has codes of 0, and all of it is error.
+  const Tensor scale = ops::abs_max_rows(x).clamp_min_(1e-30).div_(kLargestCode);
+  const Tensor code = ops::quantize_codes(x, scale, -kLargestCode, kLargestCode);
+  const Tensor error = at::linalg_vector_norm(at::addcmul(x, code, scale, -1), 2, {1});
+  scale_.slice(0, begin, begin + count).copy_(scale);
   // float32 adds up to two roundings of each value to the error, and loses squares of less than 1e-38.
-  for (size_t i = 0; i < norm_.size(); ++i)
-    error_[i] = static_cast<float>(error_[i] * kMargin + norm_[i] * 0x1p-22 + kTiniest);
+  for (int64_t i = 0; i < count; ++i) {
+    const auto place = static_cast<size_t>(begin + i);
+    error_[place] =
+        static_cast<float>(error.const_data_ptr<float>()[i] * kMargin + norm_[place] * 0x1p-22 + kTiniest);
+  }
+  const int64_t groups = groups_of(kGroup, count);
+  const Tensor bytes =
+      at::constant_pad_nd(code.to(at::kChar), {0, quads_ * 4 - x.size(1), 0, groups * kGroup - count});
+  Tensor part = codes_.slice(0, begin / kGroup, begin / kGroup + groups);
+  part.copy_(bytes.view(at::kInt).view({groups, kGroup, quads_}).transpose(1, 2));
+  part.bitwise_xor_(static_cast<int32_t>(0x80808080));  // adds 128 to each byte
 }
 
 double CodeScan::approximate(const Tensor& R) {
@@ -131,30 +136,56 @@ double CodeScan::approximate(const Tensor& R) {
   const int64_t B = R.size(0);
   const Tensor transposed = R.t().contiguous();
   const double* r = transposed.const_data_ptr<double>();
-  scale_of_columns_ = static_cast<float>(std::max(R.abs().max().item<double>(), 1e-30) / 127);
-  const auto step = static_cast<double>(scale_of_columns_);
-  columns_.assign(static_cast<size_t>(tiles_ * quads_ * vnni::kTile * 4), 0);
-  offset_.assign(static_cast<size_t>(tiles_ * vnni::kTile), 0);
+  column_scale_ = static_cast<float>(std::max(R.abs().max().item<double>(), 1e-30) / kLargestCode);
+  const auto step = static_cast<double>(column_scale_);
+  columns_.assign(static_cast<size_t>(tiles_ * quads_ * kTile * 4), 0);
+  starts_.resize(static_cast<size_t>(tiles_ * kTile));
   double largest_error = 0;
-  for (int64_t c = 0; c < tiles_ * vnni::kTile; ++c) {
-    const double* column = r + std::min(c, B - 1) * B;
-    int8_t* codes = columns_.data() + (c / vnni::kTile * quads_ * vnni::kTile + c % vnni::kTile) * 4;
+  for (int64_t c = 0; c < tiles_ * kTile; ++c) {
+    const double* column = r + std::min(c, B - 1) * B;  // the last one fills the last tile
+    int8_t* codes = columns_.data() + (c / kTile * quads_ * kTile + c % kTile) * 4;
     double error = 0;
     int32_t sum = 0;
     for (int64_t k = 0; k < B; ++k) {
-      const double code = std::clamp((column[k] / step + kRound) - kRound, -127.0, 127.0);
-      codes[k / 4 * vnni::kTile * 4 + k % 4] = static_cast<int8_t>(code);
+      const double code =
+          std::clamp<double>((column[k] / step + kRound) - kRound, -kLargestCode, kLargestCode);
+      codes[k / 4 * kTile * 4 + k % 4] = static_cast<int8_t>(code);
       error += (column[k] - code * step) * (column[k] - code * step);
       sum += static_cast<int32_t>(code);
     }
-    offset_[static_cast<size_t>(c)] = -128 * sum;
+    starts_[static_cast<size_t>(c)] = -128 * sum;
     largest_error = std::max(largest_error, error);
   }
   // Integers above 2^24 are rounded once, their product with the scales twice, and bounds once more.
   return std::sqrt(largest_error) + 0x1p-21;
 }
 
-#endif
+Reached CodeScan::scan(int64_t begin, int64_t end, float* high, float* low) const {
+  const auto* codes = static_cast<const uint8_t*>(codes_.const_data_ptr());
+  const auto* scale = scale_.const_data_ptr<float>();
+  Reached reached;
+  for (int64_t first = begin; first < end; first += kGroup) {
+    int32_t highest[kGroup], lowest[kGroup];
+    kernels::kernels().product_extremes({.rows = codes + first * quads_ * 4,
+                                         .columns = columns_.data(),
+                                         .start = starts_.data(),
+                                         .highest = highest,
+                                         .lowest = lowest,
+                                         .quads = quads_,
+                                         .tiles = tiles_});
+    for (int64_t place = first; place < std::min(first + kGroup, end); ++place) {
+      const auto i = static_cast<size_t>(place);
+      const float factor = scale[place] * column_scale_;
+      const float slack = norm_[i] * factor_of_norm() + error_[i] * factor_of_error();
+      const float row_high = static_cast<float>(highest[place - first]) * factor;
+      const float row_low = -static_cast<float>(lowest[place - first]) * factor;
+      high[place - begin] = row_high + slack;
+      low[place - begin] = row_low + slack;
+      reached = {std::max(reached.highest, row_high - slack), std::max(reached.lowest, row_low - slack)};
+    }
+  }
+  return reached;
+}
 
 }  // namespace
 
@@ -164,24 +195,14 @@ void RowScan::rotate_by(const Tensor& R) {
   column_error_ = static_cast<float>(error * kMargin);
 }
 
-bool can_scan(ScanKind kind, int64_t block) {
-  if (kind == ScanKind::kFloat) return true;
-#ifdef PTQ_STEP_VNNI
-  constexpr int64_t kLargestBlock = 65536;  // 255 * 127 * block fits in 32 bits
-  return std::string_view(ops::isa_name()) == "avx512" && __builtin_cpu_supports("avx512vnni") &&
-         block <= kLargestBlock;
-#else
-  (void)block;
-  return false;
-#endif
+ScanKind fastest_scan(int64_t block) {
+  const bool codes = kernels::kernels().fast_product_extremes && block <= kernels::kMaxProductQuads * 4;
+  return codes ? ScanKind::kCodes : ScanKind::kFloat;
 }
 
 std::unique_ptr<RowScan> make_row_scan(ScanKind kind, const Tensor& x, const std::vector<int64_t>& order,
                                        std::vector<float> norm) {
-  if (!can_scan(kind, x.size(1))) throw Error("row scan", "this machine cannot scan in 8-bit codes");
-#ifdef PTQ_STEP_VNNI
   if (kind == ScanKind::kCodes) return std::make_unique<CodeScan>(x, order, std::move(norm));
-#endif
   return std::make_unique<FloatScan>(x, order, std::move(norm));
 }
 

@@ -51,12 +51,12 @@ class RowScan {
 };
 
 enum class ScanKind {
-  kFloat,  // ops::linear in float32: anywhere
-  kCodes,  // 8-bit codes by AVX-512 VNNI: four times as fast
+  kFloat,  // a matrix product in float32
+  kCodes,  // in 8-bit codes: four times as fast where the processor has instructions for it
 };
 
-// Whether this machine can, and PTQ_ISA lets it.
-bool can_scan(ScanKind kind, int64_t block);
+// Of this processor, or of the instruction set that PTQ_ISA names. Both kinds work anywhere.
+ScanKind fastest_scan(int64_t block);
 
 // Norms in float32, as they have to be passed on: what its arithmetic can lose is added.
 constexpr double kMargin = 1 + 1e-4;

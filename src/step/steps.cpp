@@ -20,8 +20,6 @@ const std::vector<StepEntry>& steps() {
       {"rtn", StepKind::kRounding, "round weights to nearest, with fixed or searched clips", make_rtn_step},
       {"gptq", StepKind::kRounding, "round weights column by column, making up for errors (GPTQ)",
        make_gptq_step},
-      {"compensate", StepKind::kRounding, "adjust weights to the rounding noise of their inputs",
-       make_compensate_step},
       {"activations", StepKind::kRounding,
        "give sites a static scale (clipped or not), or a dynamic one per token", make_activations_step},
   };

@@ -1,14 +1,15 @@
 // CPU kernels on raw pointers, one table of functions per instruction set.
 //
-// Layout, for every kernel: float32; rows of contiguous values, with a stride in floats from one row to the
-// next; no alignment is asked for. Outputs must not overlap inputs unless said. A kernel runs on the calling
-// thread, allocates nothing and does not throw. A value depends on its own inputs only, never on how rows or
-// channels are split among calls, so callers may split as they like and get the same bits.
+// Layout, for every kernel but product_extremes: float32; rows of contiguous values, with a stride in floats
+// from one row to the next; no alignment is asked for. Outputs must not overlap inputs unless said. A kernel
+// runs on the calling thread, allocates nothing and does not throw. A value depends on its own inputs only,
+// never on how rows or channels are split among calls, so callers may split as they like and get the same
+// bits.
 //
-// Across instruction sets quantize_codes, quantize_asymmetric, abs_max_rows and hadamard give the same bits
-// (hadamard for a base of +1 and -1). The others differ in rounding: exp is right to 2 units in the last
-// place and results agree with the plain loops to 2e-6 of the largest one. The vector forms of exp give 0
-// below 2^-126 where AVX-512 is missing.
+// Across instruction sets quantize_codes, quantize_asymmetric, abs_max_rows, hadamard and product_extremes
+// give the same bits (hadamard for a base of +1 and -1). The others differ in rounding: exp is right to 2
+// units in the last place and results agree with the plain loops to 2e-6 of the largest one. The vector forms
+// of exp give 0 below 2^-126 where AVX-512 is missing.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +20,9 @@ namespace ptq::kernels {
 constexpr int64_t kMaxState = 256;        // of selective_scan
 constexpr int64_t kMaxConvWidth = 8;      // of causal_conv1d_silu
 constexpr int64_t kMaxHadamardBase = 64;  // rows of the base matrix
+constexpr int64_t kProductRows = 64;      // of one call of product_extremes
+constexpr int64_t kProductColumns = 6;    // of a tile of product_extremes
+constexpr int64_t kMaxProductQuads = 16384;
 
 // One row of a batch, for `channels` channels. The recurrence of ops.h:
 //   delta = softplus(dt);  h = exp(delta A) h + delta B_t u_t;  y_t = (C_t . h + D u_t) silu(z_t)
@@ -104,6 +108,22 @@ struct RmsNorm {
   float eps;
 };
 
+// The largest and the smallest entry of each row of a product in 8-bit codes:
+//   y[r][c] = start[c] + sum_k rows[r][k] columns[k][c];  highest[r] = max_c y[r][c];  lowest[r] = min_c
+//   y[r][c]
+// Four neighbours k lie together, because that is what an instruction multiplies and adds at once: a quad.
+// Signed rows are passed plus 128, with start = -128 times the sum of the column. Whoever has fewer columns
+// than the tiles hold repeats one. Sums have 32 bits: codes in [-127, 127], however many, do not overflow.
+struct ProductExtremes {
+  const uint8_t* rows;    // [quads, kProductRows, 4]
+  const int8_t* columns;  // [tiles, quads, kProductColumns, 4]
+  const int32_t* start;   // [tiles, kProductColumns]
+  int32_t* highest;       // [kProductRows]
+  int32_t* lowest;        // [kProductRows]
+  int64_t quads;          // up to kMaxProductQuads
+  int64_t tiles;
+};
+
 struct Kernels {
   const char* isa;  // "scalar", "avx2" or "avx512": what PTQ_ISA takes
   void (*selective_scan)(const SelectiveScan&);
@@ -113,6 +133,8 @@ struct Kernels {
   void (*quantize_asymmetric)(const QuantizeAsymmetric&);
   void (*abs_max_rows)(const AbsMaxRows&);
   void (*rms_norm)(const RmsNorm&);
+  void (*product_extremes)(const ProductExtremes&);
+  bool fast_product_extremes;  // false: a matrix product in float32 is faster
 };
 
 // The tables that this processor and its system can run, plain loops first, fastest last.

@@ -59,9 +59,8 @@ Tensor abs_max_rows(const Tensor& x);
 // RMS norm: x / sqrt(mean(x^2) + eps) * gain, along the last dimension. x [..., n], gain [n].
 Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps);
 
-// x [..., in] times W [out, in] transposed, plus bias [out] (may be undefined). On CPUs by oneDNN, which is
-// half as fast again as MKL on the machines measured and twice as fast on AMD's. float32 throughout: integers
-// stay exact to 2^24.
+// x [..., in] times W [out, in] transposed, plus bias [out] (may be undefined). By MKL on Intel's processors
+// and by oneDNN on others, whichever is the faster there. float32 throughout: integers stay exact to 2^24.
 Tensor linear(const Tensor& x, const Tensor& W, const Tensor& bias = {});
 
 // The instruction set the CPU kernels run with: "avx512", "avx2" or "scalar". PTQ_ISA forces one.
