@@ -260,7 +260,7 @@ struct Sample {
 };
 
 const Sample kSamples[] = {{"mamba-1m/model.pt", "quamba", "w8a8", 1.05},
-                           {"llama-1m", "duquant", "w4a4", 1.05}};
+                           {"llama-1m", "duquant", "w4a4", 1.2}};
 
 class SampleModel : public ::testing::TestWithParam<Sample> {};
 
