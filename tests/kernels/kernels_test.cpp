@@ -188,6 +188,95 @@ TEST(Hadamard, InPlaceAndTwiceIsTheIdentity) {
   }
 }
 
+// Random codes, of which every seventh is the least or the largest.
+template <typename Code>
+std::vector<Code> codes(int64_t size, unsigned seed) {
+  using Limits = std::numeric_limits<Code>;
+  std::mt19937 random(seed);
+  std::vector<Code> all(static_cast<size_t>(size));
+  for (Code& code : all) {
+    code = static_cast<Code>(random() & 0xff);
+    if (random() % 7 == 0) code = random() % 2 == 0 ? Limits::min() : Limits::max();
+  }
+  return all;
+}
+
+struct Product {
+  Product(int64_t quads, int64_t tiles)
+      : rows(codes<uint8_t>(quads * kProductRows * 4, 1)),
+        columns(codes<int8_t>(tiles * quads * kProductColumns * 4, 2)),
+        start(static_cast<size_t>(tiles * kProductColumns)) {
+    for (size_t c = 0; c < start.size(); ++c)
+      start[c] = (c % 2 == 0 ? -1 : 1) * static_cast<int32_t>(c * 1000);
+  }
+
+  // The largest entries of all rows, then the smallest ones. Fails the test if more was written.
+  std::vector<int32_t> run(const Kernels& kernels) const {
+    constexpr size_t kRows = kProductRows;
+    constexpr int32_t kGuard = 12345;
+    std::vector<int32_t> y(2 * kRows + 3, kGuard);
+    const auto tiles = static_cast<int64_t>(start.size()) / kProductColumns;
+    const auto quads = static_cast<int64_t>(rows.size()) / kProductRows / 4;
+    kernels.product_extremes(
+        {rows.data(), columns.data(), start.data(), y.data() + 1, y.data() + kRows + 2, quads, tiles});
+    for (const size_t i : {size_t{0}, kRows + 1, 2 * kRows + 2})
+      EXPECT_EQ(y[i], kGuard) << kernels.isa << " " << i;
+    return y;
+  }
+
+  std::vector<uint8_t> rows;
+  std::vector<int8_t> columns;
+  std::vector<int32_t> start;
+};
+
+TEST(ProductExtremes, EveryIsaGivesTheNumbersOfThePlainLoops) {
+  for (const int64_t quads : {0, 1, 2, 3, 5, 16, 31, 32, 33}) {
+    for (const int64_t tiles : {1, 2, 3, 11, 22}) {
+      const Product product(quads, tiles);
+      const std::vector<int32_t> expected = product.run(plain_loops());
+      for (const Kernels* table : vector_tables())
+        EXPECT_EQ(product.run(*table), expected) << table->isa << " " << quads << " " << tiles;
+    }
+  }
+}
+
+// Row r is r at channel r % 8 and 0 elsewhere; column c is c - 5 at all channels.
+TEST(ProductExtremes, RowsByHand) {
+  Product product(2, 2);
+  std::fill(product.rows.begin(), product.rows.end(), uint8_t{0});
+  std::fill(product.start.begin(), product.start.end(), 100);
+  for (int64_t r = 0; r < kProductRows; ++r)
+    product.rows[static_cast<size_t>((r % 8 / 4 * kProductRows + r) * 4 + r % 4)] = static_cast<uint8_t>(r);
+  for (int64_t i = 0; i < 2 * 2 * kProductColumns * 4; ++i) {
+    const int64_t tile = i / (2 * kProductColumns * 4), column = i / 4 % kProductColumns;
+    product.columns[static_cast<size_t>(i)] = static_cast<int8_t>(tile * kProductColumns + column - 5);
+  }
+  for (const Kernels* table : supported_kernels()) {
+    const std::vector<int32_t> y = product.run(*table);
+    for (int32_t r = 0; r < kProductRows; ++r) {
+      EXPECT_EQ(y[static_cast<size_t>(1 + r)], 100 + 6 * r) << table->isa;
+      EXPECT_EQ(y[static_cast<size_t>(kProductRows + 2 + r)], 100 - 5 * r) << table->isa;
+    }
+  }
+}
+
+// Where 16-bit sums in between would saturate, and 32-bit ones nearly overflow.
+TEST(ProductExtremes, TheLargestSumsAreExact) {
+  Product product(kMaxProductQuads, 1);
+  for (const int32_t code : {-127, 127}) {
+    std::fill(product.rows.begin(), product.rows.end(), static_cast<uint8_t>(code + 128));
+    for (size_t i = 0; i < product.columns.size(); ++i) product.columns[i] = i / 4 % 2 == 0 ? 127 : -127;
+    const int32_t size = 4 * kMaxProductQuads;
+    for (size_t c = 0; c < product.start.size(); ++c)
+      product.start[c] = (c % 2 == 0 ? -128 : 128) * 127 * size;
+    for (const Kernels* table : supported_kernels()) {
+      const std::vector<int32_t> y = product.run(*table);
+      EXPECT_EQ(y[1], 127 * 127 * size) << table->isa;
+      EXPECT_EQ(y[kProductRows + 2], -127 * 127 * size) << table->isa;
+    }
+  }
+}
+
 TEST(Dispatch, PlainLoopsComeFirstAndTheChosenTableIsListed) {
   EXPECT_STREQ(plain_loops().isa, "scalar");
   const KernelList list = supported_kernels();
