@@ -133,8 +133,7 @@ void SiteObserver::observe_samples(const Tensor& x) {
   }
   if (!needs_.second_moment) return;
   // float32 within a batch, float64 between them.
-  const Tensor columns = rows.t().contiguous();
-  const Tensor sum = ops::linear(columns, columns).to(at::kDouble);
+  const Tensor sum = ops::gram(rows).to(at::kDouble);
   result_.second_moment = result_.second_moment.defined() ? result_.second_moment.add_(sum) : sum;
 }
 

@@ -5,6 +5,8 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
+#include <algorithm>
+
 #include "ptq/ops/ops.h"
 
 namespace ptq::ops {
@@ -39,6 +41,24 @@ Tensor linear(const Tensor& x, const Tensor& W, const Tensor& bias) {
   const std::optional<Tensor> optional_bias = bias.defined() ? std::optional<Tensor>(bias) : std::nullopt;
   return onednn->call(x.contiguous(), W.contiguous(), optional_bias, "none",
                       c10::List<std::optional<at::Scalar>>(), "");
+}
+
+Tensor gram(const Tensor& x) {
+  constexpr int64_t kBlock = 256;  // large enough for the product's full rate
+  const Tensor columns = x.t().contiguous();
+  const int64_t n = columns.size(0);
+  Tensor result = at::empty({n, n}, x.options());
+  for (int64_t i = 0; i < n; i += kBlock) {
+    const int64_t i_end = std::min(n, i + kBlock);
+    for (int64_t j = i; j < n; j += kBlock) {
+      const int64_t j_end = std::min(n, j + kBlock);
+      Tensor block = ops::linear(columns.slice(0, i, i_end), columns.slice(0, j, j_end));
+      if (i == j) block = block.triu() + block.triu(1).t();
+      result.slice(0, i, i_end).slice(1, j, j_end).copy_(block);
+      if (i != j) result.slice(0, j, j_end).slice(1, i, i_end).copy_(block.t());
+    }
+  }
+  return result;
 }
 
 }  // namespace ptq::ops

@@ -49,8 +49,7 @@ Tensor choose_weight_clips(const Tensor& W, const Tensor& M, const WeightScheme&
 }
 
 Tensor second_moment(const Tensor& x) {
-  const Tensor columns = x.t().contiguous();
-  return ops::linear(columns, columns) / static_cast<double>(x.size(0));
+  return ops::gram(x) / static_cast<double>(x.size(0));
 }
 
 }  // namespace ptq

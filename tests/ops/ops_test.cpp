@@ -310,6 +310,17 @@ TEST(Ops, OneAndTwoThreadsGiveTheSameBits) {
   for (size_t i = 0; i < one.size(); ++i) EXPECT_TRUE(same_bits(one[i], two[i])) << "result " << i;
 }
 
+TEST(Gram, IsTheProductWithItselfAndExactlySymmetric) {
+  at::manual_seed(21);
+  for (const int64_t n : {1, 5, 256, 257, 600}) {
+    const Tensor x = at::randn({70, n});
+    const Tensor result = ops::gram(x);
+    const Tensor expected = at::matmul(x.to(at::kDouble).t(), x.to(at::kDouble));
+    EXPECT_LT((result.to(at::kDouble) - expected).abs().max().item<double>(), 1e-4) << n;
+    EXPECT_TRUE(at::equal(result, result.t())) << n;
+  }
+}
+
 TEST(Ops, WrongArgumentsAreErrors) {
   const ScanInputs in = scan_inputs(1, 4, 8, 2);
   EXPECT_THROW(ops::selective_scan(in.u, in.dt, in.A.t(), in.B, in.C, in.D, in.z), c10::Error);
