@@ -84,7 +84,15 @@ class CodeScan : public RowScan {
   double approximate(const Tensor& R) override;
 
  private:
+  // The extremes of the rows of one group, and where their bounds go.
+  struct Group {
+    int64_t first, count;
+    const int32_t *highest, *lowest;
+    float *high, *low;
+  };
+
   void take_rows(const Tensor& x, int64_t begin);
+  void to_bounds(const Group& group, Reached& reached) const;
 
   int64_t quads_;
   int64_t tiles_;
@@ -162,7 +170,6 @@ double CodeScan::approximate(const Tensor& R) {
 
 Reached CodeScan::scan(int64_t begin, int64_t end, float* high, float* low) const {
   const auto* codes = static_cast<const uint8_t*>(codes_.const_data_ptr());
-  const auto* scale = scale_.const_data_ptr<float>();
   Reached reached;
   for (int64_t first = begin; first < end; first += kGroup) {
     int32_t highest[kGroup], lowest[kGroup];
@@ -173,18 +180,32 @@ Reached CodeScan::scan(int64_t begin, int64_t end, float* high, float* low) cons
                                          .lowest = lowest,
                                          .quads = quads_,
                                          .tiles = tiles_});
-    for (int64_t place = first; place < std::min(first + kGroup, end); ++place) {
-      const auto i = static_cast<size_t>(place);
-      const float factor = scale[place] * column_scale_;
-      const float slack = norm_[i] * factor_of_norm() + error_[i] * factor_of_error();
-      const float row_high = static_cast<float>(highest[place - first]) * factor;
-      const float row_low = -static_cast<float>(lowest[place - first]) * factor;
-      high[place - begin] = row_high + slack;
-      low[place - begin] = row_low + slack;
-      reached = {std::max(reached.highest, row_high - slack), std::max(reached.lowest, row_low - slack)};
-    }
+    const int64_t count = std::min(kGroup, end - first);
+    to_bounds({first, count, highest, lowest, high + first - begin, low + first - begin}, reached);
   }
   return reached;
+}
+
+// Left to itself, the compiler goes row by row, which adds a sixth to the time of blocks of 64.
+void CodeScan::to_bounds(const Group& group, Reached& reached) const {
+  const float* scale = scale_.const_data_ptr<float>() + group.first;
+  const float* norm = norm_.data() + group.first;
+  const float* error = error_.data() + group.first;
+  const float of_norm = factor_of_norm(), of_error = factor_of_error();
+  const float column_scale = column_scale_;
+  float most = reached.highest, least = reached.lowest;
+#pragma omp simd reduction(max : most, least)
+  for (int64_t i = 0; i < group.count; ++i) {
+    const float factor = scale[i] * column_scale;
+    const float slack = norm[i] * of_norm + error[i] * of_error;
+    const float row_high = static_cast<float>(group.highest[i]) * factor;
+    const float row_low = -static_cast<float>(group.lowest[i]) * factor;
+    group.high[i] = row_high + slack;
+    group.low[i] = row_low + slack;
+    most = std::max(most, row_high - slack);
+    least = std::max(least, row_low - slack);
+  }
+  reached = {most, least};
 }
 
 }  // namespace
