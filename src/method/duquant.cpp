@@ -5,9 +5,11 @@
 // to nearest, activations per token, weights per output channel, both with a zero point. Queries, keys and
 // values are rounded too, queries and keys after a Hadamard rotation.
 //
-// The default differs from the paper where it measured better: Hadamard matrices for the searched rotations,
-// which are as good and need no search, and the clip of each weight row by its output error for the fixed
-// 0.8. `rotation=greedy clip=0.8` is the paper.
+// The default differs from the paper where that measured better: Hadamard matrices for the searched
+// rotations, which are as good and need no search; GPTQ for round-to-nearest, with the clip of each weight
+// row by its output error for the fixed 0.8; activations clipped at 0.8 of a token's range instead of 0.9,
+// queries and keys not at all. The paper's own recipe:
+//   rotation=greedy peak=range rounding=rtn clip=0.8 activation_clip=0.9 attention_clip=0.9
 #include "method/bits.h"
 #include "method/method_steps.h"
 
@@ -19,8 +21,13 @@ double number_or_auto(JsonFields& options, const std::string& key, double automa
   return options.has(key) && options.at(key) == "auto" ? automatic : options.number(key, automatic);
 }
 
+// From 6 bits on there is room for the whole range, and a clip only hurts.
+double default_clip(int activation_bits) {
+  return activation_bits <= 4 ? 0.8 : 1;
+}
+
 // Smoothing, rotation, permutation, rotation.
-std::vector<StepConfig> input_rewrites(JsonFields& options) {
+std::vector<StepConfig> input_rewrites(const Bits& bits, JsonFields& options) {
   const std::string kind = options.string("rotation", "hadamard");
   const Json block = options.at("block");
   const int64_t seed = options.integer("seed", 0);
@@ -32,6 +39,11 @@ std::vector<StepConfig> input_rewrites(JsonFields& options) {
                  {"peak", options.string("peak", "magnitude")},
                  {"signs", options.string("signs", "none")},
                  {"seed", seed}};
+  if (kind == "auto") {
+    rotate["weight_bits"] = bits.weights;
+    rotate["activation_bits"] = bits.activations;
+    rotate["clip_factor"] = number_or_auto(options, "activation_clip", default_clip(bits.activations));
+  }
   std::vector<StepConfig> steps;
   if (options.boolean("smooth", true)) {
     steps.push_back({"smooth", {{"alpha", alpha}, {"floor", 1e-2}, {"columns", "first"}}});
@@ -45,12 +57,11 @@ std::vector<StepConfig> input_rewrites(JsonFields& options) {
   return steps;
 }
 
-// Inputs of linears and, where asked, queries, keys and values. From 6 bits on there is room for the whole
-// range, and a clip only hurts.
+// Inputs of linears and, where asked, queries, keys and values.
 std::vector<StepConfig> activation_steps(int bits, JsonFields& options) {
   const bool symmetric = options.boolean("symmetric_activations", false);
-  const double clip = number_or_auto(options, "activation_clip", bits <= 4 ? 0.9 : 1);
-  const double attention_clip = number_or_auto(options, "attention_clip", bits <= 4 ? 0.9 : 1);
+  const double clip = number_or_auto(options, "activation_clip", default_clip(bits));
+  const double attention_clip = number_or_auto(options, "attention_clip", 1);
   const bool attention = options.boolean("attention", true);
   const bool qk_hadamard = options.boolean("qk_hadamard", true);
   if (bits == 16) return {};
@@ -73,8 +84,9 @@ std::vector<StepConfig> activation_steps(int bits, JsonFields& options) {
 
 StepConfig weight_step(int bits, JsonFields& options) {
   const int64_t group = options.integer("group", 0);
-  const std::string rounding = options.string("rounding", "rtn");
-  const std::string moment = options.string("moment", "rounded");
+  const std::string given = options.string("rounding", "auto");
+  const std::string rounding = given != "auto" ? given : (bits <= 6 ? "gptq" : "rtn");
+  const std::string moment = options.string("moment", "float");
   const Json clip = options.at("clip");
   Json step = {{"bits", bits}, {"symmetric", options.boolean("symmetric_weights", false)}};
   step["granularity"] = group > 0 ? "group" : "channel";
@@ -102,16 +114,16 @@ Json duquant_defaults() {
           {"activation_clip", "auto"},
           {"attention_clip", "auto"},
           {"symmetric_activations", false},
-          {"rounding", "rtn"},
+          {"rounding", "auto"},
           {"clip", "auto"},
-          {"moment", "rounded"},
+          {"moment", "float"},
           {"group", 0},
           {"symmetric_weights", false}};
 }
 
 std::vector<StepConfig> duquant_steps(const std::string& bits_text, JsonFields& options) {
   const Bits bits = parse_bits(bits_text);
-  std::vector<StepConfig> steps = input_rewrites(options);
+  std::vector<StepConfig> steps = input_rewrites(bits, options);
   for (const StepConfig& step : activation_steps(bits.activations, options)) steps.push_back(step);
   steps.push_back(weight_step(bits.weights, options));
   return steps;

@@ -9,7 +9,7 @@
 namespace ptq {
 namespace {
 
-constexpr int64_t kLayerTokens = 2048;  // for the layers' own errors; the block's is over all rows kept aside
+constexpr int64_t kLayerTokens = 512;  // for the layers' own errors; the block's is over all rows kept aside
 constexpr double kLargestHalf = 65504;
 
 // Keeps what arrives at a site.

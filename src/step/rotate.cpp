@@ -54,15 +54,25 @@ class BlockOption {
   int64_t block_ = 0;  // 0: the largest power of two up to 128
 };
 
-// The sum of squared errors of the outputs of linears that read a site, both sides rounded as the recipe's
-// 4-bit default does: x [tokens, channels] after the transform `stage`.
+// How `auto` rounds what it compares: as the recipe will, but for the clips of weights.
+struct Trial {
+  int weight_bits;
+  int activation_bits;  // 16: float
+  double clip_factor;
+};
+
+// The sum of squared errors of the outputs of linears that read a site, for x [tokens, channels] before
+// `stage`.
 double rounded_output_error(Block& block, const std::string& site, const TransformStage& stage,
-                            const Tensor& x, int bits) {
+                            const Tensor& x, const Trial& trial) {
   const Tensor rotated = apply_stage(stage, x);
-  const auto [codes, step] = ops::quantize_asymmetric(rotated, bits, 1.0);
-  const Tensor rounded = codes * step;
+  Tensor rounded = rotated;
+  if (trial.activation_bits < 16) {
+    const auto [codes, step] = ops::quantize_asymmetric(rotated, trial.activation_bits, trial.clip_factor);
+    rounded = codes * step;
+  }
   WeightScheme scheme;
-  scheme.bits = bits;
+  scheme.bits = trial.weight_bits;
   scheme.granularity = Granularity::kChannel;
   scheme.symmetric = false;
   double error = 0;
@@ -71,7 +81,7 @@ double rounded_output_error(Block& block, const std::string& site, const Transfo
     const Tensor W = apply_stage(stage, linear->weight.value);
     const Tensor W_rounded = dequantize(round_to_nearest(W, scheme));
     const Tensor difference = ops::linear(rotated, W) - ops::linear(rounded, W_rounded);
-    error += difference.square().sum(-1, false, at::kDouble).cumsum(0)[-1].item<double>();
+    error += difference.square().sum(-1, false, at::kDouble).cpu().cumsum(0)[-1].item<double>();
   }
   return error;
 }
@@ -85,7 +95,8 @@ class RotateStep : public Step {
         random_signs_(choice(options, "signs", "none", {"none", "random"}) == "random"),
         seed_(static_cast<uint64_t>(options.integer("seed", 0))),
         samples_(options.integer("samples", 2048)),
-        bits_(bits_option(options, 4, 2, 8)) {
+        trial_{static_cast<int>(options.integer("weight_bits", 4)),
+               static_cast<int>(options.integer("activation_bits", 4)), options.number("clip_factor", 1)} {
     greedy_.steps = options.integer("steps", 256);
     greedy_.peak = choice(options, "peak", "magnitude", {"magnitude", "range"}) == "range"
                        ? GreedyOptions::Peak::kRange
@@ -96,6 +107,13 @@ class RotateStep : public Step {
     }
     if (samples_ < 1 || samples_ > (1 << 20)) {
       throw usage_error(options.path() + ".samples", std::to_string(samples_) + " is outside 1 to 1048576");
+    }
+    const bool known = trial_.weight_bits >= 2 && trial_.weight_bits <= 8 && trial_.clip_factor > 0 &&
+                       trial_.clip_factor <= 1 && trial_.activation_bits >= 2 &&
+                       (trial_.activation_bits <= 8 || trial_.activation_bits == 16);
+    if (!known) {
+      throw usage_error(options.path(),
+                        "weight_bits are 2 to 8, activation_bits 2 to 8 or 16, clip_factor in (0, 1]");
     }
   }
 
@@ -151,9 +169,9 @@ class RotateStep : public Step {
     if (kind_ == "greedy") return greedy;
     const TransformStage hadamard = make_block_hadamard(channels, size);
     const Tensor kept = samples.slice(0, judged ? searched : 0);
-    const double greedy_error = rounded_output_error(block, site, greedy, kept, bits_);
-    return greedy_error < rounded_output_error(block, site, hadamard, kept, bits_) ? TransformStage(greedy)
-                                                                                   : hadamard;
+    const double greedy_error = rounded_output_error(block, site, greedy, kept, trial_);
+    return greedy_error < rounded_output_error(block, site, hadamard, kept, trial_) ? TransformStage(greedy)
+                                                                                    : hadamard;
   }
 
   SiteSelection sites_;
@@ -163,7 +181,7 @@ class RotateStep : public Step {
   bool random_signs_;
   uint64_t seed_;
   int64_t samples_;
-  int bits_;
+  Trial trial_;
 };
 
 class ZigzagStep : public Step {
