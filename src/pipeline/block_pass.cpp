@@ -71,7 +71,7 @@ Statistics run_pass(Block& block, const Needs& needs, Stream& stream, bool last)
 
 }  // namespace
 
-BlockPass::BlockPass(const Recipe& recipe) : recipe_(recipe) {
+BlockPass::BlockPass(const Recipe& recipe, uint64_t seed) : recipe_(recipe), seed_(seed) {
   for (const StepConfig& config : recipe.steps) {
     const StepEntry& entry = find_step(config.name, recipe.method);
     JsonFields options(config.options, recipe.method + "." + config.name);
@@ -142,7 +142,8 @@ void BlockPass::apply(Block& block, Stream& stream, StageTimes& times, Report& r
     if (i == steps_.size()) break;
     const bool rewrites = i < num_rewrites_;
     const StageTimer timer(times, steps_[i].name);
-    StepContext context{statistics, rewrites ? probe : inputs, rewrites ? before : outputs, skip_, remarks};
+    StepContext context{statistics, rewrites ? probe : inputs, rewrites ? before : outputs, skip_, remarks,
+                        seed_};
     steps_[i].step->apply(block, context);
     if (rewrites) expect_same_output(steps_[i].name, block, probe, before);
   }

@@ -27,7 +27,7 @@ struct Stream {
 class BlockPass {
  public:
   // `recipe` must outlive it.
-  explicit BlockPass(const Recipe& recipe);
+  BlockPass(const Recipe& recipe, uint64_t seed);
 
   // True if any step looks at activations: if not, the rows serve only for measuring.
   bool needs_data(Block& block) const;
@@ -51,6 +51,7 @@ class BlockPass {
   std::vector<Pass> plan_passes(Block& block) const;
 
   const Recipe& recipe_;
+  uint64_t seed_;
   std::vector<NamedStep> steps_;  // the rewrites, then the roundings
   size_t num_rewrites_ = 0;
   std::function<bool(const std::string&)> skip_;

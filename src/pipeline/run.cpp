@@ -172,7 +172,7 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
   std::vector<std::string> weight_files;
   {
     const OpenModel open = open_float_model(options, recipe);
-    const BlockPass pass(recipe);
+    const BlockPass pass(recipe, options.seed);
     // All inputs are read before the work begins, so that a wrong one is known at once.
     const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, report.warnings);
     const std::vector<int64_t> eval_ids = read_eval_text(options, tokenizer.get(), *open.model);

@@ -131,27 +131,31 @@ class RotateStep : public Step {
       const std::string where = block.prefix() + "." + name;
       const int64_t channels = site_channels(block, name);
       const int64_t size = block_.of(where, channels);
-      if (size < kSmallBlock && size < channels) {
+      if (size < kSmallBlock && size < channels && block.site(name).transform.empty()) {
         context.remarks.push_back(
             {where, "rotated in blocks of " + std::to_string(size) + " only",
              "no larger power of two divides its " + std::to_string(channels) + " channels"});
       }
-      if (random_signs_) append_stage(block, name, signs(block, name, channels), context.statistics);
+      if (random_signs_) {
+        append_stage(block, name, signs(channels, seed_of(block, name, context.seed)), context.statistics);
+      }
       append_stage(block, name, choose(block, name, channels, size, context), context.statistics);
     }
   }
 
  private:
-  // Differs from block to block and from site to site, and depends on nothing else.
-  uint64_t seed_of(Block& block, const std::string& site) const {
-    uint64_t hash = 0xcbf29ce484222325ULL ^ seed_;  // FNV-1a
-    for (const char c : block.prefix() + "." + site)
+  // Differs from block to block and from site to site.
+  uint64_t seed_of(Block& block, const std::string& site, uint64_t run_seed) const {
+    uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
+    for (const char c :
+         std::to_string(run_seed) + "/" + std::to_string(seed_) + "/" + block.prefix() + "." + site) {
       hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3ULL;
+    }
     return hash;
   }
 
-  Signs signs(Block& block, const std::string& site, int64_t channels) const {
-    at::Generator generator = at::detail::createCPUGenerator(seed_of(block, site));
+  Signs signs(int64_t channels, uint64_t seed) const {
+    at::Generator generator = at::detail::createCPUGenerator(seed);
     return {at::randint(0, 2, {channels}, generator).to(at::kFloat) * 2 - 1};
   }
 
@@ -162,7 +166,7 @@ class RotateStep : public Step {
     // `auto` judges on the last quarter, so it does not search there.
     const bool judged = kind_ == "auto" && samples.size(0) >= 4;
     const int64_t searched = judged ? samples.size(0) - samples.size(0) / 4 : samples.size(0);
-    const Tensor Q = random_orthogonal(size - 1, seed_of(block, site));
+    const Tensor Q = random_orthogonal(size - 1, seed_of(block, site, context.seed));
     const GreedyRotation found =
         greedy_rotation(samples.slice(0, 0, searched), size, rotation_base(size, Q), greedy_);
     const BlockRotation greedy{found.R.to(at::kFloat), found.steps};
