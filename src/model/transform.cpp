@@ -1,6 +1,7 @@
 #include "ptq/model/transform.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "ptq/ops/ops.h"
 
@@ -92,8 +93,10 @@ double Transform::orthogonality_error() const {
     const auto* rotation = std::get_if<BlockRotation>(&stage);
     if (rotation == nullptr) continue;
     const Tensor R = rotation->R.to(at::kDouble);
-    const Tensor error = at::matmul(R, R.t()) - at::eye(R.size(0), R.options());
-    largest = std::max(largest, error.abs().max().item<double>());
+    const Tensor off = at::matmul(R, R.t()) - at::eye(R.size(0), R.options());
+    const auto error = off.abs().max().item<double>();
+    if (std::isnan(error)) return error;
+    largest = std::max(largest, error);
   }
   return largest;
 }

@@ -82,29 +82,32 @@ TEST(Linear, QuantizedWeightMultipliesFloatInputByItsValues) {
   EXPECT_TRUE(at::allclose(linear({x, {}}), expected, 1e-5, 1e-5));
 }
 
+// Element `group` of row `o` of a grid's scales or zero points.
+template <typename T>
+T grid_entry(const Tensor& grid, int64_t o, int64_t group) {
+  return grid.numel() == 1 ? grid.item<T>() : grid[o][group].item<T>();
+}
+
 // The integer product computed element by element: exact int64 sums, then float32 multiplications in the
 // order that the header states.
 Tensor by_loops(const Linear& linear, const Activation& x) {
   const QuantizedTensor& q = *linear.weight.quantized;
   const int64_t in = q.codes.size(1), out = q.codes.size(0);
   const Tensor rows = x.values.flatten(0, -2).to(at::kLong);
-  const bool groups = q.scheme.granularity == Granularity::kGroup;
+  const int64_t step = q.scheme.granularity == Granularity::kGroup ? q.scheme.group : in;
   const bool one_scale = q.scale.numel() == 1 && x.scale.numel() == 1;
   const Tensor x_scale = x.scale.expand({x.values.size(0), x.values.size(1), 1}).flatten();
   Tensor y = at::empty({rows.size(0), out});
   for (int64_t i = 0; i < rows.size(0); ++i) {
     for (int64_t o = 0; o < out; ++o) {
-      const int64_t step = groups ? q.scheme.group : in;
       const auto a = x_scale[i].item<float>();
       float value = 0;
       for (int64_t begin = 0; begin < in; begin += step) {
         const int64_t end = std::min(in, begin + step);
-        const auto sum = (rows[i].slice(0, begin, end) * q.codes[o].slice(0, begin, end).to(at::kLong))
-                             .sum()
-                             .item<int64_t>();
-        const auto w = groups                 ? q.scale[o][begin / step].item<float>()
-                       : q.scale.numel() == 1 ? q.scale.item<float>()
-                                              : q.scale[o].item<float>();
+        const int64_t zero = q.zero.defined() ? grid_entry<int64_t>(q.zero, o, begin / step) : 0;
+        const Tensor codes = q.codes[o].slice(0, begin, end).to(at::kLong) - zero;
+        const auto sum = (rows[i].slice(0, begin, end) * codes).sum().item<int64_t>();
+        const auto w = grid_entry<float>(q.scale, o, begin / step);
         if (one_scale) {
           value = static_cast<float>(sum) * (a * w);
         } else {
@@ -121,7 +124,7 @@ Tensor by_loops(const Linear& linear, const Activation& x) {
 
 struct IntegerForm {
   WeightScheme scheme;
-  bool per_token;
+  ActivationQuantizer quantizer;
 };
 
 class LinearWithCodes : public ::testing::TestWithParam<IntegerForm> {};
@@ -129,19 +132,53 @@ class LinearWithCodes : public ::testing::TestWithParam<IntegerForm> {};
 TEST_P(LinearWithCodes, IsBitEqualToInt64Loops) {
   at::manual_seed(5);
   const Linear linear = random_linear(4, 1500, &GetParam().scheme);
-  const auto quantizer =
-      GetParam().per_token ? ActivationQuantizer::per_token(8) : ActivationQuantizer::fixed(0.02, 8);
-  const Activation x = quantizer(at::randn({2, 2, 1500}));
+  const Activation x = GetParam().quantizer(at::randn({2, 2, 1500}));
   EXPECT_TRUE(at::equal(linear(x), by_loops(linear, x)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Forms, LinearWithCodes,
-                         ::testing::Values(IntegerForm{{8, Granularity::kTensor}, false},
-                                           IntegerForm{{8, Granularity::kTensor}, true},
-                                           IntegerForm{{8, Granularity::kChannel}, false},
-                                           IntegerForm{{8, Granularity::kChannel}, true},
-                                           IntegerForm{{4, Granularity::kGroup, 128, true}, false},
-                                           IntegerForm{{4, Granularity::kGroup, 1100, false}, true}));
+// Sums far past 2^24, where float32 skips integers.
+TEST_P(LinearWithCodes, LongRowsOfOneSignAreBitEqualToInt64Loops) {
+  at::manual_seed(6);
+  const auto positive = [](at::IntArrayRef shape) { return at::randn(shape).abs_().add_(1); };
+  Linear linear = random_linear(3, 9001, nullptr);
+  linear.weight.set_quantized(round_to_nearest(positive({3, 9001}), GetParam().scheme));
+  const Activation x = GetParam().quantizer(positive({1, 2, 9001}));
+  EXPECT_TRUE(at::equal(linear(x), by_loops(linear, x)));
+}
+
+TEST_P(LinearWithCodes, IsTheProductOfTheValuesThatCodesStandFor) {
+  at::manual_seed(7);
+  const Linear linear = random_linear(5, 300, &GetParam().scheme);
+  const Activation x = GetParam().quantizer(at::randn({2, 3, 300}) + 0.4);
+  const Tensor W = dequantize(*linear.weight.quantized).to(at::kDouble);
+  const Tensor product = x.dequantize().to(at::kDouble).matmul(W.t()) + linear.bias->value;
+  EXPECT_TRUE(at::allclose(linear(x).to(at::kDouble), product, 1e-5, 1e-4));
+}
+
+const ActivationQuantizer kStatic = ActivationQuantizer::fixed(0.02, 8);
+
+INSTANTIATE_TEST_SUITE_P(
+    Forms, LinearWithCodes,
+    ::testing::Values(IntegerForm{{8, Granularity::kTensor}, kStatic},
+                      IntegerForm{{8, Granularity::kTensor}, ActivationQuantizer::per_token(8)},
+                      IntegerForm{{8, Granularity::kChannel}, kStatic},
+                      IntegerForm{{8, Granularity::kChannel}, ActivationQuantizer::per_token(8)},
+                      IntegerForm{{4, Granularity::kGroup, 128, true}, kStatic},
+                      IntegerForm{{4, Granularity::kGroup, 1100, false}, ActivationQuantizer::per_token(8)}));
+
+// Zero points on both sides.
+INSTANTIATE_TEST_SUITE_P(
+    Asymmetric, LinearWithCodes,
+    ::testing::Values(
+        IntegerForm{{4, Granularity::kChannel, 0, false, false},
+                    ActivationQuantizer::per_token(4, false, 0.9)},
+        IntegerForm{{6, Granularity::kChannel, 0, false, false}, ActivationQuantizer::per_token(6, false)},
+        IntegerForm{{8, Granularity::kChannel, 0, false, false}, ActivationQuantizer::per_token(8, false)},
+        IntegerForm{{8, Granularity::kTensor, 0, false, false}, ActivationQuantizer::per_token(8, false)},
+        IntegerForm{{8, Granularity::kTensor, 0, false, false}, kStatic},
+        IntegerForm{{4, Granularity::kGroup, 128, true, false}, ActivationQuantizer::per_token(4, false)},
+        IntegerForm{{8, Granularity::kGroup, 1100, true, false}, ActivationQuantizer::per_token(8, false)},
+        IntegerForm{{4, Granularity::kChannel, 0, false, true}, ActivationQuantizer::per_token(8, false)}));
 
 TEST(Site, StaticCodesAreRoundedHalfEvenAndClamped) {
   Site site;

@@ -42,7 +42,7 @@ struct Transform {
   Tensor apply_inverse(const Tensor& x) const;
   // True if x [..., channels] can be transformed. A Hadamard stage is repeated if it is shorter.
   bool fits(int64_t channels) const;
-  // max |T T^T - 1| over its stages: how far from orthogonal rounding has left the rotations.
+  // max |T T^T - 1| over its stages: how far rounding has left the rotations. NaN if one is not finite.
   double orthogonality_error() const;
 };
 
