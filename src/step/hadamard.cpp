@@ -8,6 +8,7 @@
 // where the authors have tables.
 #include "ptq/base/error.h"
 #include "ptq/step/rewrites.h"
+#include "step/site_selection.h"
 #include "step/step_makers.h"
 
 namespace ptq {
@@ -20,20 +21,12 @@ class HadamardStep : public Step {
   }
 
   Needs needs(Block& block) const override {
-    block.site(site_);  // a site the block lacks is an error before any work
+    channels(block);  // a site that cannot be rotated is an error before any work
     return {};
   }
 
   void apply(Block& block, StepContext& context) const override {
-    int64_t channels = 0;
-    for (const Linear* linear : block.linears()) {
-      if (linear->site == site_) channels = linear->weight.value.size(1);
-    }
-    if (channels == 0) {
-      throw usage_error("hadamard",
-                        "no linear reads the site \"" + site_ + "\": its rotation cannot be undone");
-    }
-    const Hadamard H = make_hadamard(channels);
+    const Hadamard H = make_hadamard(channels(block));
     append_stage(block, site_, H, context.statistics);
     if (H.block != H.size) {
       context.remarks.push_back(
@@ -45,6 +38,17 @@ class HadamardStep : public Step {
   }
 
  private:
+  int64_t channels(Block& block) const {
+    const bool shared = block.site(site_).shared;
+    const int64_t channels = site_channels(block, site_);
+    if (channels == 0 || shared) {
+      throw usage_error("hadamard",
+                        (shared ? "more than linears read the site \"" : "no linear reads the site \"") +
+                            site_ + "\": its rotation cannot be undone");
+    }
+    return channels;
+  }
+
   std::string site_;
 };
 

@@ -42,6 +42,10 @@ class SmoothStep : public Step {
     const std::vector<FoldEdge> edges = block.fold_edges();
     std::vector<Tensor> scales;
     for (const FoldEdge& edge : edges) {
+      if (!block.site(edge.site).transform.empty()) {
+        throw usage_error(block.prefix() + "." + edge.site,
+                          "channels that a transform has mixed cannot be smoothed", "the step smooth first");
+      }
       const Tensor& a = context.statistics.at(edge.site).channel_abs_max;
       scales.push_back(share_scales(edge, smoothing_scales(a, column_maxima(edge), alpha_, floor_)));
     }

@@ -4,9 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "../base/expect_error.h"
-#include "../base/temp_directory.h"
-#include "../support/toy_models.h"
-#include "ptq/calibration/stream.h"
+#include "block_fixture.h"
 #include "ptq/step/clip_search.h"
 #include "ptq/step/rewrites.h"
 
@@ -15,63 +13,7 @@ namespace {
 
 using testing::ToyMamba;
 
-bool skip_none(const std::string&) {
-  return false;
-}
-
-// One block of a toy model with its input and float output, and what steps said.
-class Fixture {
- public:
-  explicit Fixture(const ToyMamba& sizes = {}, int64_t rows = 4) {
-    const TempDirectory directory;
-    testing::write_safetensors(directory / "model.safetensors", testing::toy_mamba(sizes));
-    const auto checkpoint = open_checkpoint(directory / "model.safetensors");
-    const FloatSource source(*checkpoint, at::kCPU);
-    const auto model = find_architecture(source, "test").make(source);
-    block = model->load_block(0);
-    at::manual_seed(11);
-    inputs = at::randn({rows, 16, sizes.d_model});
-    outputs = run_block(*block, inputs);
-  }
-
-  // Measures what the step needs on all rows, then applies it.
-  void apply(const char* name, const Json& options,
-             const std::function<bool(const std::string&)>& skip = skip_none) {
-    JsonFields fields(options, name);
-    const auto step = find_step(name, "test").make(fields);
-    {
-      const ObserverGuard guard(*block, step->needs(*block), inputs.size(0));
-      run_block(*block, inputs);
-      statistics = guard.statistics();
-    }
-    measured = statistics;
-    StepContext context{statistics, inputs, outputs, skip, remarks};
-    step->apply(*block, context);
-  }
-
-  // How much the block's output differs from the float one, relative to what the block adds.
-  double change() const {
-    return ((run_block(*block, inputs) - outputs).norm() / (outputs - inputs).norm()).item<double>();
-  }
-
-  Linear& linear(const std::string& end) {
-    for (Linear* candidate : block->linears()) {
-      if (candidate->name.ends_with(end)) return *candidate;
-    }
-    throw std::runtime_error("no linear " + end);
-  }
-
-  std::unique_ptr<Block> block;
-  Tensor inputs, outputs;
-  Statistics statistics;
-  Statistics measured;  // the same before the step was applied
-  std::vector<Remark> remarks;
-};
-
-std::unique_ptr<Step> make(const char* name, const Json& options) {
-  JsonFields fields(options, name);
-  return find_step(name, "test").make(fields);
-}
+using Fixture = MambaFixture;
 
 const ToyMamba kSizes[] = {{24, 48}, {48, 96, 4, 4, 3}, {96, 192, 8, 2, 6}, {18, 36}, {20, 50, 5, 3, 3}};
 
@@ -228,7 +170,7 @@ TEST(ActivationsStep, FixedPercentileClipsItsSiteOnly) {
 
 TEST(ActivationsStep, DynamicScalesNeedNoStatistics) {
   Fixture fixture;
-  EXPECT_TRUE(make("activations", {{"scales", "dynamic"}})->needs(*fixture.block).empty());
+  EXPECT_TRUE(make_step("activations", {{"scales", "dynamic"}})->needs(*fixture.block).empty());
   fixture.apply("activations", {{"scales", "dynamic"}, {"sites", "linear_inputs"}});
   for (const Site* site : fixture.block->sites()) {
     const bool read = site->kind == "linear_input";
@@ -344,7 +286,8 @@ TEST(Steps, WrongOptionsAreUsageErrorsThatNameThem) {
       {"activations", {{"observer", "median"}}, "observer"},
       {"activations", {{"bits", 9}}, "9 bits"},
   };
-  for (const auto& [name, options, words] : cases) EXPECT_ERROR(make(name, options), ExitCode::kUsage, words);
+  for (const auto& [name, options, words] : cases)
+    EXPECT_ERROR(make_step(name, options), ExitCode::kUsage, words);
   EXPECT_ERROR(find_step("hadamart", "recipe"), ExitCode::kUsage, "hadamard");
 }
 
