@@ -89,8 +89,8 @@ StepConfig weight_step(int bits, JsonFields& options) {
   const std::string moment = options.string("moment", "float");
   const Json clip = options.at("clip");
   Json step = {{"bits", bits}, {"symmetric", options.boolean("symmetric_weights", false)}};
-  step["granularity"] = group > 0 ? "group" : "channel";
-  if (group > 0) step["group"] = group;
+  step["granularity"] = group != 0 ? "group" : "channel";
+  if (group != 0) step["group"] = group;
   step["clip"] = clip == "auto" ? (bits <= 4 ? Json("search") : Json(1)) : clip;
   if (rounding == "gptq") step["moment"] = moment;
   return {rounding, step};

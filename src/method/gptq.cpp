@@ -22,11 +22,11 @@ std::vector<StepConfig> gptq_steps(const std::string& bits_text, JsonFields& opt
   const int64_t group = given == "auto" ? (grouped ? 128 : 0) : options.integer("group", 0);
   Json step = {{"bits", bits.weights},
                {"symmetric", options.boolean("symmetric", false)},
-               {"granularity", group > 0 ? "group" : "channel"},
+               {"granularity", group != 0 ? "group" : "channel"},
                {"damping", options.number("damping", 0.01)},
                {"order_by_activation", options.boolean("order_by_activation", false)},
                {"clip", options.at("clip")}};
-  if (group > 0) step["group"] = group;
+  if (group != 0) step["group"] = group;
   std::vector<StepConfig> steps;
   if (bits.activations < 16) {
     steps.push_back({"activations", dynamic_activations(bits.activations, bits.activations == 8)});

@@ -49,5 +49,203 @@ TEST(Recipe, PatternsAreThoseOfTheShell) {
   EXPECT_FALSE(matches_pattern("out_proj", "a.out_proj"));
 }
 
+// "smooth rotate zigzag": the names of the steps, in order.
+std::string names_of(const Recipe& recipe) {
+  std::string names;
+  for (const StepConfig& step : recipe.steps) names += (names.empty() ? "" : " ") + step.name;
+  return names;
+}
+
+Recipe duquant(const std::string& bits, const std::vector<std::string>& options = {}) {
+  std::vector<std::string> sets;
+  for (const std::string& option : options) sets.push_back("duquant." + option);
+  return of_method("duquant", bits, sets);
+}
+
+TEST(DuQuantRecipe, AblationsLeaveOutTheirSteps) {
+  const std::string rounds = "activations activations activations gptq";
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
+      {{}, "smooth rotate zigzag rotate qk_hadamard " + rounds},
+      {{"smooth=false"}, "rotate zigzag rotate qk_hadamard " + rounds},
+      {{"rotation=none"}, "smooth zigzag qk_hadamard " + rounds},
+      {{"second_rotation=false"}, "smooth rotate zigzag qk_hadamard " + rounds},
+      {{"permute=false"}, "smooth rotate rotate qk_hadamard " + rounds},
+      {{"permute=false", "second_rotation=false"}, "smooth rotate qk_hadamard " + rounds},
+      {{"qk_hadamard=false"}, "smooth rotate zigzag rotate " + rounds},
+      {{"attention=false"}, "smooth rotate zigzag rotate activations gptq"},
+      {{"rounding=rtn"}, "smooth rotate zigzag rotate qk_hadamard activations activations activations rtn"},
+      {{"smooth=false", "rotation=none", "permute=false", "attention=false", "rounding=rtn"},
+       "activations rtn"}};
+  for (const auto& [options, names] : cases) EXPECT_EQ(names_of(duquant("w4a4", options)), names);
+}
+
+TEST(DuQuantRecipe, BitsDecideRoundingAndClips) {
+  struct Case {
+    const char* bits;
+    const char* rounding;
+    int weights, activations;
+    Json clip;
+    double activation_clip;
+  };
+  const Case cases[] = {{"w4a4", "gptq", 4, 4, "search", 0.8},
+                        {"w6a6", "gptq", 6, 6, 1, 1},
+                        {"w4a8", "gptq", 4, 8, "search", 1},
+                        {"w8a8", "rtn", 8, 8, 1, 1}};
+  for (const Case& c : cases) {
+    const Recipe recipe = duquant(c.bits);
+    const StepConfig& rounding = recipe.steps.back();
+    EXPECT_EQ(rounding.name, c.rounding) << c.bits;
+    EXPECT_EQ(rounding.options.at("bits"), c.weights);
+    EXPECT_EQ(rounding.options.at("clip"), c.clip) << c.bits;
+    EXPECT_EQ(rounding.options.at("granularity"), "channel");
+    EXPECT_EQ(rounding.options.at("symmetric"), false);
+    for (const StepConfig& step : recipe.steps) {
+      if (step.name != "activations") continue;
+      const bool inputs = step.options.at("sites") == "linear_inputs";
+      EXPECT_EQ(step.options.at("bits"), c.activations);
+      EXPECT_EQ(step.options.at("scales"), "dynamic");
+      EXPECT_EQ(step.options.at("symmetric"), false);
+      EXPECT_EQ(step.options.at("clip_factor"), inputs ? c.activation_clip : 1) << c.bits;
+    }
+  }
+  EXPECT_EQ(names_of(duquant("w4a16")), "smooth rotate zigzag rotate gptq");
+}
+
+TEST(DuQuantRecipe, OptionsReachTheStepsTheyAreFor) {
+  struct Case {
+    std::vector<std::string> options;
+    size_t step;  // smooth rotate zigzag rotate qk_hadamard activations activations activations gptq
+    Json expected;
+  };
+  const Case cases[] = {
+      {{}, 0, {{"alpha", 0.6}, {"floor", 0.01}, {"columns", "first"}}},
+      {{"alpha=0.4"}, 0, {{"alpha", 0.4}}},
+      {{}, 1, {{"kind", "hadamard"}, {"block", "auto"}, {"signs", "none"}, {"seed", 0}}},
+      {{"rotation=greedy", "steps=7", "peak=range"},
+       1,
+       {{"kind", "greedy"}, {"steps", 7}, {"peak", "range"}}},
+      {{"rotation=greedy", "steps=7"}, 3, {{"kind", "greedy"}, {"steps", 7}, {"peak", "magnitude"}}},
+      {{"rotation=auto"}, 1, {{"weight_bits", 4}, {"activation_bits", 4}, {"clip_factor", 0.8}}},
+      {{"rotation=auto", "activation_clip=0.9"}, 3, {{"kind", "auto"}, {"clip_factor", 0.9}}},
+      {{"block=64"}, 1, {{"block", 64}}},
+      {{"block=64"}, 2, {{"block", 64}}},
+      {{"block=64"}, 3, {{"block", 64}}},
+      {{"signs=random", "seed=5"}, 1, {{"signs", "random"}, {"seed", 5}}},
+      {{"signs=random", "seed=5"}, 3, {{"signs", "none"}, {"seed", 6}}},
+      {{}, 6, {{"sites", {"attn.q", "attn.k"}}}},
+      {{}, 7, {{"sites", "attn.v"}}},
+      {{"activation_clip=0.9"}, 5, {{"clip_factor", 0.9}}},
+      {{"activation_clip=0.9"}, 6, {{"clip_factor", 1}}},
+      {{"attention_clip=0.9"}, 6, {{"clip_factor", 0.9}}},
+      {{"attention_clip=0.9"}, 5, {{"clip_factor", 0.8}}},
+      {{"attention_clip=0.9"}, 7, {{"clip_factor", 1}}},
+      {{"symmetric_activations=true"}, 5, {{"symmetric", true}}},
+      {{"symmetric_activations=true"}, 7, {{"symmetric", true}}},
+      {{"symmetric_weights=true"}, 8, {{"symmetric", true}}},
+      {{"clip=0.8"}, 8, {{"clip", 0.8}}},
+      {{"clip=search", "group=64"}, 8, {{"clip", "search"}, {"granularity", "group"}, {"group", 64}}},
+      {{"group=128"}, 8, {{"granularity", "group"}, {"group", 128}}},
+      {{"group=0"}, 8, {{"granularity", "channel"}}},
+      {{}, 8, {{"moment", "float"}}},
+      {{"rounding=gptq", "moment=rounded"}, 8, {{"moment", "rounded"}}}};
+  for (const Case& c : cases) {
+    const Recipe recipe = duquant("w4a4", c.options);
+    ASSERT_EQ(recipe.steps.size(), 9U);
+    Json options = recipe.steps[c.step].options;
+    const Json before = options;
+    options.update(c.expected);
+    EXPECT_EQ(options, before) << c.expected;
+  }
+  EXPECT_EQ(duquant("w8a8", {"rounding=gptq"}).steps.back().name, "gptq");
+}
+
+TEST(DuQuantRecipe, ValuesOfWrongTypeOrRangeAreUsageErrorsThatNameThem) {
+  const std::vector<std::pair<const char*, const char*>> cases = {
+      {"smooth=1", "smooth"},
+      {"alpha=x", "alpha"},
+      {"alpha=1.5", "alpha"},
+      {"rotation=3", "rotation"},
+      {"rotation=helmert", "kind"},
+      {"permute=yes", "permute"},
+      {"second_rotation=0", "second_rotation"},
+      {"block=x", "block"},
+      {"block=0", "block"},
+      {"block=1.5", "block"},
+      {"steps=x", "steps"},
+      {"steps=-1", "steps"},
+      {"peak=3", "peak"},
+      {"peak=top", "peak"},
+      {"signs=true", "signs"},
+      {"signs=some", "signs"},
+      {"seed=x", "seed"},
+      {"qk_hadamard=1", "qk_hadamard"},
+      {"attention=no", "attention"},
+      {"activation_clip=x", "activation_clip"},
+      {"activation_clip=0", "clip_factor"},
+      {"activation_clip=1.1", "clip_factor"},
+      {"attention_clip=x", "attention_clip"},
+      {"attention_clip=-1", "clip_factor"},
+      {"symmetric_activations=x", "symmetric"},
+      {"rounding=4", "rounding"},
+      {"rounding=nearest", "nearest"},
+      {"clip=best", "clip"},
+      {"clip=0", "clip"},
+      {"moment=1", "moment"},
+      {"moment=half", "moment"},
+      {"group=x", "group"},
+      {"group=4", "4 weights a group"},
+      {"group=-128", "-128 weights a group"},
+      {"symmetric_weights=1", "symmetric_weights"},
+      {"rotations=none", "rotation"}};
+  for (const auto& [option, words] : cases) {
+    SCOPED_TRACE(option);
+    EXPECT_ERROR(duquant("w4a4", {option}), ExitCode::kUsage, words);
+  }
+}
+
+TEST(GptqRecipe, GroupsAreForWeightsAloneUnlessAsked) {
+  const auto weights = [](const std::string& bits, const std::vector<std::string>& sets = {}) {
+    return of_method("gptq", bits, sets).steps.back().options;
+  };
+  EXPECT_EQ(weights("w4a16").at("group"), 128);
+  EXPECT_EQ(weights("w4a16", {"gptq.group=0"}).at("granularity"), "channel");
+  EXPECT_EQ(weights("w4a16", {"gptq.group=32"}).at("group"), 32);
+  for (const char* bits : {"w8a16", "w4a8", "w8a8", "w6a6", "w4a4"}) {
+    EXPECT_EQ(weights(bits).at("granularity"), "channel") << bits;
+    EXPECT_EQ(weights(bits, {"gptq.group=64"}).at("granularity"), "group") << bits;
+  }
+  EXPECT_EQ(weights("w4a16", {"gptq.damping=0.1"}).at("damping"), 0.1);
+  EXPECT_EQ(names_of(of_method("gptq", "w4a16")), "gptq");
+  EXPECT_EQ(names_of(of_method("gptq", "w4a8")), "activations gptq");
+  EXPECT_ERROR(of_method("gptq", "", {"gptq.group=-128"}), ExitCode::kUsage, "-128 weights a group");
+  EXPECT_ERROR(of_method("gptq", "", {"gptq.damping=x"}), ExitCode::kUsage, "damping");
+  EXPECT_ERROR(of_method("gptq", "", {"gptq.order_by_activation=1"}), ExitCode::kUsage,
+               "order_by_activation");
+}
+
+TEST(SmoothQuantRecipe, ScalesAreStaticAtEightBitsAndDynamicBelow) {
+  for (const char* bits : {"w8a8", "w6a6", "w4a8", "w4a4"}) {
+    const Recipe recipe = of_method("smoothquant", bits);
+    EXPECT_EQ(names_of(recipe), "smooth rtn activations");
+    EXPECT_EQ(recipe.steps[2].options.at("scales"), bits == std::string("w8a8") ? "static" : "dynamic")
+        << bits;
+  }
+  EXPECT_EQ(of_method("smoothquant", "", {"smoothquant.activations=dynamic"}).steps[2].options.at("scales"),
+            "dynamic");
+  EXPECT_ERROR(of_method("smoothquant", "", {"smoothquant.activations=x"}), ExitCode::kUsage, "scales");
+  EXPECT_ERROR(of_method("smoothquant", "", {"smoothquant.alpha=x"}), ExitCode::kUsage, "alpha");
+}
+
+TEST(RtnRecipe, ZeroPointsAreForFewerThanEightBitsWithActivations) {
+  for (const auto& [bits, symmetric] : std::vector<std::pair<const char*, bool>>{
+           {"w8a8", true}, {"w8a16", true}, {"w6a6", false}, {"w4a8", false}, {"w4a4", false}}) {
+    const Recipe recipe = of_method("rtn", bits);
+    EXPECT_EQ(recipe.steps[0].options.at("symmetric"), symmetric) << bits;
+    EXPECT_EQ(recipe.steps[0].options.at("granularity"), "channel") << bits;
+  }
+  EXPECT_EQ(of_method("rtn", "w4a16").steps[0].options.at("group"), 128);
+  EXPECT_ERROR(of_method("rtn", "w4a16", {"rtn.group=4"}), ExitCode::kUsage, "4 weights a group");
+}
+
 }  // namespace
 }  // namespace ptq
