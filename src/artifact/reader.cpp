@@ -46,19 +46,25 @@ void check_positive(const Tensor& scale, const std::string& name) {
                           " scales are not positive and finite");
 }
 
-// A transform must fit what the site's linears read, or a head where values are rounded head by head.
+// A transform lies where its inverse is folded into weights: at what linears alone read, or at heads that
+// meet in inner products. It must fit them.
 void check_transform(Block& block, const Site& site, const std::string& key) {
+  if (site.transform.empty()) return;
+  const std::string text = "the transform (" + transform_text(site.transform) + ")";
+  bool placed = site.head > 0;
   if (site.head > 0 && !site.transform.fits(site.head)) {
-    throw Error(key, "the transform (" + transform_text(site.transform) + ") does not fit heads of " +
-                         std::to_string(site.head) + " channels");
+    throw Error(key, text + " does not fit heads of " + std::to_string(site.head) + " channels");
   }
   for (const Linear* linear : block.linears()) {
+    if (linear->site != site.name) continue;
+    placed = !site.shared;
     const int64_t channels = linear->weight.value.size(1);
-    if (linear->site == site.name && !site.transform.fits(channels)) {
-      throw Error(key, "the transform (" + transform_text(site.transform) + ") does not fit the " +
-                           std::to_string(channels) + " channels that " + linear->name + " reads");
+    if (!site.transform.fits(channels)) {
+      throw Error(key, text + " does not fit the " + std::to_string(channels) + " channels that " +
+                           linear->name + " reads");
     }
   }
+  if (!placed) throw Error(key, text + " lies at a site that cannot have one");
 }
 
 // A float model's blocks with the sites of an artifact.

@@ -103,16 +103,18 @@ Hadamard make_hadamard(int64_t n) {
 
 Hadamard make_block_hadamard(int64_t n, int64_t block) {
   if (n <= 0 || block <= 0 || n % block != 0) {
-    throw Error("Hadamard rotation",
-                "blocks of " + std::to_string(block) + " do not divide " + std::to_string(n));
+    throw usage_error("Hadamard rotation",
+                      "blocks of " + std::to_string(block) + " do not divide " + std::to_string(n));
   }
   for (const Base& candidate : kBases) {
     if (block % candidate.m == 0 && is_power_of_two(block / candidate.m)) {
       return {n, block, candidate.make(), candidate.construction};
     }
   }
-  throw Error("Hadamard rotation", "there is no Hadamard matrix of size " + std::to_string(block) +
-                                       " of the forms 2^k, 12 2^k, 20 2^k, 28 2^k");
+  throw usage_error("Hadamard rotation",
+                    "there is no Hadamard matrix of size " + std::to_string(block) +
+                        " of the forms 2^k, 12 2^k, 20 2^k, 28 2^k",
+                    "a block of such a size, or a rotation by the greedy search, which takes any");
 }
 
 Hadamard hadamard_from_json(const Json& json, const std::string& where) {

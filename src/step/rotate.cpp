@@ -120,7 +120,9 @@ class RotateStep : public Step {
   Needs needs(Block& block) const override {
     Needs needs;
     for (const std::string& name : sites_.transformable(block)) {
-      block_.of(block.prefix() + "." + name, site_channels(block, name));
+      const int64_t channels = site_channels(block, name);
+      const int64_t size = block_.of(block.prefix() + "." + name, channels);
+      if (kind_ != "greedy") make_block_hadamard(channels, size);  // an error if there is none
       if (kind_ != "hadamard") needs[name].samples = samples_;
     }
     return needs;

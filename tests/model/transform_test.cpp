@@ -173,12 +173,12 @@ TEST(MakeBlockHadamard, RepeatsTheMatrixOfTheBlock) {
 }
 
 TEST(MakeBlockHadamard, SizesWithoutAMatrixAndBlocksThatDoNotDivideAreErrors) {
-  EXPECT_ERROR(make_block_hadamard(22, 11), ExitCode::kFailed, "no Hadamard matrix of size 11");
-  EXPECT_ERROR(make_block_hadamard(72, 36), ExitCode::kFailed, "no Hadamard matrix of size 36");
-  EXPECT_ERROR(make_block_hadamard(24, 16), ExitCode::kFailed, "blocks of 16 do not divide 24");
-  EXPECT_ERROR(make_block_hadamard(24, 0), ExitCode::kFailed, "blocks of 0");
-  EXPECT_ERROR(make_block_hadamard(24, -8), ExitCode::kFailed, "blocks of -8");
-  EXPECT_ERROR(make_block_hadamard(0, 8), ExitCode::kFailed, "do not divide 0");
+  EXPECT_ERROR(make_block_hadamard(22, 11), ExitCode::kUsage, "no Hadamard matrix of size 11");
+  EXPECT_ERROR(make_block_hadamard(72, 36), ExitCode::kUsage, "no Hadamard matrix of size 36");
+  EXPECT_ERROR(make_block_hadamard(24, 16), ExitCode::kUsage, "blocks of 16 do not divide 24");
+  EXPECT_ERROR(make_block_hadamard(24, 0), ExitCode::kUsage, "blocks of 0");
+  EXPECT_ERROR(make_block_hadamard(24, -8), ExitCode::kUsage, "blocks of -8");
+  EXPECT_ERROR(make_block_hadamard(0, 8), ExitCode::kUsage, "do not divide 0");
 }
 
 }  // namespace

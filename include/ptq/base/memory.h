@@ -13,8 +13,8 @@ int64_t peak_rss_bytes();
 // available. Returns -1 where the system does not tell.
 int64_t available_memory_bytes();
 
-// Gives memory that the allocator holds but nothing uses back to the system. Cost: some milliseconds a gigabyte.
-// Does nothing where the C library has no such call.
+// Gives memory that the allocator holds but nothing uses back to the system. Cost: some milliseconds a
+// gigabyte. Does nothing where the C library has no such call.
 void return_free_memory();
 
 }  // namespace ptq

@@ -36,8 +36,8 @@ struct Hadamard {
 // 13). For any other n, the largest block of such a size that divides n, repeated.
 Hadamard make_hadamard(int64_t n);
 
-// The Hadamard matrix of size `block`, repeated over n. Throws Error if block does not divide n, or if there is
-// no matrix of a supported form.
+// The Hadamard matrix of size `block`, repeated over n. Throws a usage Error if block does not divide n, or
+// if there is no matrix of a supported form.
 Hadamard make_block_hadamard(int64_t n, int64_t block);
 
 // Rebuilds what to_json() wrote. Throws Error if the construction is not known or does not give the recorded

@@ -63,8 +63,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps);
 // and by oneDNN on others, whichever is the faster there. float32 throughout: integers stay exact to 2^24.
 Tensor linear(const Tensor& x, const Tensor& W, const Tensor& bias = {});
 
-// x^T x for x [rows, n]: [n, n] float32, exactly symmetric. Little more than half the work of the full product:
-// blocks below the diagonal are copied from those above.
+// x^T x for x [rows, n]: [n, n] float32, exactly symmetric. Little more than half the work of the full
+// product: blocks below the diagonal are copied from those above.
 Tensor gram(const Tensor& x);
 
 // The instruction set the CPU kernels run with: "avx512", "avx2" or "scalar". PTQ_ISA forces one.
