@@ -25,12 +25,24 @@ Report full_report() {
                    {"samples", 8},          {"seq_len", 64}};
   report.calibration = {{"source", "a.txt"}, {"samples", 8},  {"seq_len", 64},
                         {"kept_aside", 1},   {"tokens", 512}, {"seed", 0}};
-  report.layers = {{"l.in", "linear", {4, 2}, 8, "tensor", std::nullopt, 40.0, 20.0},
-                   {"l.out", "linear", {2, 4}, 4, "group", 128, 30.0, 10.0},
+  report.layers = {{"l.in", "linear", {4, 2}, 8, "tensor", std::nullopt, 40.0, 20.0, 0.01},
+                   {"l.out", "linear", {2, 4}, 4, "group", 128, 30.0, 10.0, 0.03},
                    {"l.conv", "conv", {4, 1, 4}, 16, "", std::nullopt, std::nullopt, std::nullopt}};
-  report.sites = {{"l.sites.x", "linear_input", "static", 0.01, 0.9999, 1.5, 0.0001},
-                  {"l.sites.y", "internal", "dynamic", {}, {}, {}, {}}};
-  report.blocks = {{0, 30.0, 0.5}};
+  report.sites = {{"l.sites.x",
+                   "linear_input",
+                   "static",
+                   0.01,
+                   0.9999,
+                   1.5,
+                   0.0001,
+                   8,
+                   9.5,
+                   1.5,
+                   "rotation(4)",
+                   {12},
+                   1e-7},
+                  {"l.sites.y", "internal", "dynamic", {}, {}, {}, {}, 4, 2.5, 2.5, "", {}, {}}};
+  report.blocks = {{0, 30.0, 0.5, 0.001}};
   report.quality = Quality{"a.txt", 63, 10.0, 11.0, 0.01, 0.9};
   report.output_bytes = 500;
   report.bits_per_weight = 8.25;
@@ -56,6 +68,17 @@ Json with(const char* pointer, const Json& value) {
   return json;
 }
 
+TEST(Report, ErrorSharesOfLayersAndOfBlocksAddUpToOne) {
+  const Json json = to_json(full_report());
+  EXPECT_DOUBLE_EQ(json["layers"][0]["error_share"].get<double>(), 0.25);
+  EXPECT_DOUBLE_EQ(json["layers"][1]["error_share"].get<double>(), 0.75);
+  EXPECT_EQ(json["layers"][2]["error_share"], 0.0);
+  EXPECT_EQ(json["blocks"][0]["error_share"], 1.0);
+  Report exact = full_report();
+  exact.blocks[0].relative_error = 0;
+  EXPECT_TRUE(to_json(exact)["blocks"][0]["error_share"].is_null());
+}
+
 TEST(Report, FullReportFitsTheSchema) {
   for (const std::string& error : testing::schema_errors(schema(), to_json(full_report())))
     ADD_FAILURE() << error;
@@ -69,6 +92,7 @@ TEST(Report, MutatedReportsDoNotFitTheSchema) {
   EXPECT_FALSE(accepted(with("/layers/0/correction", Json::object())));
   EXPECT_FALSE(accepted(with("/layers/0/more", 1)));
   EXPECT_FALSE(accepted(with("/sites/0/scale", -1)));
+  EXPECT_FALSE(accepted(with("/layers/0/error_share", 1.5)));
   EXPECT_FALSE(accepted(with("/sites/0/quantizer", "fixed")));
   EXPECT_FALSE(accepted(with("/blocks/0/index", 0.5)));
   EXPECT_FALSE(accepted(with("/quality", "good")));

@@ -55,9 +55,9 @@ void check_members(const Json& schema, const Json& value, const std::string& pat
 }
 
 void expect_known_keywords(const Json& schema) {
-  static const std::vector<std::string> known = {"$schema",    "title",    "description",          "type",
-                                                 "properties", "required", "additionalProperties", "items",
-                                                 "enum",       "minimum"};
+  static const std::vector<std::string> known = {
+      "$schema", "title", "description", "type",   "properties", "required", "additionalProperties",
+      "items",   "enum",  "minimum",     "maximum"};
   for (const auto& [key, value] : schema.items()) {
     if (std::find(known.begin(), known.end(), key) == known.end())
       throw std::invalid_argument("schema: unknown keyword " + key);
@@ -74,6 +74,10 @@ std::vector<std::string> schema_errors(const Json& schema, const Json& value, co
   if (schema.contains("minimum") && value.is_number() &&
       value.get<double>() < schema.at("minimum").get<double>()) {
     errors.push_back(path + ": " + value.dump() + " is less than " + schema.at("minimum").dump());
+  }
+  if (schema.contains("maximum") && value.is_number() &&
+      value.get<double>() > schema.at("maximum").get<double>()) {
+    errors.push_back(path + ": " + value.dump() + " is more than " + schema.at("maximum").dump());
   }
   if (value.is_object()) check_members(schema, value, path, errors);
   if (value.is_array() && schema.contains("items")) {
