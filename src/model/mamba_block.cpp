@@ -1,30 +1,10 @@
 // The Mamba-1 block (arXiv 2312.00752), with the activation sites of Quamba (arXiv 2410.13229, figure 3).
 #include "model/mamba_block.h"
 
+#include "model/reading.h"
 #include "ptq/ops/ops.h"
 
 namespace ptq {
-namespace {
-
-Linear read_linear(const WeightSource& source, const std::string& name, const char* site, int64_t out,
-                   int64_t in) {
-  Linear linear;
-  linear.name = name;
-  linear.site = site;
-  linear.weight = source.read(name + ".weight", Role::kLinear, {out, in});
-  if (source.find(name + ".bias") != nullptr) linear.bias = source.read(name + ".bias", Role::kBias, {out});
-  return linear;
-}
-
-Site make_site(const char* name, const char* kind) {
-  Site site;
-  site.name = name;
-  site.kind = kind;
-  return site;
-}
-
-}  // namespace
-
 MambaBlock::MambaBlock(const WeightSource& source, const MambaConfig& config, int64_t index)
     : prefix_("backbone.layers." + std::to_string(index) + ".mixer"), config_(config) {
   const int64_t d = config.d_model, E = config.d_inner, N = config.d_state, R = config.dt_rank;

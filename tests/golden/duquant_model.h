@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "duquant_units.h"
+#include "duquant_cases.h"
 #include "ptq/base/error.h"
 #include "ptq/checkpoint/checkpoint.h"
 #include "ptq/model/model.h"

@@ -1,5 +1,5 @@
 // Cases of sort d1. The tolerances are those that the case states in words.
-#include "duquant_units.h"
+#include "duquant_cases.h"
 
 #include <algorithm>
 #include <vector>

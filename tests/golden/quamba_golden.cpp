@@ -4,11 +4,8 @@
 // the letter at its end: g1a_paper_d64 is of sort g1. Sorts without a row below are printed as skipped and do
 // not count.
 #include <cctype>
-#include <cstdio>
-#include <exception>
 
-#include "golden.h"
-#include "quamba_checks.h"
+#include "quamba_cases.h"
 
 namespace {
 
@@ -16,7 +13,7 @@ namespace golden = ptq::golden;
 
 struct Sort {
   const char* name;
-  void (*run)(const std::filesystem::path& json_path, golden::Checks& checks);
+  golden::RunCase run;
 };
 
 constexpr Sort kSorts[] = {
@@ -24,43 +21,19 @@ constexpr Sort kSorts[] = {
     {"g4", golden::run_units},
 };
 
-std::string sort_of(const std::string& case_name) {
-  std::string sort = case_name.substr(0, case_name.find('_'));
-  if (sort.size() > 1 && std::isalpha(static_cast<unsigned char>(sort.back())) != 0) sort.pop_back();
-  return sort;
-}
-
-// Whether the case passed.
-bool run_case(const Sort& sort, const std::filesystem::path& path) {
-  golden::Checks checks(path.stem().string());
-  try {
-    sort.run(path, checks);
-  } catch (const std::exception& error) {
-    checks.expect(false, error.what());
+// Null if there is none.
+golden::RunCase find_case(const std::filesystem::path& path) {
+  const std::string name = path.stem().string();
+  std::string wanted = name.substr(0, name.find('_'));
+  if (wanted.size() > 1 && std::isalpha(static_cast<unsigned char>(wanted.back())) != 0) wanted.pop_back();
+  for (const Sort& sort : kSorts) {
+    if (wanted == sort.name) return sort.run;
   }
-  std::printf("%s: %zu comparisons, %zu failed\n", checks.name().c_str(), checks.count(), checks.failed());
-  return checks.failed() == 0 && checks.count() > 0;
+  return nullptr;
 }
 
 }  // namespace
 
 int main() {
-  size_t ran = 0;
-  size_t failed = 0;
-  for (const auto& path : golden::case_files(golden::directory("quamba"))) {
-    const std::string name = path.stem().string();
-    const Sort* found = nullptr;
-    for (const Sort& sort : kSorts) {
-      if (sort_of(name) == sort.name) found = &sort;
-    }
-    if (found == nullptr) {
-      std::printf("skipped %s\n", name.c_str());
-      continue;
-    }
-    ++ran;
-    if (!run_case(*found, path)) ++failed;
-  }
-  std::printf("ran %zu cases, %zu failed\n", ran, failed);
-  if (ran == 0) std::printf("no case was found\n");
-  return ran == 0 || failed > 0 ? 1 : 0;
+  return golden::run_cases("quamba", find_case);
 }

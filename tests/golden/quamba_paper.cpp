@@ -10,7 +10,7 @@
 #include "ptq/checkpoint/checkpoint.h"
 #include "ptq/step/rewrites.h"
 #include "ptq/step/step.h"
-#include "quamba_checks.h"
+#include "quamba_cases.h"
 
 namespace ptq::golden {
 namespace {

@@ -8,7 +8,7 @@
 #include "ptq/model/linear.h"
 #include "ptq/model/site.h"
 #include "ptq/ops/ops.h"
-#include "quamba_checks.h"
+#include "quamba_cases.h"
 
 namespace ptq::golden {
 namespace {

@@ -1,7 +1,7 @@
 // The sorts of DuQuant golden cases.
 #pragma once
 
-#include "quamba_checks.h"
+#include "checks.h"
 
 namespace ptq::golden {
 

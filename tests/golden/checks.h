@@ -1,13 +1,14 @@
-// What the sorts of Quamba golden cases share: comparisons that count and say what differs.
+// Comparisons that count and say what differs, and the loop over a folder of cases.
 #pragma once
 
 #include <ATen/ATen.h>
 
 #include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <string>
 
-#include "ptq/base/json.h"
+#include "golden.h"
 
 namespace ptq::golden {
 
@@ -62,10 +63,38 @@ class Checks {
   size_t failed_ = 0;
 };
 
-// A case of the first paper's fake quantization: `stem`.json and `stem`.safetensors.
-void run_paper_case(const std::filesystem::path& json_path, Checks& checks);
+using RunCase = void (*)(const std::filesystem::path& json_path, Checks& checks);
 
-// Unit vectors, all in the JSON. Units of functions that the program lacks are printed as skipped.
-void run_units(const std::filesystem::path& json_path, Checks& checks);
+// Whether the case passed: at least one comparison, and none that failed.
+inline bool passes(RunCase run, const std::filesystem::path& path) {
+  Checks checks(path.stem().string());
+  try {
+    run(path, checks);
+  } catch (const std::exception& error) {
+    checks.expect(false, error.what());
+  }
+  std::printf("%s: %zu comparisons, %zu failed\n", checks.name().c_str(), checks.count(), checks.failed());
+  return checks.failed() == 0 && checks.count() > 0;
+}
+
+// Runs every case of golden/FOLDER for which find(path) is not null; the others are printed as skipped.
+// Returns the exit code: 0 if at least one ran and none failed.
+template <typename Find>
+int run_cases(const std::string& folder, const Find& find) {
+  size_t ran = 0;
+  size_t failed = 0;
+  for (const std::filesystem::path& path : case_files(directory(folder))) {
+    const RunCase run = find(path);
+    if (run == nullptr) {
+      std::printf("skipped %s\n", path.stem().c_str());
+      continue;
+    }
+    ++ran;
+    if (!passes(run, path)) ++failed;
+  }
+  std::printf("ran %zu cases, %zu failed\n", ran, failed);
+  if (ran == 0) std::printf("no case was found\n");
+  return ran == 0 || failed > 0 ? 1 : 0;
+}
 
 }  // namespace ptq::golden
