@@ -39,6 +39,12 @@ WeightScheme scheme_from_json(const Json& json, const std::string& where, std::v
   return scheme;
 }
 
+void expect_form(const TensorInfo& info, DType dtype, const std::vector<int64_t>& shape) {
+  if (info.dtype == dtype && info.shape == shape) return;
+  throw Error(info.name, std::string("is ") + dtype_name(info.dtype) + " " + shape_text(info.shape) +
+                             " where the scheme needs " + dtype_name(dtype) + " " + shape_text(shape));
+}
+
 void check_positive(const Tensor& scale, const std::string& name) {
   const auto bad = (scale.numel() - (at::isfinite(scale) & (scale > 0)).sum()).item<int64_t>();
   if (bad != 0)
@@ -150,11 +156,7 @@ Tensor ArtifactSource::read_scale(const std::string& name, const WeightScheme& s
   if (scheme.granularity == Granularity::kGroup)
     expected = {shape.at(0), (shape.at(1) + scheme.group - 1) / scheme.group};
   const DType dtype = scheme.half_scales ? DType::kF16 : DType::kF32;
-  if (bytes.info.shape != expected || bytes.info.dtype != dtype) {
-    throw Error(bytes.info.name, std::string("is ") + dtype_name(bytes.info.dtype) + " " +
-                                     shape_text(bytes.info.shape) + " where the scheme needs " +
-                                     dtype_name(dtype) + " " + shape_text(expected));
-  }
+  expect_form(bytes.info, dtype, expected);
   const Tensor scale = as_tensor(bytes).to(device(), at::kFloat, /*non_blocking=*/false, /*copy=*/true);
   check_positive(scale, bytes.info.name);
   return scale;
@@ -163,11 +165,7 @@ Tensor ArtifactSource::read_scale(const std::string& name, const WeightScheme& s
 Tensor ArtifactSource::read_zero(const std::string& name, const WeightScheme& scheme,
                                  const std::vector<int64_t>& shape) const {
   const TensorBytes bytes = checkpoint_.read(name + kZeroSuffix);
-  if (bytes.info.shape != shape || bytes.info.dtype != DType::kU8) {
-    throw Error(bytes.info.name, std::string("is ") + dtype_name(bytes.info.dtype) + " " +
-                                     shape_text(bytes.info.shape) + " where U8 " + shape_text(shape) +
-                                     " is needed");
-  }
+  expect_form(bytes.info, DType::kU8, shape);
   const Tensor zero = as_tensor(bytes).to(at::kInt);
   const int64_t codes = int64_t{1} << scheme.bits;
   if (zero.max().item<int64_t>() >= codes) {
@@ -200,11 +198,7 @@ Weight ArtifactSource::read(const std::string& name, Role role, const std::vecto
   const DType dtype = packed ? DType::kU8 : DType::kI8;
   const std::vector<int64_t> stored =
       packed ? std::vector<int64_t>{shape.at(0), (shape.at(1) + 1) / 2} : shape;
-  if (bytes.info.dtype != dtype || bytes.info.shape != stored) {
-    throw Error(bytes.info.name, std::string("is ") + dtype_name(bytes.info.dtype) + " " +
-                                     shape_text(bytes.info.shape) + " where the scheme needs " +
-                                     dtype_name(dtype) + " " + shape_text(stored));
-  }
+  expect_form(bytes.info, dtype, stored);
   QuantizedTensor q;
   q.scheme = scheme->second;
   const Tensor codes =

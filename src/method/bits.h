@@ -1,9 +1,10 @@
-// The bits a method was asked for.
+// The bits a method was asked for, and the steps that several methods share.
 #pragma once
 
 #include <string>
+#include <vector>
 
-#include "ptq/base/json.h"
+#include "ptq/method/recipe.h"
 
 namespace ptq {
 
@@ -24,6 +25,18 @@ inline Json dynamic_activations(int bits, bool symmetric) {
           {"bits", bits},
           {"symmetric", symmetric},
           {"sites", Json::array({"linear_inputs", "attention"})}};
+}
+
+// Weights per channel and activations per token; with zero points below 8 bits, where half the codes would be
+// lost without.
+inline std::vector<StepConfig> dynamic_rounding(const Bits& bits) {
+  const bool symmetric_weights = bits.weights == 8;
+  std::vector<StepConfig> steps = {
+      {"rtn", {{"bits", bits.weights}, {"granularity", "channel"}, {"symmetric", symmetric_weights}}}};
+  if (bits.activations < 16) {
+    steps.push_back({"activations", dynamic_activations(bits.activations, bits.activations == 8)});
+  }
+  return steps;
 }
 
 }  // namespace ptq

@@ -17,13 +17,7 @@ std::vector<StepConfig> rtn_steps(const std::string& bits_text, JsonFields& opti
   if (bits.weights == 4 && bits.activations == 16) {
     return {{"rtn", {{"bits", 4}, {"granularity", "group"}, {"group", group}}}};
   }
-  const bool symmetric_weights = bits.weights == 8;
-  std::vector<StepConfig> steps = {
-      {"rtn", {{"bits", bits.weights}, {"granularity", "channel"}, {"symmetric", symmetric_weights}}}};
-  if (bits.activations < 16) {
-    steps.push_back({"activations", dynamic_activations(bits.activations, bits.activations == 8)});
-  }
-  return steps;
+  return dynamic_rounding(bits);
 }
 
 }  // namespace ptq

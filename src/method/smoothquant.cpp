@@ -20,10 +20,7 @@ std::vector<StepConfig> smoothquant_steps(const std::string& bits_text, JsonFiel
     steps.push_back({"activations", {{"scales", scales}, {"bits", bits.activations}, {"sites", "all"}}});
     return steps;
   }
-  const bool symmetric_weights = bits.weights == 8;
-  steps.push_back(
-      {"rtn", {{"bits", bits.weights}, {"granularity", "channel"}, {"symmetric", symmetric_weights}}});
-  steps.push_back({"activations", dynamic_activations(bits.activations, bits.activations == 8)});
+  for (const StepConfig& step : dynamic_rounding(bits)) steps.push_back(step);
   return steps;
 }
 

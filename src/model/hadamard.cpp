@@ -72,6 +72,14 @@ bool is_power_of_two(int64_t n) {
   return n > 0 && (n & (n - 1)) == 0;
 }
 
+// The base of a matrix of size `block`, null if none has a supported form.
+const Base* find_base(int64_t block) {
+  for (const Base& candidate : kBases) {
+    if (block % candidate.m == 0 && is_power_of_two(block / candidate.m)) return &candidate;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 Tensor Hadamard::apply(const Tensor& x) const {
@@ -92,11 +100,7 @@ Hadamard make_hadamard(int64_t n) {
   for (int64_t copies = 1; copies <= n; ++copies) {
     if (n % copies != 0) continue;
     const int64_t block = n / copies;
-    for (const Base& candidate : kBases) {
-      if (block % candidate.m == 0 && is_power_of_two(block / candidate.m)) {
-        return {n, block, candidate.make(), candidate.construction};
-      }
-    }
+    if (const Base* base = find_base(block)) return {n, block, base->make(), base->construction};
   }
   throw Error("Hadamard rotation", "the size " + std::to_string(n) + " is not positive");
 }
@@ -106,11 +110,7 @@ Hadamard make_block_hadamard(int64_t n, int64_t block) {
     throw usage_error("Hadamard rotation",
                       "blocks of " + std::to_string(block) + " do not divide " + std::to_string(n));
   }
-  for (const Base& candidate : kBases) {
-    if (block % candidate.m == 0 && is_power_of_two(block / candidate.m)) {
-      return {n, block, candidate.make(), candidate.construction};
-    }
-  }
+  if (const Base* base = find_base(block)) return {n, block, base->make(), base->construction};
   throw usage_error("Hadamard rotation",
                     "there is no Hadamard matrix of size " + std::to_string(block) +
                         " of the forms 2^k, 12 2^k, 20 2^k, 28 2^k",

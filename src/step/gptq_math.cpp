@@ -37,22 +37,12 @@
 #include <vector>
 
 #include "ptq/base/error.h"
+#include "step/one_thread.h"
 
 namespace ptq {
 namespace {
 
 constexpr int64_t kRows = 64;  // of a piece of work; results depend on it in their last bits
-
-class OneThread {
- public:
-  OneThread() : threads_(at::get_num_threads()) { at::set_num_threads(1); }
-  ~OneThread() { at::set_num_threads(threads_); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int threads_;
-};
 
 // R [in, in] float32 of the damped M = R D R^T; zeros below the diagonal.
 Tensor unit_factor(const Tensor& M, double damping) {

@@ -4,30 +4,13 @@
 // those before it. It spreads channel 0 evenly over all channels as a Hadamard matrix does, but exists for
 // every size. The authors ship it as a table of powers of two in float32, which this closed form equals to
 // 3e-8.
-#include <ATen/Parallel.h>
-
 #include <cmath>
 
 #include "ptq/base/error.h"
 #include "ptq/step/rotation_search.h"
+#include "step/one_thread.h"
 
 namespace ptq {
-namespace {
-
-// One thread while it lives: the bits of a decomposition depend on the number of threads.
-class OneThread {
- public:
-  OneThread() : before_(at::get_num_threads()) { at::set_num_threads(1); }
-  ~OneThread() { at::set_num_threads(before_); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int before_;
-};
-
-}  // namespace
-
 Tensor helmert(int64_t n) {
   if (n < 1) throw Error("helmert", "there is no rotation of size " + std::to_string(n));
   Tensor H = at::zeros({n, n}, at::kDouble);

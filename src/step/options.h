@@ -21,6 +21,15 @@ inline std::string choice(JsonFields& options, const std::string& key, const std
                     suggest(value, allowed));
 }
 
+// Tokens to gather at a site.
+inline int64_t samples_option(JsonFields& options, int64_t fallback) {
+  const int64_t samples = options.integer("samples", fallback);
+  if (samples < 1 || samples > (1 << 20)) {
+    throw usage_error(options.path() + ".samples", std::to_string(samples) + " is outside 1 to 1048576");
+  }
+  return samples;
+}
+
 inline int bits_option(JsonFields& options, int fallback, int low, int high) {
   const int64_t bits = options.integer("bits", fallback);
   if (bits < low || bits > high) {

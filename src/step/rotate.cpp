@@ -94,7 +94,7 @@ class RotateStep : public Step {
         kind_(choice(options, "kind", "hadamard", {"hadamard", "greedy", "auto"})),
         random_signs_(choice(options, "signs", "none", {"none", "random"}) == "random"),
         seed_(static_cast<uint64_t>(options.integer("seed", 0))),
-        samples_(options.integer("samples", 2048)),
+        samples_(samples_option(options, 2048)),
         trial_{static_cast<int>(options.integer("weight_bits", 4)),
                static_cast<int>(options.integer("activation_bits", 4)), options.number("clip_factor", 1)} {
     greedy_.steps = options.integer("steps", 256);
@@ -104,9 +104,6 @@ class RotateStep : public Step {
     options.finish();
     if (greedy_.steps < 0 || greedy_.steps > 100000) {
       throw usage_error(options.path() + ".steps", std::to_string(greedy_.steps) + " is outside 0 to 100000");
-    }
-    if (samples_ < 1 || samples_ > (1 << 20)) {
-      throw usage_error(options.path() + ".samples", std::to_string(samples_) + " is outside 1 to 1048576");
     }
     const bool known = trial_.weight_bits >= 2 && trial_.weight_bits <= 8 && trial_.clip_factor > 0 &&
                        trial_.clip_factor <= 1 && trial_.activation_bits >= 2 &&
@@ -193,7 +190,7 @@ class RotateStep : public Step {
 class ZigzagStep : public Step {
  public:
   explicit ZigzagStep(JsonFields& options)
-      : sites_(options, "linear_inputs"), block_(options), samples_(options.integer("samples", 2048)) {
+      : sites_(options, "linear_inputs"), block_(options), samples_(samples_option(options, 2048)) {
     options.finish();
   }
 

@@ -35,7 +35,7 @@ WeightScheme read_scheme(JsonFields& options) {
 }  // namespace
 
 WeightRounding::WeightRounding(JsonFields& options)
-    : scheme_(read_scheme(options)), samples_(options.integer("samples", 4096)) {
+    : scheme_(read_scheme(options)), samples_(samples_option(options, 4096)) {
   if (options.has("clip") && options.at("clip") == "search") {
     search_ = true;
     if (scheme_.granularity == Granularity::kTensor) {
@@ -48,9 +48,6 @@ WeightRounding::WeightRounding(JsonFields& options)
   if (!(clip_ > 0 && clip_ <= 1)) {
     throw usage_error(options.path() + ".clip", std::to_string(clip_) + " is outside (0, 1]",
                       "a factor such as 0.8, or \"search\"");
-  }
-  if (samples_ < 1 || samples_ > (1 << 20)) {
-    throw usage_error(options.path() + ".samples", std::to_string(samples_) + " is outside 1 to 1048576");
   }
 }
 
