@@ -26,8 +26,8 @@
 //    "weights": {NAME: {"bits":, "granularity": "tensor" | "channel" | "group", "group":, "symmetric":,
 //                       "shape":}},
 //    "sites": {S: {"quantizer": "static" | "dynamic" | "none", "bits":, "symmetric":, "clip":, "group":,
-//                  "transform": [{"type": "hadamard", ...} | {"type": "rotation" | "permutation" |
-//                  "signs"}]}}}
+//                  "transform": [{"type": "hadamard", ...} |
+//                                {"type": "rotation" | "permutation" | "signs"}]}}}
 // The stages of a transform are applied in the order listed; a second permutation or second signs of a site
 // are S.permutation_1, S.signs_1. Version 1 has {"hadamard": {...}} for a transform of that single stage.
 //

@@ -28,9 +28,8 @@ struct WeightGrid {
 //   symmetric   scale = clip amax / high, and clip amax * 2 / (2^bits - 1) for groups, which puts the extreme
 //               half a step outside the range on its positive side and costs less in the middle; clip amax is
 //               at least 1e-5
-//   asymmetric  DuQuant's (arXiv 2406.01721, appendix; spec of rounding): mx = clip max(w, 0), mn = clip
-//   min(w,
-//               0), scale = clamp((mx - mn) / (2^bits - 1), 1e-5, 1e4), zero = round_half_even(-mn / scale),
+//   asymmetric  DuQuant's (arXiv 2406.01721, appendix): mx = clip max(w, 0), mn = clip min(w, 0),
+//               scale = clamp((mx - mn) / (2^bits - 1), 1e-5, 1e4), zero = round_half_even(-mn / scale),
 //               which lies among the 2^bits codes, less 2^(bits - 1)
 // float32 arithmetic.
 WeightGrid weight_grid(const Tensor& w, const WeightScheme& scheme, const Tensor& clip = {});

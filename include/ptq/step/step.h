@@ -35,8 +35,8 @@ struct StepContext {
   const Tensor& outputs;
   const std::function<bool(const std::string& linear)>& skip;  // --skip: layers to leave in float
   std::vector<Remark>& remarks;
-  uint64_t seed =
-      0;  // --seed of the run: what a step draws depends on it, on the step's options and the site
+  // --seed of the run: what a step draws depends on it, on the step's options and the site.
+  uint64_t seed = 0;
 };
 
 class Step {
