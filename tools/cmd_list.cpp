@@ -19,15 +19,14 @@ Json list_json() {
                {"formats", Json::array()}};
   for (const MethodEntry& entry : methods()) {
     json["methods"].push_back({{"name", entry.name},
-                               {"bits", entry.bits},
+                               {entry.by_base ? "base" : "bits", entry.bits},
                                {"families", entry.families},
                                {"description", entry.description},
                                {"options", entry.default_options()}});
   }
   for (const StepEntry& entry : steps()) {
-    json["steps"].push_back({{"name", entry.name},
-                             {"kind", entry.kind == StepKind::kRewrite ? "rewrite" : "rounding"},
-                             {"description", entry.description}});
+    json["steps"].push_back(
+        {{"name", entry.name}, {"kind", step_kind_name(entry.kind)}, {"description", entry.description}});
   }
   for (const ArchitectureEntry& entry : architectures()) {
     json["architectures"].push_back(
@@ -50,8 +49,9 @@ void list_command(const CommonOptions& common) {
   for (const Json& entry : json["methods"]) {
     const auto families = entry["families"].get<std::vector<std::string>>();
     text += "  " + entry["name"].get<std::string>() + "  " + entry["description"].get<std::string>() + "\n";
-    text += "      --bits " + join(entry["bits"].get<std::vector<std::string>>()) + "; for " +
-            (families.empty() ? "every architecture" : join(families)) + "\n";
+    const char* form = entry.contains("base") ? "base" : "bits";
+    text += std::string("      --") + form + " " + join(entry[form].get<std::vector<std::string>>()) +
+            "; for " + (families.empty() ? "every architecture" : join(families)) + "\n";
     for (const auto& [key, value] : entry["options"].items()) {
       text += "      --set " + entry["name"].get<std::string>() + "." + key + "=" +
               (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";

@@ -30,15 +30,14 @@ int64_t parse_bytes(const std::string& text) {
 
 }  // namespace
 
-void quantize_command(const QuantizeOptions& options, const CommonOptions& common) {
+Recipe recipe_of_run(const QuantizeOptions& options) {
   RecipeOptions recipe_options = options.recipe;
   if (options.samples) recipe_options.sets.push_back("samples=" + std::to_string(*options.samples));
   if (options.seq_len) recipe_options.sets.push_back("seq_len=" + std::to_string(*options.seq_len));
-  const Recipe recipe = resolve_recipe(recipe_options);
-  if (options.print_recipe) {
-    print(recipe.to_json().dump(2) + "\n");
-    return;
-  }
+  return resolve_recipe(recipe_options);
+}
+
+RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& common, const Recipe& recipe) {
   if (options.model.empty())
     throw usage_error("MODEL", "is missing: which checkpoint?", "quantize --method quamba model.pt");
   RunOptions run_options;
@@ -54,7 +53,19 @@ void quantize_command(const QuantizeOptions& options, const CommonOptions& commo
   run_options.device = common.torch_device();
   run_options.max_shard_bytes = parse_bytes(options.max_shard_size);
   run_options.strict = options.strict;
+  run_options.resume = options.resume;
+  run_options.resume_command = common.command_line + (options.resume ? "" : " --resume");
   run_options.program = program_json();
+  return run_options;
+}
+
+void quantize_command(const QuantizeOptions& options, const CommonOptions& common) {
+  const Recipe recipe = recipe_of_run(options);
+  if (options.print_recipe) {
+    print(recipe.to_json().dump(2) + "\n");
+    return;
+  }
+  const RunOptions run_options = options_of_run(options, common, recipe);
   Progress progress(common.status_line, common.quiet ? ProgressStyle::kQuiet : ProgressStyle::kNormal);
   const Report report = run(run_options, recipe, progress);
   print(common.json ? to_json(report).dump(1) + "\n" : summary(report, run_options.output));

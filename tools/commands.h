@@ -12,6 +12,7 @@
 #include "ptq/base/progress.h"
 #include "ptq/checkpoint/checkpoint.h"
 #include "ptq/method/recipe.h"
+#include "ptq/pipeline/run.h"
 
 namespace ptq {
 
@@ -27,6 +28,7 @@ struct CommonOptions {
   std::string tokenizer;
   std::string token_dtype;
   std::shared_ptr<StatusLine> status_line;
+  std::string command_line;  // as it was typed, quoted for a shell
 
   at::Device torch_device() const;
 };
@@ -44,6 +46,12 @@ struct QuantizeOptions {
   std::string eval_text;
   std::string max_shard_size = "5GB";
   bool strict = false;
+  bool resume = false;
+};
+
+struct VerifyOptions {
+  std::string directory;
+  std::string source;
 };
 
 struct InspectOptions {
@@ -74,12 +82,32 @@ struct GenerateOptions {
   uint64_t seed = 0;
 };
 
+struct ExportOptions {
+  std::string model;
+  std::string format;
+  std::string output;
+  std::string dtype = "f32";
+};
+
+struct CompletionOptions {
+  std::string shell;
+};
+
+void export_command(const ExportOptions& options, const CommonOptions& common);
 void quantize_command(const QuantizeOptions& options, const CommonOptions& common);
+void plan_command(const QuantizeOptions& options, const CommonOptions& common);
+void verify_command(const VerifyOptions& options, const CommonOptions& common);
 void list_command(const CommonOptions& common);
 void inspect_command(const InspectOptions& options, const CommonOptions& common);
 void tokenize_command(const TokenizeOptions& options, const CommonOptions& common);
 void eval_command(const EvalOptions& options, const CommonOptions& common);
 void generate_command(const GenerateOptions& options, const CommonOptions& common);
+void completion_command(const CompletionOptions& options);
+void man_command();
+
+// The recipe and the options of a run. Throw usage Errors.
+Recipe recipe_of_run(const QuantizeOptions& options);
+RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& common, const Recipe& recipe);
 
 // The report's "program": name, version, git, torch, isa, threads.
 Json program_json();

@@ -10,11 +10,19 @@
 // Tensors keep the source's names. A weight NAME [out, in] is stored as
 //   NAME            its float dtype, if it was not rounded
 //   NAME            I8 codes, with NAME_scale                                  (8 bits, and 6 bits in 8)
-//   NAME_packed     U8 [out, ceil(in / 2)], see pack_int4, with NAME_scale     (4 bits)
-//   NAME_scale      F32 [1] per tensor, F32 [out, 1] per channel, F16 [out, ceil(in / group)] per group
+//   NAME_packed     U8 [out, ceil(in bits / 8)], see pack_codes, with NAME_scale   (2, 3, 4 bits, MXINT)
+//   NAME_scale      F32 [1] per tensor, F32 [out, 1] per channel, F16 [out, ceil(in / group)] per group;
+//                   NF4: F32 [out, ceil(in / 64)]
+//   NAME_exponent   U8 [out, ceil(in / group)], MXINT only: the exponent of the block + 127
 //   NAME_zero       U8, the shape of NAME_scale: zero points of an asymmetric scheme, 0 to 2^bits - 1
-// The value is code * scale, or (code - zero) * scale; asymmetric codes are stored less 2^(bits - 1) where
-// they lie in I8, and as they are in packed form. A site S = "<block prefix>.sites.<site>" is stored as
+// The value is code * scale, (code - zero) * scale, for MXINT code * 2^(exponent - bits + 2), for NF4
+// table[code] * scale. Asymmetric codes are stored less 2^(bits - 1) where they lie in I8, and as they are in
+// packed form. A scale of 0, which groups and NF4 may have, makes all values 0.
+//
+// A linear X (NAME less ".weight") with a correction computes x W^T + (x A^T) B^T:
+//   X.lora_A        BF16, F16, F32 [rank, in], or I8 with X.lora_A_scale F32 [rank]
+//   X.lora_B        the same [out, rank]: its columns have the scales
+// A site S = "<block prefix>.sites.<site>" is stored as
 //   S.scale         F32 [1], if its quantizer is static
 //   S.smooth        F32 [channels], already folded into the weights
 //   S.signs         I8 [channels]                                    of a transform, which is
@@ -22,14 +30,16 @@
 //   S.permutation   I32 [channels], a gather                         before it is rounded
 //
 // quantization_config:
-//   {"quant_method": "ptq", "format_version": 2, "recipe": {...},
+//   {"quant_method": "ptq", "format_version": 3, "recipe": {...},
 //    "weights": {NAME: {"bits":, "granularity": "tensor" | "channel" | "group", "group":, "symmetric":,
-//                       "shape":}},
+//                       "format": "mxint" | "nf4" (else integers), "shape": (of packed ones)}},
+//    "corrections": {X: {"rank":}},
 //    "sites": {S: {"quantizer": "static" | "dynamic" | "none", "bits":, "symmetric":, "clip":, "group":,
 //                  "transform": [{"type": "hadamard", ...} |
 //                                {"type": "rotation" | "permutation" | "signs"}]}}}
 // The stages of a transform are applied in the order listed; a second permutation or second signs of a site
-// are S.permutation_1, S.signs_1. Version 1 has {"hadamard": {...}} for a transform of that single stage.
+// are S.permutation_1, S.signs_1. Version 1 has {"hadamard": {...}} for a transform of that single stage;
+// version 2 has no corrections.
 //
 // Every name and number on this page is persistent.
 #pragma once
@@ -38,11 +48,14 @@
 
 namespace ptq {
 
-inline constexpr int kFormatVersion = 2;
+inline constexpr int kFormatVersion = 3;
 inline constexpr const char* kQuantMethod = "ptq";
 inline constexpr const char* kScaleSuffix = "_scale";
 inline constexpr const char* kPackedSuffix = "_packed";
+inline constexpr const char* kExponentSuffix = "_exponent";
 inline constexpr const char* kZeroSuffix = "_zero";
+inline constexpr const char* kLoraASuffix = ".lora_A";
+inline constexpr const char* kLoraBSuffix = ".lora_B";
 
 // S of a site.
 inline std::string site_key(const std::string& block_prefix, const std::string& site) {

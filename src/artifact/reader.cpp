@@ -7,6 +7,7 @@
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/error.h"
 #include "ptq/base/suggest.h"
+#include "ptq/codec/packing.h"
 
 namespace ptq {
 namespace {
@@ -21,7 +22,12 @@ WeightScheme scheme_from_json(const Json& json, const std::string& where, std::v
                                                   : Granularity::kGroup;
   scheme.group = fields.integer("group", 0);
   scheme.symmetric = fields.boolean("symmetric", true);
-  scheme.half_scales = scheme.granularity == Granularity::kGroup;
+  const std::string format = fields.string("format", "integer");
+  for (const NumberFormat known : {NumberFormat::kMxint, NumberFormat::kNf4}) {
+    if (format == number_format_name(known)) scheme.format = known;
+  }
+  const bool integer = scheme.format == NumberFormat::kInteger;
+  scheme.half_scales = integer && scheme.granularity == Granularity::kGroup;
   if (fields.has("shape")) {
     for (const Json& size : fields.at("shape")) {
       if (!size.is_number_integer() || size.get<int64_t>() <= 0 || size.get<int64_t>() > (int64_t{1} << 40)) {
@@ -31,10 +37,14 @@ WeightScheme scheme_from_json(const Json& json, const std::string& where, std::v
     }
   }
   fields.finish();
-  const bool known = (scheme.bits == 4 || scheme.bits == 6 || scheme.bits == 8) &&
+  const bool bits_known = scheme.format == NumberFormat::kNf4
+                              ? scheme.bits == 4
+                              : scheme.bits >= 2 && scheme.bits <= 8 && scheme.bits != 5 && scheme.bits != 7;
+  const bool known = bits_known && (!integer || format == "integer") &&
                      (granularity == "tensor" || granularity == "channel" || granularity == "group") &&
                      (scheme.granularity != Granularity::kGroup || scheme.group > 0) &&
-                     (scheme.bits != 4 || shape.size() == 2);
+                     (integer || (scheme.granularity == Granularity::kGroup && scheme.symmetric)) &&
+                     (!scheme.is_packed() || shape.size() == 2);
   if (!known) throw Error(where, "the scheme " + json.dump() + " is not one this program reads");
   return scheme;
 }
@@ -45,11 +55,12 @@ void expect_form(const TensorInfo& info, DType dtype, const std::vector<int64_t>
                              " where the scheme needs " + dtype_name(dtype) + " " + shape_text(shape));
 }
 
-void check_positive(const Tensor& scale, const std::string& name) {
-  const auto bad = (scale.numel() - (at::isfinite(scale) & (scale > 0)).sum()).item<int64_t>();
+void check_positive(const Tensor& scale, const std::string& name, bool zero_allowed = false) {
+  const Tensor good = at::isfinite(scale) & (zero_allowed ? scale >= 0 : scale > 0);
+  const auto bad = (scale.numel() - good.sum()).item<int64_t>();
   if (bad != 0)
-    throw Error(name, std::to_string(bad) + " of " + std::to_string(scale.numel()) +
-                          " scales are not positive and finite");
+    throw Error(name, std::to_string(bad) + " of " + std::to_string(scale.numel()) + " scales are not " +
+                          (zero_allowed ? "finite, or negative" : "positive and finite"));
 }
 
 // A transform lies where its inverse is folded into weights: at what linears alone read, or at heads that
@@ -85,6 +96,7 @@ class ArtifactModel : public Model {
   std::unique_ptr<Block> load_block(int64_t index) const override {
     std::unique_ptr<Block> block = inner_->load_block(index);
     source_.configure_sites(*block);
+    source_.configure_corrections(*block);
     return block;
   }
   int64_t num_blocks() const override { return inner_->num_blocks(); }
@@ -116,25 +128,38 @@ ArtifactSource::ArtifactSource(const Checkpoint& checkpoint, at::Device device)
   }
   fields.has("recipe");
   sites_ = fields.at("sites");
+  if (fields.has("corrections")) {
+    corrections_ = fields.at("corrections");
+    if (!corrections_.is_object()) throw Error(where + ".corrections", "expected an object");
+  }
   for (const TensorInfo& info : checkpoint.tensors()) {
     if (info.name.find(".sites.") == std::string::npos) weights_[info.name] = info;
   }
-  for (const auto& [name, json] : fields.at("weights").items()) {
+  read_schemes(fields.at("weights"), where + ".weights.");
+  for (const auto& [name, json] : corrections_.items()) {
+    for (const std::string factor : {kLoraASuffix, kLoraBSuffix}) {
+      weights_.erase(name + factor);
+      weights_.erase(name + factor + kScaleSuffix);
+    }
+  }
+  fields.finish();
+}
+
+void ArtifactSource::read_schemes(const Json& weights, const std::string& where) {
+  for (const auto& [name, json] : weights.items()) {
     std::vector<int64_t> shape;
-    const WeightScheme scheme = scheme_from_json(json, where + ".weights." + name, shape);
-    const std::string stored = scheme.bits == 4 ? name + kPackedSuffix : name;
+    const WeightScheme scheme = scheme_from_json(json, where + name, shape);
+    const std::string stored = scheme.is_packed() ? name + kPackedSuffix : name;
     const auto found = weights_.find(stored);
     if (found == weights_.end()) throw Error(stored, "the tensor is missing from the artifact");
     TensorInfo info = found->second;
     info.name = name;
-    if (scheme.bits == 4) info.shape = shape;
+    if (scheme.is_packed()) info.shape = shape;
     weights_.erase(stored);
-    weights_.erase(name + kScaleSuffix);
-    weights_.erase(name + kZeroSuffix);
+    for (const char* suffix : {kScaleSuffix, kExponentSuffix, kZeroSuffix}) weights_.erase(name + suffix);
     weights_[name] = info;
     schemes_[name] = scheme;
   }
-  fields.finish();
 }
 
 const TensorInfo* ArtifactSource::find(const std::string& name) const {
@@ -150,15 +175,24 @@ std::vector<std::string> ArtifactSource::names() const {
 
 Tensor ArtifactSource::read_scale(const std::string& name, const WeightScheme& scheme,
                                   const std::vector<int64_t>& shape) const {
+  const int64_t columns = shape.size() > 1 ? shape[1] : 1;
+  const std::vector<int64_t> expected = scheme.scale_shape(shape.at(0), columns);
+  if (scheme.format == NumberFormat::kMxint) {
+    const TensorBytes exponents = checkpoint_.read(name + kExponentSuffix);
+    expect_form(exponents.info, DType::kU8, expected);
+    const Tensor stored = as_tensor(exponents);
+    const auto low = stored.min().item<int64_t>(), high = stored.max().item<int64_t>();
+    if (low < 1 || high > 254) {
+      throw Error(exponents.info.name, "has exponents from " + std::to_string(low) + " to " +
+                                           std::to_string(high) + "; 1 to 254 stand for floats");
+    }
+    return unpack_exponents(stored, scheme.bits).to(device());
+  }
   const TensorBytes bytes = checkpoint_.read(name + kScaleSuffix);
-  std::vector<int64_t> expected = {1};
-  if (scheme.granularity == Granularity::kChannel) expected = {shape.at(0), 1};
-  if (scheme.granularity == Granularity::kGroup)
-    expected = {shape.at(0), (shape.at(1) + scheme.group - 1) / scheme.group};
   const DType dtype = scheme.half_scales ? DType::kF16 : DType::kF32;
   expect_form(bytes.info, dtype, expected);
   const Tensor scale = as_tensor(bytes).to(device(), at::kFloat, /*non_blocking=*/false, /*copy=*/true);
-  check_positive(scale, bytes.info.name);
+  check_positive(scale, bytes.info.name, /*zero_allowed=*/scheme.granularity == Granularity::kGroup);
   return scale;
 }
 
@@ -177,7 +211,7 @@ Tensor ArtifactSource::read_zero(const std::string& name, const WeightScheme& sc
 
 // Codes that the scheme cannot have would be read as values it cannot have.
 void ArtifactSource::check_codes(const QuantizedTensor& q, const std::string& name) {
-  if (q.scheme.bits == 8 || q.scheme.bits == 4) return;  // every byte and nibble is a code
+  if (q.scheme.bits == 8 || q.scheme.is_packed()) return;  // every byte and field is a code
   const auto low = q.codes.min().item<int64_t>(), high = q.codes.max().item<int64_t>();
   if (low < q.scheme.low() || high > q.scheme.high()) {
     throw Error(name, "has codes from " + std::to_string(low) + " to " + std::to_string(high) + "; " +
@@ -193,17 +227,17 @@ Weight ArtifactSource::read(const std::string& name, Role role, const std::vecto
   if (info.shape != shape) {
     throw Error(name, "has shape " + shape_text(info.shape) + " where the model needs " + shape_text(shape));
   }
-  const bool packed = scheme->second.bits == 4;
+  const bool packed = scheme->second.is_packed();
   const TensorBytes bytes = checkpoint_.read(packed ? name + kPackedSuffix : name);
   const DType dtype = packed ? DType::kU8 : DType::kI8;
   const std::vector<int64_t> stored =
-      packed ? std::vector<int64_t>{shape.at(0), (shape.at(1) + 1) / 2} : shape;
+      packed ? std::vector<int64_t>{shape.at(0), packed_row_bytes(shape.at(1), scheme->second.bits)} : shape;
   expect_form(bytes.info, dtype, stored);
   QuantizedTensor q;
   q.scheme = scheme->second;
   const Tensor codes =
       as_tensor(bytes).to(device(), dtype == DType::kU8 ? at::kByte : at::kChar, false, /*copy=*/true);
-  q.codes = packed ? unpack_int4(codes, shape.at(1)) : codes;
+  q.codes = packed ? unpack_codes(codes, shape.at(1), q.scheme) : codes;
   check_codes(q, bytes.info.name);
   q.scale = read_scale(name, q.scheme, shape);
   if (!q.scheme.symmetric) q.zero = read_zero(name, q.scheme, q.scale.sizes().vec());
@@ -248,6 +282,45 @@ void ArtifactSource::configure_sites(Block& block) const {
     if (fields.has("transform")) site->transform = read_transform(fields.at("transform"), key, checkpoint_);
     fields.finish();
     check_transform(block, *site, key);
+  }
+}
+
+Tensor ArtifactSource::read_factor(const std::string& name, const std::vector<int64_t>& shape, DType dtype,
+                                   int64_t rank_dim, Tensor& scale) const {
+  const TensorBytes bytes = checkpoint_.read(name);
+  expect_form(bytes.info, dtype, shape);
+  const Tensor values = as_tensor(bytes).to(device(), at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+  if (!at::isfinite(values).all().item<bool>()) throw Error(name, "has values that are NaN or infinite");
+  if (dtype != DType::kI8) return values;
+  const int64_t rank = shape.at(static_cast<size_t>(rank_dim));
+  scale = floats_.read(name + kScaleSuffix, Role::kNorm, {rank}).value;
+  check_positive(scale, name + kScaleSuffix);
+  return values * (rank_dim == 0 ? scale.unsqueeze(1) : scale);
+}
+
+void ArtifactSource::configure_corrections(Block& block) const {
+  for (Linear* linear : block.linears()) {
+    if (!corrections_.contains(linear->name)) continue;
+    const std::string A = linear->name + kLoraASuffix, B = linear->name + kLoraBSuffix;
+    JsonFields fields(corrections_.at(linear->name), "corrections." + linear->name);
+    const int64_t rank = fields.integer("rank", 0);
+    fields.finish();
+    const TensorInfo* info = checkpoint_.find(A);
+    if (info == nullptr) throw Error(A, "the tensor is missing from the artifact");
+    const int64_t out = linear->weight.value.size(0), in = linear->weight.value.size(1);
+    if (rank < 1 || rank > std::max(out, in)) {
+      throw Error(A,
+                  "a correction of rank " + std::to_string(rank) + " of a matrix " + shape_text({out, in}));
+    }
+    const DType dtype = info->dtype;
+    if (dtype != DType::kBF16 && dtype != DType::kF16 && dtype != DType::kF32 && dtype != DType::kI8) {
+      throw Error(A, std::string("is ") + dtype_name(dtype) + "; a correction is BF16, F16, F32 or I8");
+    }
+    LowRank correction;
+    correction.stored = scalar_type(dtype, A);
+    correction.A = read_factor(A, {rank, in}, dtype, 0, correction.A_scale);
+    correction.B = read_factor(B, {out, rank}, dtype, 1, correction.B_scale);
+    linear->correction = std::move(correction);
   }
 }
 

@@ -28,6 +28,8 @@ class ArtifactSource : public WeightSource {
 
   // Gives the sites of a block their quantizers and transforms.
   void configure_sites(Block& block) const;
+  // Gives the linears of a block their corrections.
+  void configure_corrections(Block& block) const;
 
  private:
   Tensor read_scale(const std::string& name, const WeightScheme& scheme,
@@ -35,14 +37,20 @@ class ArtifactSource : public WeightSource {
   // `shape` is that of the scale.
   Tensor read_zero(const std::string& name, const WeightScheme& scheme,
                    const std::vector<int64_t>& shape) const;
+  // One factor of `linear`'s correction, and its scale if it is stored in codes.
+  Tensor read_factor(const std::string& name, const std::vector<int64_t>& shape, DType dtype,
+                     int64_t rank_dim, Tensor& scale) const;
   static void check_codes(const QuantizedTensor& q, const std::string& name);
   ActivationQuantizer read_quantizer(JsonFields& fields, const Site& site, const std::string& key) const;
 
   const Checkpoint& checkpoint_;
   FloatSource floats_;
+  void read_schemes(const Json& weights, const std::string& where);
+
   std::map<std::string, WeightScheme> schemes_;
   std::map<std::string, TensorInfo> weights_;  // by the name of the weight: its logical shape
   Json sites_;
+  Json corrections_;
 };
 
 }  // namespace ptq

@@ -28,6 +28,7 @@ struct Slot {
 std::array<Slot, RemoveOnSignal::kMaxDirectories> g_slots;
 std::atomic<int> g_signals{0};
 std::atomic<int> g_shields{0};
+std::atomic<const char*> g_deferral{nullptr};  // the message of the InterruptDeferral that lives
 static_assert(std::atomic<int>::is_always_lock_free);
 
 // What getdents64 fills the buffer with: inode (8 bytes), offset (8), length of the entry (2), type (1),
@@ -35,11 +36,11 @@ static_assert(std::atomic<int>::is_always_lock_free);
 constexpr long kLengthAt = 16;
 constexpr long kNameAt = 19;
 
-// Removes the files of a directory, then the directory. Only system calls: opendir() would call malloc, which
-// the interrupted thread may be in the middle of. The listing starts over after each batch because unlinking
-// while reading may skip entries.
-void remove_directory(const char* path) {
-  const int fd = ::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+// Removes the files of a directory and `depth` levels of its subdirectories, then the directory. Only system
+// calls: opendir() would call malloc, which the interrupted thread may be in the middle of. The listing
+// starts over after each batch because unlinking while reading may skip entries.
+void remove_directory(int parent, const char* path, int depth) {
+  const int fd = ::openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0) return;
   alignas(8) char buffer[4096];
   bool removed = true;
@@ -52,26 +53,33 @@ void remove_directory(const char* path) {
       std::memcpy(&length, buffer + at + kLengthAt, sizeof length);
       const char* const name = buffer + at + kNameAt;
       if (std::strcmp(name, ".") != 0 && std::strcmp(name, "..") != 0) {
-        removed |= ::unlinkat(fd, name, 0) == 0;
+        const bool gone = ::unlinkat(fd, name, 0) == 0;
+        if (!gone && errno == EISDIR && depth > 0) remove_directory(fd, name, depth - 1);
+        removed |= gone;
       }
       at += length;
     }
   }
   ::close(fd);
-  ::rmdir(path);
+  ::unlinkat(parent, path, AT_REMOVEDIR);
 }
 
 void remove_registered() {
   for (const Slot& slot : g_slots) {
-    if (slot.state.load(std::memory_order_acquire) == kInUse) remove_directory(slot.path);
+    if (slot.state.load(std::memory_order_acquire) == kInUse) remove_directory(AT_FDCWD, slot.path, 1);
   }
 }
 
 void on_stop(int) {
   const int saved = errno;
-  if (g_signals.fetch_add(1) > 0 && g_shields.load() == 0) {
+  const int earlier = g_signals.fetch_add(1);
+  if (earlier > 0 && g_shields.load() == 0) {
     remove_registered();
     ::_exit(static_cast<int>(ExitCode::kInterrupted));
+  }
+  const char* const message = g_deferral.load();
+  if (earlier == 0 && message != nullptr) {
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, message, std::strlen(message));
   }
   errno = saved;
 }
@@ -108,7 +116,16 @@ bool interrupted() {
 }
 
 void throw_if_interrupted() {
-  if (interrupted()) throw Error("", "interrupted", "", ExitCode::kInterrupted);
+  if (interrupted() && g_deferral.load(std::memory_order_relaxed) == nullptr) {
+    throw Error("", "interrupted", "", ExitCode::kInterrupted);
+  }
+}
+
+InterruptDeferral::InterruptDeferral(const char* message) {
+  g_deferral.store(message);
+}
+InterruptDeferral::~InterruptDeferral() {
+  g_deferral.store(nullptr);
 }
 
 RemoveOnSignal::RemoveOnSignal(const std::string& directory) : slot_(-1) {

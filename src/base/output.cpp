@@ -125,6 +125,10 @@ void expect_replaceable(const std::string& path) {
   }
 }
 
+Error cannot_write_beside(const std::string& final_path, int error) {
+  return {final_path, "cannot write beside it: " + reason(error), hint_for(error)};
+}
+
 std::string make_temporary(const std::string& final_path) {
   const fs::path path(final_path);
   const std::string stem =
@@ -133,9 +137,7 @@ std::string make_temporary(const std::string& final_path) {
   for (int attempt = 1; attempt <= 100; ++attempt) {
     std::string temporary = stem + (attempt == 1 ? "" : "-" + std::to_string(attempt)) + ".partial";
     if (::mkdir(temporary.c_str(), 0777) == 0) return temporary;
-    if (errno != EEXIST) {
-      throw Error(final_path, "cannot write beside it: " + reason(errno), hint_for(errno));
-    }
+    if (errno != EEXIST) throw cannot_write_beside(final_path, errno);
   }
   throw Error(final_path, "100 unfinished outputs lie beside it", "rm -r " + stem + "*.partial");
 }
@@ -145,6 +147,17 @@ std::string make_temporary(const std::string& final_path) {
 OutputFile::OutputFile(const std::string& path) : path_(path) {
   fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd_ < 0) throw Error(path, "cannot create: " + reason(errno), hint_for(errno));
+}
+
+OutputFile::OutputFile(const std::string& path, int64_t keep_bytes) : path_(path), offset_(keep_bytes) {
+  fd_ = ::open(path.c_str(), O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+  if (fd_ < 0) throw Error(path, "cannot open: " + reason(errno));
+  struct stat status{};
+  const bool usable = ::fstat(fd_, &status) == 0 && S_ISREG(status.st_mode);
+  if (usable && status.st_size >= keep_bytes && ::ftruncate(fd_, keep_bytes) == 0) return;
+  ::close(fd_);
+  throw Error(path, "cannot go on at byte " + std::to_string(keep_bytes) + " of a file of " +
+                        std::to_string(status.st_size));
 }
 
 OutputFile::~OutputFile() {
@@ -173,14 +186,20 @@ void OutputFile::write(std::string_view text) {
   write(std::as_bytes(std::span(text)));
 }
 
-void OutputFile::close() {
-  assert(fd_ >= 0 && "close() twice");
-  const int fd = std::exchange(fd_, -1);
-  int error = ::fsync(fd) == 0 ? 0 : errno;
+void OutputFile::flush() {
+  assert(fd_ >= 0 && "flush() after close()");
+  const int error = ::fsync(fd_) == 0 ? 0 : errno;
   // EINVAL: a pipe or device has nothing to flush.
-  if (error == EINVAL) error = 0;
-  if (::close(fd) != 0 && error == 0) error = errno;
-  if (error != 0) throw Error(path_, "cannot flush to disk: " + reason(error), hint_for(error));
+  if (error != 0 && error != EINVAL) {
+    throw Error(path_, "cannot flush to disk: " + reason(error), hint_for(error));
+  }
+}
+
+void OutputFile::close() {
+  flush();
+  if (::close(std::exchange(fd_, -1)) != 0) {
+    throw Error(path_, "cannot flush to disk: " + reason(errno), hint_for(errno));
+  }
 }
 
 void write_file(const std::string& path, std::string_view text) {
@@ -189,16 +208,40 @@ void write_file(const std::string& path, std::string_view text) {
   file.close();
 }
 
-OutputDirectory::OutputDirectory(const std::string& path, bool force)
-    : final_(absolute_path(path)), force_(force) {
-  if (fs::exists(fs::symlink_status(final_))) {
-    if (!force_) throw Error(path, "already exists", "--force to replace it, or another -o");
-    expect_replaceable(final_);
+void flush_directory(const std::string& path) {
+  expect_flushed(path);
+}
+
+std::string output_path(const std::string& path, bool force) {
+  const std::string final_path = absolute_path(path);
+  if (fs::exists(fs::symlink_status(final_path))) {
+    if (!force) throw Error(path, "already exists", "--force to replace it, or another -o");
+    expect_replaceable(final_path);
   }
-  if (final_.size() + 64 >= PATH_MAX) throw Error(path, "the path is too long");
+  if (final_path.size() + 64 >= PATH_MAX) throw Error(path, "the path is too long");
+  return final_path;
+}
+
+void check_output(const std::string& path, bool force) {
+  const std::string final_path = output_path(path, force);
+  const std::string parent = fs::path(final_path).parent_path().string();
+  if (::access(parent.c_str(), W_OK | X_OK) != 0) throw cannot_write_beside(final_path, errno);
+}
+
+OutputDirectory::OutputDirectory(const std::string& path, bool force)
+    : final_(output_path(path, force)), force_(force) {
   const SignalShield shield;
   temporary_ = make_temporary(final_);
   remove_on_signal_ = std::make_unique<RemoveOnSignal>(temporary_);
+}
+
+OutputDirectory::OutputDirectory(const std::string& path, bool force, const std::string& temporary)
+    : final_(output_path(path, force)), temporary_(temporary), force_(force) {
+  std::error_code ignored;
+  fs::remove_all(temporary_, ignored);
+  if (::mkdir(temporary_.c_str(), 0777) != 0) {
+    throw Error(temporary_, "cannot be made: " + reason(errno), hint_for(errno));
+  }
 }
 
 OutputDirectory::~OutputDirectory() {
@@ -255,7 +298,9 @@ void OutputDirectory::replace() {
     return;
   }
   if (!force_) throw Error(final_, "was made by somebody else during the run", "another -o");
-  const std::string replaced = temporary_ + ".replaced";
+  const fs::path path(final_);
+  const std::string replaced = (path.parent_path() / ("." + path.filename().string())).string() + "." +
+                               std::to_string(::getpid()) + ".replaced";
   if (::rename(to, replaced.c_str()) != 0) throw cannot();
   if (::rename(from, to) != 0) {
     const Error error = cannot();

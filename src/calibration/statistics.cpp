@@ -38,7 +38,8 @@ SiteNeeds SiteNeeds::direct() const {
 }
 
 bool SiteNeeds::empty() const {
-  return !abs_max && !channel_abs_max && percentiles.empty() && samples == 0 && !second_moment;
+  return !abs_max && !channel_abs_max && !channel_mean_abs && percentiles.empty() && samples == 0 &&
+         !second_moment;
 }
 
 void SiteStatistics::carry(const std::function<Tensor(const Tensor&)>& map) {
@@ -50,6 +51,7 @@ void SiteStatistics::carry(const std::function<Tensor(const Tensor&)>& map) {
   }
   abs_max = 0;
   channel_abs_max = Tensor();
+  channel_mean_abs = Tensor();
   percentiles.clear();
 }
 
@@ -58,6 +60,7 @@ void SiteNeeds::merge(const SiteNeeds& other) {
   samples = std::max(samples, other.samples);
   second_moment |= other.second_moment;
   channel_abs_max |= other.channel_abs_max;
+  channel_mean_abs |= other.channel_mean_abs;
   if (!other.percentiles.empty()) mode = other.mode;
   for (const double p : other.percentiles) {
     if (std::find(percentiles.begin(), percentiles.end(), p) == percentiles.end()) percentiles.push_back(p);
@@ -120,12 +123,16 @@ void SiteObserver::observe(const Tensor& x) {
         result_.channel_abs_max.defined() ? at::maximum(result_.channel_abs_max, channels) : channels;
   }
   if (!needs_.percentiles.empty()) observe_percentiles(x);
+  tokens_ += x.numel() / x.size(-1);
+  if (needs_.channel_mean_abs) {
+    const Tensor sum = x.abs().flatten(0, -2).sum(0, /*keepdim=*/false, at::kDouble);
+    result_.channel_mean_abs = result_.channel_mean_abs.defined() ? result_.channel_mean_abs.add_(sum) : sum;
+  }
   if (needs_.samples > 0 || needs_.second_moment) observe_samples(x);
 }
 
 void SiteObserver::observe_samples(const Tensor& x) {
   const Tensor rows = x.flatten(0, -2);  // [tokens, channels]
-  tokens_ += rows.size(0);
   const int64_t wanted = std::min(needs_.samples - sampled_tokens_, rows.size(0));
   if (wanted > 0) {
     samples_.push_back(rows.slice(0, 0, wanted).clone());
@@ -180,6 +187,8 @@ void SiteObserver::keep_largest(const std::vector<float>& sample, int64_t values
 SiteStatistics SiteObserver::statistics() const {
   SiteStatistics result = result_;
   if (!samples_.empty()) result.samples = at::cat(samples_);
+  result.tokens = tokens_;
+  if (result_.channel_mean_abs.defined()) result.channel_mean_abs = result_.channel_mean_abs / tokens_;
   if (result_.second_moment.defined()) result.second_moment = result_.second_moment / tokens_;
   if (needs_.mode == PercentileMode::kExact && values_ > 0) {
     for (const double p : needs_.percentiles)

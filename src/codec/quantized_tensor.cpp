@@ -1,5 +1,7 @@
 #include "ptq/codec/quantized_tensor.h"
 
+#include "codec/block_formats.h"
+
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -72,6 +74,9 @@ WeightGrid symmetric_grid(const Range& range, const WeightScheme& scheme, const 
   constexpr double kSmallestMaximum = 1e-5;  // the authors' floor; keeps an all-zero weight at zero codes
   Tensor amax = at::maximum(range.high, range.low.neg());
   if (clip.defined()) amax = amax * clip;
+  if (scheme.format == NumberFormat::kMxint) return {mxint_scale(amax, scheme.bits), {}};
+  if (scheme.format == NumberFormat::kNf4) return {amax, {}};
+  if (scheme.plain_scales) return {stored_scale(amax / static_cast<double>(scheme.high()), scheme), {}};
   amax.clamp_min_(kSmallestMaximum);
   if (scheme.granularity != Granularity::kGroup) {
     return {stored_scale(amax / static_cast<double>(scheme.high()), scheme), {}};
@@ -90,10 +95,12 @@ WeightGrid asymmetric_grid(const Range& range, const WeightScheme& scheme, const
     high = high * clip;
     low = low * clip;
   }
-  const Tensor scale =
-      stored_scale(((high - low) / static_cast<double>(codes_minus_one)).clamp_(1e-5, 1e4), scheme);
+  Tensor scale = (high - low) / static_cast<double>(codes_minus_one);
+  if (!scheme.plain_scales) scale.clamp_(1e-5, 1e4);
+  scale = stored_scale(scale, scheme);
   // A scale that was clamped or rounded to float16 can put the zero point outside the codes.
-  const Tensor zero = (low.neg() / scale).round_().clamp_(0, codes_minus_one).add_(scheme.low());
+  const Tensor zero =
+      (low.neg() / scale.masked_fill(scale == 0, 1)).round_().clamp_(0, codes_minus_one).add_(scheme.low());
   return {scale, zero.to(at::kChar)};
 }
 
@@ -111,7 +118,13 @@ QuantizedTensor round_on_grid(const Tensor& w, const WeightGrid& grid, const Wei
   const std::vector<Part> from = parts_of(matrix, grid, scheme), to = parts_of(codes, grid, scheme);
   for (size_t i = 0; i < from.size(); ++i) {
     Tensor part = to[i].values;
-    at::div_out(part, from[i].values, from[i].grid.scale);
+    const Tensor& step = from[i].grid.scale;
+    at::div_out(part, from[i].values, step.masked_fill(step == 0, 1));
+    if (scheme.format == NumberFormat::kNf4) {
+      part.copy_(nf4_codes(part));
+      continue;
+    }
+    if (scheme.format == NumberFormat::kMxint) part.mul_(from[i].values.abs() >= kSmallestNormal);
     part.round_();
     if (grid.zero.defined()) part.add_(from[i].grid.zero);
   }
@@ -124,6 +137,7 @@ QuantizedTensor round_to_nearest(const Tensor& w, const WeightScheme& scheme, co
 }
 
 Tensor centered_codes(const QuantizedTensor& q) {
+  TORCH_CHECK(q.scheme.is_linear(), "codes of a table are not integers");
   const Tensor matrix = as_matrix(q.codes).to(at::kFloat);
   if (q.zero.defined()) {
     for (const Part& part : parts_of(matrix, {q.scale, q.zero}, q.scheme)) part.values.sub_(part.grid.zero);
@@ -136,23 +150,10 @@ int64_t centered_bound(const WeightScheme& scheme) {
 }
 
 Tensor dequantize(const QuantizedTensor& q) {
-  const Tensor values = centered_codes(q);
+  const Tensor values = q.scheme.is_linear() ? centered_codes(q) : nf4_values(q.codes);
   for (const Part& part : parts_of(as_matrix(values), {q.scale, {}}, q.scheme))
     part.values.mul_(part.grid.scale);
   return values;
-}
-
-Tensor pack_int4(const Tensor& codes) {
-  const Tensor padded = codes.size(1) % 2 == 0 ? codes : at::constant_pad_nd(codes, {0, 1}, -8);
-  const Tensor nibbles = (padded + 8).to(at::kByte).reshape({codes.size(0), padded.size(1) / 2, 2});
-  return nibbles.select(2, 0) + nibbles.select(2, 1) * 16;
-}
-
-Tensor unpack_int4(const Tensor& packed, int64_t in) {
-  const Tensor low = packed.bitwise_and(15);
-  const Tensor high = packed.bitwise_right_shift(4);
-  const Tensor nibbles = at::stack({low, high}, 2).reshape({packed.size(0), packed.size(1) * 2});
-  return nibbles.slice(1, 0, in).to(at::kChar) - 8;
 }
 
 double sqnr_db(const Tensor& reference, const Tensor& approximation) {

@@ -14,6 +14,8 @@ std::vector<StepConfig> duquant_steps(const std::string& bits, JsonFields& optio
 Json duquant_defaults();
 std::vector<StepConfig> gptq_steps(const std::string& bits, JsonFields& options);
 Json gptq_defaults();
+std::vector<StepConfig> qera_steps(const std::string& base, JsonFields& options);
+Json qera_defaults();
 std::vector<StepConfig> smoothquant_steps(const std::string& bits, JsonFields& options);
 Json smoothquant_defaults();
 std::vector<StepConfig> rtn_steps(const std::string& bits, JsonFields& options);

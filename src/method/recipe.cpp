@@ -86,8 +86,9 @@ Recipe expand_method(const MethodEntry& method, const std::string& bits, const J
                      const std::string& where) {
   Recipe recipe;
   recipe.method = method.name;
-  recipe.bits = bits.empty() ? method.bits.front() : bits;
-  if (std::find(method.bits.begin(), method.bits.end(), recipe.bits) == method.bits.end()) {
+  const std::string form = bits.empty() ? method.bits.front() : bits;
+  (method.by_base ? recipe.base : recipe.bits) = form;
+  if (!method.by_base && std::find(method.bits.begin(), method.bits.end(), form) == method.bits.end()) {
     throw usage_error(where, std::string(method.name) + " has no \"" + bits + "\"",
                       suggest(bits, method.bits));
   }
@@ -96,7 +97,7 @@ Recipe expand_method(const MethodEntry& method, const std::string& bits, const J
   recipe.samples = method.samples;
   recipe.seq_len = method.seq_len;
   JsonFields fields(options, method.name);
-  recipe.steps = method.steps(recipe.bits, fields);
+  recipe.steps = method.steps(form, fields);
   fields.finish();
   return recipe;
 }
@@ -137,10 +138,11 @@ Json long_form(const Json& json, const std::string& where, std::vector<Assignmen
     }
   }
   options = take_method_options(method, std::move(options), assignments);
-  const Recipe recipe = expand_method(method, fields.string("bits", ""), options, where + ".bits");
+  const std::string key = method.by_base ? "base" : "bits";
+  const Recipe recipe = expand_method(method, fields.string(key, ""), options, where + "." + key);
   Json expanded = recipe.to_json();
-  for (const char* key : {"skip", "embedding", "samples", "seq_len"}) {
-    if (fields.has(key)) expanded[key] = fields.at(key);
+  for (const char* field : {"skip", "embedding", "samples", "seq_len"}) {
+    if (fields.has(field)) expanded[field] = fields.at(field);
   }
   fields.finish();
   return expanded;
@@ -193,6 +195,23 @@ std::string purpose_of(const Recipe& recipe) {
   return purpose;
 }
 
+// --bits belongs to some methods; --base, --rank and --target-bpw to the others, as short forms of --set.
+void check_form_options(const MethodEntry& method, const RecipeOptions& options,
+                        std::vector<Assignment>& assignments) {
+  const std::string name = method.name;
+  if (method.by_base && !options.bits.empty()) {
+    throw usage_error("--bits", "is not an option of " + name + ", which rounds weights only",
+                      "--base, e.g. " + method.bits.front());
+  }
+  const char* given = !options.base.empty() ? "--base" : options.rank ? "--rank" : "--target-bpw";
+  if (!method.by_base && (!options.base.empty() || options.rank || options.target_bpw)) {
+    throw usage_error(given, "is not an option of " + name,
+                      "--bits; --base, --rank and --target-bpw are for qera");
+  }
+  if (options.rank) assignments.push_back({name + ".rank", *options.rank});
+  if (options.target_bpw) assignments.push_back({name + ".target_bpw", *options.target_bpw});
+}
+
 // `json` is the recipe file, null without one.
 Recipe resolve(const RecipeOptions& options, Json json) {
   std::vector<Assignment> assignments;
@@ -203,8 +222,9 @@ Recipe resolve(const RecipeOptions& options, Json json) {
   } else {
     const MethodEntry& method = find_method(options.method);
     where = options.method;
+    check_form_options(method, options, assignments);
     const Json own = take_method_options(method, method.default_options(), assignments);
-    json = expand_method(method, options.bits, own, "--bits").to_json();
+    json = expand_method(method, method.by_base ? options.base : options.bits, own, "--bits").to_json();
   }
   const Recipe recipe = read_recipe(json, where);
   json = recipe.to_json();
@@ -230,8 +250,9 @@ Json Recipe::to_json() const {
     entry.update(step.options);
     step_list.push_back(entry);
   }
-  return {{"method", method}, {"bits", bits},           {"families", families}, {"steps", step_list},
-          {"skip", skip},     {"embedding", embedding}, {"samples", samples},   {"seq_len", seq_len}};
+  return {{"method", method},       {"bits", bits},       {"base", base},
+          {"families", families},   {"steps", step_list}, {"skip", skip},
+          {"embedding", embedding}, {"samples", samples}, {"seq_len", seq_len}};
 }
 
 Recipe read_recipe(const Json& json, const std::string& where) {
@@ -245,6 +266,7 @@ Recipe read_recipe(const Json& json, const std::string& where) {
   Recipe recipe;
   recipe.method = fields.string("method", "custom");
   recipe.bits = fields.string("bits", "");
+  recipe.base = fields.string("base", "");
   recipe.families = string_list(fields, "families");
   recipe.purpose = purpose_of(recipe);
   recipe.steps = read_steps(fields.at("steps"), where + ".steps");
@@ -265,10 +287,13 @@ Recipe read_recipe(const Json& json, const std::string& where) {
 }
 
 Recipe resolve_recipe(const RecipeOptions& options) {
-  if (!options.file.empty() && (!options.method.empty() || !options.bits.empty())) {
-    throw usage_error("--recipe",
-                      "a recipe file names its method and bits: --method and --bits cannot be given with it",
-                      "--set PATH=VALUE changes one field of the recipe");
+  const bool has_form = !options.bits.empty() || !options.base.empty() || options.rank || options.target_bpw;
+  if (!options.file.empty() && (!options.method.empty() || has_form)) {
+    throw usage_error(
+        "--recipe",
+        "a recipe file names its method and bits: --method, --bits, --base, --rank and --target-bpw "
+        "cannot be given with it",
+        "--set PATH=VALUE changes one field of the recipe");
   }
   if (options.file.empty() && options.method.empty()) {
     throw usage_error("--method", "is missing: which method, or --recipe FILE?",

@@ -9,6 +9,7 @@
 #include "ptq/model/linear.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "ptq/ops/ops.h"
 
@@ -40,7 +41,36 @@ Tensor scaled_integer_product(const Tensor& rows, int64_t bound, const Quantized
   return y;
 }
 
+Tensor low_rank_term(const Tensor& x, const LowRank& correction) {
+  return ops::linear(ops::linear(x, correction.A), correction.B);
+}
+
 }  // namespace
+
+int64_t LowRank::bytes() const {
+  const int64_t scales = A_scale.defined() ? 2 * rank() * static_cast<int64_t>(sizeof(float)) : 0;
+  return (A.numel() + B.numel()) * static_cast<int64_t>(at::elementSize(stored)) + scales;
+}
+
+LowRank make_low_rank(const Tensor& A, const Tensor& B, at::ScalarType stored) {
+  LowRank result;
+  result.stored = stored;
+  if (stored != at::kChar) {
+    result.A = A.to(stored).to(at::kFloat);
+    result.B = B.to(stored).to(at::kFloat);
+    return result;
+  }
+  // Codes of -127 to 127; a row of zeros keeps a scale that divides.
+  const auto scale_of = [](const Tensor& t, int64_t dim) {
+    return (t.abs().amax(dim).to(at::kFloat) / 127).clamp_min_(std::numeric_limits<float>::min());
+  };
+  result.A_scale = scale_of(A, 1);
+  result.B_scale = scale_of(B, 0);
+  const Tensor row_scale = result.A_scale.unsqueeze(1);
+  result.A = (A.to(at::kFloat) / row_scale).round().mul_(row_scale);
+  result.B = (B.to(at::kFloat) / result.B_scale).round().mul_(result.B_scale);
+  return result;
+}
 
 Tensor exact_matmul(const Tensor& a, const Tensor& b, int64_t a_bound, int64_t b_bound) {
   const int64_t k = a.size(1);
@@ -55,22 +85,26 @@ Tensor exact_matmul(const Tensor& a, const Tensor& b, int64_t a_bound, int64_t b
 }
 
 Tensor Linear::operator()(const Activation& x) const {
-  const bool integer = !x.is_float() && weight.quantized;
+  const bool integer = !x.is_float() && weight.quantized && weight.quantized->scheme.is_linear();
+  if (!integer) {
+    const Tensor values = x.dequantize();
+    const Tensor y = ops::linear(values, weight.value, bias ? bias->value : Tensor());
+    return correction ? y + low_rank_term(values, *correction) : y;
+  }
   Tensor y;
-  if (integer && weight.quantized->scheme.granularity == Granularity::kTensor && x.scale.numel() == 1) {
+  if (weight.quantized->scheme.granularity == Granularity::kTensor && x.scale.numel() == 1) {
     // Both scales are one number: multiply them first, as a fused kernel does, and pass over the output once.
     const QuantizedTensor& q = *weight.quantized;
     const Tensor rows = x.values.flatten(0, -2);
     y = exact_matmul(rows, centered_codes(q), x.bound, centered_bound(q.scheme)).to(at::kFloat);
     y = y.mul_(x.scale * q.scale).unflatten(0, x.values.sizes().slice(0, x.values.dim() - 1));
-  } else if (integer) {
+  } else {
     const Tensor rows = x.values.flatten(0, -2);
     const Tensor product = scaled_integer_product(rows, x.bound, *weight.quantized);
     y = product.unflatten(0, x.values.sizes().slice(0, x.values.dim() - 1)) * x.scale;
-  } else {
-    return ops::linear(x.dequantize(), weight.value, bias ? bias->value : Tensor());
   }
-  return bias ? y.add_(bias->value) : y;
+  if (bias) y.add_(bias->value);
+  return correction ? y.add_(low_rank_term(x.dequantize(), *correction)) : y;
 }
 
 }  // namespace ptq

@@ -128,7 +128,7 @@ std::vector<FoldEdge> LlamaBlock::fold_edges() {
   };
   FoldEdge values = made_by("o.input", v_, o_);
   if (heads_ != kv_heads_) {
-    const Tensor channel = at::arange(heads_ * head_dim_, v_.weight.value.options().dtype(at::kLong));
+    const Tensor channel = at::arange(heads_ * head_dim_, at::kLong);
     const Tensor kv_head = channel.floor_divide(head_dim_ * (heads_ / kv_heads_));
     values.row_of = kv_head * head_dim_ + channel.remainder(head_dim_);
   }
@@ -140,6 +140,13 @@ std::vector<FoldEdge> LlamaBlock::fold_edges() {
 
 std::vector<ProductPair> LlamaBlock::product_pairs() {
   return {{"attn.q", "attn.k", head_dim_}};
+}
+
+// Every query meets half of the keys on average, and as many values; a window bounds both.
+MixingCost LlamaBlock::mixing_cost(int64_t length) const {
+  const int64_t seen = window_ == 0 ? length : std::min(length, window_);
+  const auto pairs = static_cast<double>(length) * static_cast<double>(seen) / 2;
+  return {4 * pairs * static_cast<double>(heads_ * head_dim_), 2 * kv_heads_ * head_dim_ * seen};
 }
 
 }  // namespace ptq

@@ -25,6 +25,7 @@ class LlamaBlock : public Block {
   std::vector<Linear*> linears() override;
   std::vector<Weight*> weights() override;
   std::vector<FoldEdge> fold_edges() override;
+  MixingCost mixing_cost(int64_t length) const override;
   std::vector<ProductPair> product_pairs() override;
 
  private:

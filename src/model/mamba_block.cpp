@@ -91,4 +91,11 @@ std::vector<FoldEdge> MambaBlock::fold_edges() {
   return {norm, dt};
 }
 
+// The scan: exp(dt A), dt B u, the update of h and its product with C, of every channel and state; and the
+// conv.
+MixingCost MambaBlock::mixing_cost(int64_t length) const {
+  const int64_t E = config_.d_inner, N = config_.d_state, W = config_.d_conv;
+  return {static_cast<double>(length * E) * static_cast<double>(9 * N + 2 * W), E * (N + W - 1)};
+}
+
 }  // namespace ptq

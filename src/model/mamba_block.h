@@ -22,6 +22,7 @@ class MambaBlock : public Block {
   std::vector<Linear*> linears() override;
   std::vector<Weight*> weights() override;
   std::vector<FoldEdge> fold_edges() override;
+  MixingCost mixing_cost(int64_t length) const override;
 
  private:
   std::string prefix_;  // "backbone.layers.3.mixer"

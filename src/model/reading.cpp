@@ -87,7 +87,11 @@ OuterWeights read_outer_weights(const WeightSource& source, const std::string& e
   }
   outer.head = source.read(kHead, Role::kHead, shape);
   if (!states_tied_head(source.config())) return outer;
-  if (at::equal(outer.head->value, outer.embedding.value)) {
+  if (outer.head->value.is_meta()) {
+    outer.head.reset();
+    notes.push_back(std::string(kHead) + " is taken for a copy of " + embedding +
+                    ", as the configuration says, and not compared with it");
+  } else if (at::equal(outer.head->value, outer.embedding.value)) {
     outer.head.reset();
     notes.push_back(std::string(kHead) + " is a copy of " + embedding + " and stored once");
   } else {

@@ -41,7 +41,8 @@ struct OuterWeights {
 
 // Reads the tensors `embedding` [vocab, d], `final_norm` [d] and lm_head.weight. The head is the embedding if
 // it is not stored, shares the embedding's storage, or equals it while the configuration says that it is
-// tied. What the user should know of it goes into `notes`.
+// tied (on the meta device, where there are no values, if the configuration says so). What the user should
+// know of it goes into `notes`.
 OuterWeights read_outer_weights(const WeightSource& source, const std::string& embedding,
                                 const std::string& final_norm, std::vector<std::string>& notes);
 

@@ -87,6 +87,10 @@ Weight FloatSource::read(const std::string& name, Role role, const std::vector<i
     throw Error(name,
                 std::string("has dtype ") + dtype_name(info->dtype) + "; weights must be F32, F16 or BF16");
   }
+  if (device_.is_meta() && info != nullptr) {
+    const auto options = at::TensorOptions().dtype(at::kFloat).device(device_);
+    return {name, role, at::empty(shape, options), scalar_type(info->dtype, name), {}};
+  }
   const Tensor stored = as_tensor(checkpoint_.read(name));
   // copy=true: the value must not keep the mapping alive, nor be a view of it.
   const Tensor value =

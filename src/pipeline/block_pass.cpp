@@ -77,9 +77,10 @@ BlockPass::BlockPass(const Recipe& recipe, uint64_t seed) : recipe_(recipe), see
     JsonFields options(config.options, recipe.method + "." + config.name);
     steps_.push_back({config.name, entry.kind, entry.make(options)});
   }
-  const auto roundings = std::stable_partition(
-      steps_.begin(), steps_.end(), [](const NamedStep& step) { return step.kind == StepKind::kRewrite; });
-  num_rewrites_ = static_cast<size_t>(roundings - steps_.begin());
+  std::stable_sort(steps_.begin(), steps_.end(),
+                   [](const NamedStep& a, const NamedStep& b) { return a.kind < b.kind; });
+  num_rewrites_ = static_cast<size_t>(std::count_if(
+      steps_.begin(), steps_.end(), [](const NamedStep& step) { return step.kind == StepKind::kRewrite; }));
   skip_ = [this](const std::string& name) {
     return std::any_of(recipe_.skip.begin(), recipe_.skip.end(), [&](const std::string& pattern) {
       return matches_pattern(pattern, name) || matches_pattern(pattern, name + ".weight");
@@ -119,8 +120,25 @@ std::vector<BlockPass::Pass> BlockPass::plan_passes(Block& block) const {
   return passes;
 }
 
+BlockPlan BlockPass::plan(Block& block) const {
+  BlockPlan result;
+  for (const Pass& pass : plan_passes(block)) {
+    ++result.passes;
+    for (const auto& [site, needs] : pass.needs) result.needs[site].merge(needs);
+  }
+  for (const NamedStep& step : steps_) {
+    PlanContext context{skip_, result.remarks};
+    step.step->plan(block, context);
+    result.costs.push_back(context.cost);
+    result.at_most = result.at_most || context.at_most;
+  }
+  return result;
+}
+
 void BlockPass::apply(Block& block, Stream& stream, StageTimes& times, Report& report) const {
   std::vector<Remark> remarks;
+  std::map<std::string, CorrectionRow> corrections;
+  std::vector<std::string> warnings;
   const Tensor inputs = stream.kept_rows().clone();
   const Tensor probe = inputs.slice(0, 0, 1).slice(1, 0, kProbeTokens);
   const Tensor before = num_rewrites_ > 0 ? block.forward(probe) : Tensor();
@@ -142,15 +160,26 @@ void BlockPass::apply(Block& block, Stream& stream, StageTimes& times, Report& r
     if (i == steps_.size()) break;
     const bool rewrites = i < num_rewrites_;
     const StageTimer timer(times, steps_[i].name);
-    StepContext context{statistics, rewrites ? probe : inputs, rewrites ? before : outputs, skip_, remarks,
-                        seed_};
+    StepContext context{statistics,
+                        rewrites ? probe : inputs,
+                        rewrites ? before : outputs,
+                        skip_,
+                        remarks,
+                        seed_,
+                        rewritten.get(),
+                        &corrections,
+                        &warnings};
     steps_[i].step->apply(block, context);
     if (rewrites) expect_same_output(steps_[i].name, block, probe, before);
   }
   for (Weight* weight : block.weights()) weight->settle();
   {
     const StageTimer timer(times, "measure");
-    measure_block(*rewritten, block, inputs, outputs, statistics, report);
+    measure_block(*rewritten, block, inputs, outputs, statistics, corrections, report);
+  }
+  for (const std::string& warning : warnings) {
+    const auto& said = report.warnings;
+    if (std::find(said.begin(), said.end(), warning) == said.end()) report.warnings.push_back(warning);
   }
   for (Remark& remark : remarks) report.fallbacks.push_back({remark.where, remark.what, remark.why});
 }

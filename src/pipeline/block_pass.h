@@ -24,6 +24,15 @@ struct Stream {
   Tensor kept_rows() const { return hidden.slice(0, rows() - kept); }
 };
 
+// What the steps will do to one block.
+struct BlockPlan {
+  std::vector<Remark> remarks;
+  std::vector<StepCost> costs;  // one a step
+  Needs needs;                  // of all passes together
+  int64_t passes = 0;           // of the calibration rows through the block
+  bool at_most = false;         // a choice by values may store less
+};
+
 class BlockPass {
  public:
   // `recipe` must outlive it.
@@ -31,6 +40,10 @@ class BlockPass {
 
   // True if any step looks at activations: if not, the rows serve only for measuring.
   bool needs_data(Block& block) const;
+
+  // Leaves a block on the meta device as apply() would leave it, but for values. Throws the Errors that
+  // shapes show.
+  BlockPlan plan(Block& block) const;
 
   // Rewrites and rounds the block, moves the stream past it (as the float block would), and adds its rows to
   // the report. Throws Error if a rewrite changed the block's output, if an activation is not finite, or if
@@ -52,7 +65,7 @@ class BlockPass {
 
   const Recipe& recipe_;
   uint64_t seed_;
-  std::vector<NamedStep> steps_;  // the rewrites, then the roundings
+  std::vector<NamedStep> steps_;  // the rewrites, the roundings, the corrections
   size_t num_rewrites_ = 0;
   std::function<bool(const std::string&)> skip_;
 };

@@ -31,6 +31,18 @@ Tensor rows_of_files(const RunOptions& options, const Recipe& recipe, int64_t le
   return at::cat(parts);
 }
 
+// What the model writes itself; on the meta device it only has its shape.
+Tensor own_texts(const RunOptions& options, const Recipe& recipe, const Model& model, int64_t length,
+                 Progress& progress) {
+  if (model.device().is_meta())
+    return at::empty({recipe.samples, length}, at::TensorOptions().dtype(at::kLong).device(at::kMeta));
+  progress.start("writing calibration text", length - 1);
+  return write_texts(model, recipe.samples, length, options.seed, [&](int64_t) {
+    throw_if_interrupted();
+    progress.advance();
+  });
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Checkpoint& checkpoint,
@@ -74,11 +86,7 @@ CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe
     source = "text written by the float model itself";
     spdlog::info("no --calib: the float model writes its own calibration text, {} x {} tokens",
                  recipe.samples, length);
-    progress.start("writing calibration text", length - 1);
-    rows.ids = write_texts(model, recipe.samples, length, options.seed, [&](int64_t) {
-      throw_if_interrupted();
-      progress.advance();
-    });
+    rows.ids = own_texts(options, recipe, model, length, progress);
   } else {
     rows.ids = rows_of_files(options, recipe, length, tokenizer, model.vocab_size());
     for (const std::string& path : options.calibration) {

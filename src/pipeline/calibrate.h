@@ -19,7 +19,8 @@ struct CalibrationRows {
 int64_t window_length(const Recipe& recipe, const Model& model);
 
 // Reads --calib, or lets the float model write its own text. If no step needs data, all rows are for
-// measuring. Warnings (fewer rows than asked) go to `warnings`.
+// measuring. Warnings (fewer rows than asked) go to `warnings`. With a model on the meta device, text that it
+// would write has a shape only.
 CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe, const Model& model,
                                  const Tokenizer* tokenizer, bool needs_data, Progress& progress,
                                  std::vector<std::string>& warnings);

@@ -111,7 +111,8 @@ LayerRow weight_row(const Weight& rewritten, const Weight& written) {
 }
 
 void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, const Tensor& outputs,
-                   const Statistics& statistics, Report& report) {
+                   const Statistics& statistics, const std::map<std::string, CorrectionRow>& corrections,
+                   Report& report) {
   const int64_t length = std::min(kLayerTokens, inputs.size(1));
   const int64_t rows = std::clamp<int64_t>(kLayerTokens / length, 1, inputs.size(0));
   const std::map<std::string, Tensor> values =
@@ -120,6 +121,8 @@ void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, con
   for (size_t i = 0; i < linears.size(); ++i) {
     report.layers.push_back(layer_row(*float_linears[i], *linears[i], quantized.site(linears[i]->site),
                                       values.at(linears[i]->site)));
+    const auto correction = corrections.find(linears[i]->name);
+    if (correction != corrections.end()) report.layers.back().correction = correction->second;
   }
   const std::vector<Weight*> float_weights = rewritten.weights(), weights = quantized.weights();
   for (size_t i = 0; i < weights.size(); ++i) {

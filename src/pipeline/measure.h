@@ -1,6 +1,9 @@
 // What rounding one block cost, as rows of the report.
 #pragma once
 
+#include <map>
+#include <string>
+
 #include "ptq/calibration/statistics.h"
 #include "ptq/model/model.h"
 #include "ptq/report/report.h"
@@ -16,7 +19,9 @@ LayerRow weight_row(const Weight& rewritten, const Weight& written);
 //   quantized  the same after its roundings
 //   inputs, outputs  rows kept aside: the float block's [rows, length, d_model]
 //   statistics  what calibration saw at the sites
+//   corrections what was put beside the linears, by name
 void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, const Tensor& outputs,
-                   const Statistics& statistics, Report& report);
+                   const Statistics& statistics, const std::map<std::string, CorrectionRow>& corrections,
+                   Report& report);
 
 }  // namespace ptq

@@ -2,8 +2,8 @@
 //
 // A checkpoint is opened, its headers checked and its rows of calibration tokens made. Then block after block
 // is read, taken through the recipe's steps (block_pass.cpp), measured and written, while the hidden states
-// of the float model move along. At the end the artifact is read back and its perplexity compared with the
-// float model's.
+// of the float model move along. After each block all that is kept in run_state.h, for --resume. At the end
+// the artifact is read back and its perplexity compared with the float model's.
 #include "ptq/pipeline/run.h"
 
 #include <spdlog/spdlog.h>
@@ -14,11 +14,16 @@
 #include "pipeline/block_pass.h"
 #include "pipeline/calibrate.h"
 #include "pipeline/measure.h"
+#include "pipeline/opening.h"
 #include "pipeline/quality.h"
+#include "pipeline/run_identity.h"
+#include "pipeline/run_state.h"
 #include "ptq/artifact/writer.h"
 #include "ptq/base/error.h"
 #include "ptq/base/hash.h"
+#include "ptq/base/interrupt.h"
 #include "ptq/base/memory.h"
+#include "ptq/base/work_directory.h"
 #include "ptq/calibration/stream.h"
 #include "ptq/calibration/tokens.h"
 #include "ptq/engine/evaluate.h"
@@ -26,116 +31,23 @@
 namespace ptq {
 namespace {
 
-void check_skip_patterns(const Recipe& recipe, const WeightSource& source) {
-  const std::vector<std::string> names = source.names();
-  for (const std::string& pattern : recipe.skip) {
-    const bool used = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
-      return matches_pattern(pattern, name) || matches_pattern(pattern + ".weight", name);
-    });
-    if (!used) {
-      throw usage_error("--skip", "no tensor matches \"" + pattern + "\"",
-                        "a layer's name or a shell pattern such as \"*.0.mixer.out_proj\"; `quantize "
-                        "inspect` lists the names");
-    }
-  }
-}
-
-OpenModel open_float_model(const RunOptions& options, const Recipe& recipe) {
-  OpenModel open;
-  open.checkpoint = open_checkpoint(options.model_path, options.checkpoint);
-  if (is_artifact(*open.checkpoint)) {
-    throw Error(options.model_path, "is already quantized by this program",
-                "the float checkpoint it was made from");
-  }
-  open.source = make_source(*open.checkpoint, options.device);
-  const std::string purpose = recipe.families.empty() ? "" : recipe.method + " is for " + recipe.purpose;
-  open.architecture = &find_architecture(*open.source, options.model_path, purpose);
-  const std::string family = open.architecture->family;
-  if (!recipe.families.empty() &&
-      std::find(recipe.families.begin(), recipe.families.end(), family) == recipe.families.end()) {
-    throw Error(options.model_path, std::string("is a ") + open.architecture->description + "; " + purpose,
-                "`quantize list` shows the methods for each family");
-  }
-  check_skip_patterns(recipe, *open.source);
-  open.model = open.architecture->make(*open.source);
-  for (const std::string& note : open.checkpoint->notes()) spdlog::info("{}", note);
-  for (const std::string& note : open.model->notes()) spdlog::info("{}", note);
-  return open;
-}
-
-// Embedding, final norm and head. The embedding is rounded a row at a time: a row is one token's vector, and
-// a single scale for all would be set by the rarest.
+// Embedding, final norm and head.
 void write_outer_weights(Model& model, const Recipe& recipe, ArtifactWriter& writer, Report& report) {
-  WeightScheme rows;
-  rows.granularity = Granularity::kChannel;
   for (Weight* weight : model.outer_weights()) {
-    Weight written = *weight;
-    if (recipe.embedding == "int8" && weight->role == Role::kEmbedding) {
-      written.set_quantized(round_to_nearest(weight->value, rows));
-      report.layers.push_back(weight_row(*weight, written));
-    }
+    const Weight written = outer_weight_as_written(*weight, recipe);
+    if (written.quantized) report.layers.push_back(weight_row(*weight, written));
     writer.add(written);
   }
 }
 
+// With the checksums of its files.
 Json describe_source(const RunOptions& options, const OpenModel& open) {
+  Json source = source_json(options, open);
   Json files = Json::object();
-  int64_t bytes = 0;
-  for (const std::string& path : open.checkpoint->files()) {
-    const std::string name = std::filesystem::path(path).filename().string();
-    files[name] = sha256_file(path);
-    if (name != "config.json" && !name.ends_with(".index.json"))
-      bytes += static_cast<int64_t>(std::filesystem::file_size(path));
-  }
-  const std::string stored =
-      open.checkpoint->tensors().empty() ? "" : dtype_name(open.checkpoint->tensors().front().dtype);
-  return {{"name", std::filesystem::path(options.model_path).lexically_normal().filename().string()},
-          {"architecture", open.architecture->name},
-          {"parameters", open.model->num_parameters()},
-          {"dtype", stored},
-          {"bytes", bytes},
-          {"files", files}};
-}
-
-bool is_text(const std::string& path) {
-  return !path.ends_with(".npy") && !path.ends_with(".bin") && !path.ends_with(".safetensors");
-}
-
-// A tokenizer that the program cannot read stops a run only if there is something to read with it.
-std::unique_ptr<Tokenizer> tokenizer_of_run(const RunOptions& options, const OpenModel& open,
-                                            std::vector<std::string>& warnings) {
-  std::vector<std::string> inputs = options.calibration;
-  if (!options.eval_text.empty()) inputs.push_back(options.eval_text);
-  const bool needed = !options.tokenizer.empty() || std::any_of(inputs.begin(), inputs.end(), is_text);
-  std::string unreadable;
-  std::unique_ptr<Tokenizer> tokenizer =
-      load_tokenizer(options.tokenizer, *open.checkpoint, *open.model, needed ? nullptr : &unreadable);
-  if (!unreadable.empty()) warnings.push_back("the tokenizer was copied unread: " + unreadable);
-  return tokenizer;
-}
-
-// The ids of --eval-text, none without it.
-std::vector<int64_t> read_eval_text(const RunOptions& options, const Tokenizer* tokenizer,
-                                    const Model& model) {
-  if (options.eval_text.empty()) return {};
-  std::vector<int64_t> ids =
-      read_tokens({options.eval_text, options.token_dtype}, tokenizer, model.vocab_size());
-  evaluation_windows(ids, 2, options.eval_text);  // too few are an error here already
-  return ids;
-}
-
-// Sizes, quality and time: what is known once the weights are on disk.
-void measure_output(const RunOptions& options, const Recipe& recipe, const OpenModel& open,
-                    const Stream& stream, const CalibrationRows& rows, const std::vector<int64_t>& eval_ids,
-                    OutputDirectory& output, Progress& progress, Report& report) {
-  const OpenModel artifact = open_model(output.path("."), {}, options.device);
-  if (options.eval_text.empty()) {
-    const Tensor ids = rows.ids.slice(0, rows.ids.size(0) - rows.kept);
-    report.quality = quality_on_rows(*open.model, stream.kept_rows(), ids, artifact);
-  } else {
-    report.quality = quality_on_text(*open.model, artifact, eval_ids, window_length(recipe, *open.model),
-                                     std::filesystem::path(options.eval_text).filename().string(), progress);
-  }
+  for (const std::string& path : open.checkpoint->files())
+    files[std::filesystem::path(path).filename().string()] = sha256_file(path);
+  source["files"] = files;
+  return source;
 }
 
 // Bytes of every file; what a parameter costs in the weight files.
@@ -148,77 +60,171 @@ void measure_sizes(const std::vector<std::string>& weight_files, OutputDirectory
         std::find(weight_files.begin(), weight_files.end(), file) != weight_files.end();
     if (holds_weights) report.output_bytes += bytes;
   }
-  report.bits_per_weight = 8 * static_cast<double>(report.output_bytes) / static_cast<double>(parameters);
+  for (const LayerRow& row : report.layers) {
+    if (row.correction) report.correction_bytes += row.correction->bytes;
+  }
+  const auto bits_of = [parameters](int64_t bytes) {
+    return 8 * static_cast<double>(bytes) / static_cast<double>(parameters);
+  };
+  report.bits_per_weight = bits_of(report.output_bytes);
+  report.bits_per_weight_without_correction = bits_of(report.output_bytes - report.correction_bytes);
 }
 
-void refuse_fallbacks(const Report& report) {
-  if (report.fallbacks.empty() && report.warnings.empty()) return;
-  std::string list;
-  for (const FallbackRow& row : report.fallbacks)
-    list += "\n  " + row.where + ": " + row.what + " (" + row.why + ")";
-  for (const std::string& warning : report.warnings) list += "\n  " + warning;
-  throw Error("--strict", std::to_string(report.fallbacks.size() + report.warnings.size()) +
-                              " things were not done as asked:" + list);
+// Where the bytes of corrections would have bought more in the weights' format.
+void warn_of_better_bases(Report& report) {
+  int64_t corrected = 0, beaten = 0;
+  const LayerRow* example = nullptr;
+  for (const LayerRow& row : report.layers) {
+    if (!row.correction) continue;
+    ++corrected;
+    if (row.correction->better_base.empty()) continue;
+    ++beaten;
+    if (example == nullptr) example = &row;
+  }
+  if (beaten == 0) return;
+  const CorrectionRow& row = *example->correction;
+  report.warnings.push_back("in " + std::to_string(beaten) + " of " + std::to_string(corrected) +
+                            " corrected layers a better base of no more bytes would leave less error, e.g. " +
+                            example->name + ": " + row.better_base + " " +
+                            format_number(row.better_base_energy / row.energy_before.value_or(1), 3) +
+                            " of the uncorrected error, rank " + std::to_string(row.rank) + " " +
+                            format_number(row.remaining(), 3));
+}
+
+// A run, where it writes, and what it has to say so far.
+struct Run {
+  const RunOptions& options;
+  const Recipe& recipe;
+  Progress& progress;
+  WorkDirectory work{output_path(options.output, options.force)};
+  OutputDirectory output{options.output, options.force, work.path("output")};
+  Report report{};
+  StageTimes times{};
+};
+
+// Begins with fresh rows, or where a run that was stopped had come to.
+void begin_loop(Run& run, const OpenModel& open, const BlockPass& pass, const Tokenizer* tokenizer,
+                RunState& state, BlockLoop& loop) {
+  const RunOptions& options = run.options;
+  if (options.resume && run.work.keeps_state()) {
+    const StageTimer timer(run.times, "load state");
+    state.load(*open.model, run.output, options.max_shard_bytes, loop, run.report, run.times);
+    spdlog::info("going on after block {} of {}", loop.finished, open.model->num_blocks());
+    return;
+  }
+  if (options.resume) spdlog::info("nothing to resume: the run starts at its beginning");
+  const StageTimer timer(run.times, "calibration tokens");
+  const bool needs_data = pass.needs_data(*open.model->load_block(0));
+  loop.rows = calibration_rows(options, run.recipe, *open.model, tokenizer, needs_data, run.progress,
+                               run.report.warnings);
+  run.report.calibration = loop.rows.json;
+  loop.stream = {embed_rows(*open.model, loop.rows.ids), loop.rows.kept};
+  if (run.work.keeps_state()) {
+    spdlog::warn(
+        "{} is dropped, in which a run that was stopped has left its state; --resume goes on from it",
+        run.work.path());
+    run.work.clear();
+  }
+  loop.writer = state.make_writer(run.output, options.max_shard_bytes);
+  // To write a text may take longer than a block.
+  if (options.calibration.empty()) {
+    state.save(loop, run.report, run.times);
+    spdlog::debug("the calibration text is kept");
+  }
+}
+
+// The blocks that are left. After a signal the block is finished and kept first.
+void quantize_blocks(Run& run, const Model& model, const BlockPass& pass, RunState& state, BlockLoop& loop) {
+  run.progress.start("quantizing", model.num_blocks() - loop.finished);
+  while (loop.finished < model.num_blocks()) {
+    throw_if_interrupted();
+    const InterruptDeferral deferral(
+        "\nstopping after this block, so that --resume can go on from there; once more stops at once\n");
+    const std::unique_ptr<Block> block = model.load_block(loop.finished);
+    pass.apply(*block, loop.stream, run.times, run.report);
+    {
+      const StageTimer timer(run.times, "write");
+      loop.writer->add(*block);
+    }
+    // Tensors of many sizes come and go in a block: without this the heap grows from block to block.
+    return_free_memory();
+    ++loop.finished;
+    const StageTimer timer(run.times, "save state");
+    state.save(loop, run.report, run.times);
+    spdlog::debug("block {} of {} is kept", loop.finished, model.num_blocks());
+    run.progress.advance(1, block->prefix());
+  }
+  throw_if_interrupted();
+}
+
+// The artifact's files, and what is known once they are on disk.
+void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop,
+                   const std::vector<int64_t>& eval_ids) {
+  std::vector<std::string> weight_files;
+  {
+    const StageTimer timer(run.times, "write");
+    write_outer_weights(*open.model, run.recipe, *loop.writer, run.report);
+    weight_files = loop.writer->finish(open.model->config(), run.report.recipe);
+    copy_tokenizer_files(open.checkpoint->directory(), run.options.tokenizer, run.output);
+  }
+  const StageTimer timer(run.times, "quality");
+  const OpenModel artifact = open_model(run.output.path("."), {}, run.options.device);
+  if (run.options.eval_text.empty()) {
+    const Tensor ids = loop.rows.ids.slice(0, loop.rows.ids.size(0) - loop.rows.kept);
+    run.report.quality = quality_on_rows(*open.model, loop.stream.kept_rows(), ids, artifact);
+  } else {
+    run.report.quality =
+        quality_on_text(*open.model, artifact, eval_ids, window_length(run.recipe, *open.model),
+                        std::filesystem::path(run.options.eval_text).filename().string(), run.progress);
+  }
+  measure_sizes(weight_files, run.output, open.model->num_parameters(), run.report);
+  warn_of_better_bases(run.report);
+}
+
+void commit_output(Run& run) {
+  if (run.options.strict) refuse_fallbacks(run.report.fallbacks, run.report.warnings);
+  run.report.time_ms = run.times.totals_ms();
+  run.report.peak_rss_bytes = peak_rss_bytes();
+  write_file(run.output.path("report.json"), to_json(run.report).dump(1) + "\n");
+  write_checksums(run.output);
+  run.output.commit();
+  run.work.remove();
 }
 
 }  // namespace
 
 Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) {
-  Report report;
-  StageTimes times;
-  report.program = options.program;
-  report.recipe = recipe.to_json();
-  OutputDirectory output(options.output, options.force);
-  std::vector<std::string> weight_files;
+  Run run{options, recipe, progress};
+  run.report.program = options.program;
+  run.report.recipe = recipe.to_json();
+  const OpenModel open = open_float_model(options, recipe);
+  const BlockPass pass(recipe, options.seed);
+  // All inputs are read before the work begins, so that a wrong one is known at once.
+  const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, run.report.warnings);
+  const std::vector<int64_t> eval_ids = read_eval_text(options, tokenizer.get(), *open.model);
   {
-    const OpenModel open = open_float_model(options, recipe);
-    const BlockPass pass(recipe, options.seed);
-    // All inputs are read before the work begins, so that a wrong one is known at once.
-    const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, report.warnings);
-    const std::vector<int64_t> eval_ids = read_eval_text(options, tokenizer.get(), *open.model);
-    {
-      const StageTimer timer(times, "hash source");
-      report.source = describe_source(options, open);
-    }
-    CalibrationRows rows;
-    {
-      const StageTimer timer(times, "calibration tokens");
-      const bool needs_data = pass.needs_data(*open.model->load_block(0));
-      rows = calibration_rows(options, recipe, *open.model, tokenizer.get(), needs_data, progress,
-                              report.warnings);
-      report.calibration = rows.json;
-      if (options.strict) refuse_fallbacks(report);  // what is known already need not wait for the end
-    }
-    ArtifactWriter writer(output, options.max_shard_bytes);
-    Stream stream{embed_rows(*open.model, rows.ids), rows.kept};
-    progress.start("quantizing", open.model->num_blocks());
-    for (int64_t i = 0; i < open.model->num_blocks(); ++i) {
-      const std::unique_ptr<Block> block = open.model->load_block(i);
-      pass.apply(*block, stream, times, report);
-      const StageTimer timer(times, "write");
-      writer.add(*block);
-      // Tensors of many sizes come and go in a block: without this the heap grows from block to block.
-      return_free_memory();
-      progress.advance(1, block->prefix());
-    }
-    {
-      const StageTimer timer(times, "write");
-      write_outer_weights(*open.model, recipe, writer, report);
-      weight_files = writer.finish(open.model->config(), report.recipe);
-      copy_tokenizer_files(open.checkpoint->directory(), options.tokenizer, output);
-    }
-    const StageTimer timer(times, "quality");
-    measure_output(options, recipe, open, stream, rows, eval_ids, output, progress, report);
-    measure_sizes(weight_files, output, open.model->num_parameters(), report);
+    const StageTimer timer(run.times, "hash source");
+    run.report.source = describe_source(options, open);
   }
-  if (options.strict) refuse_fallbacks(report);
-  report.time_ms = times.totals_ms();
-  report.peak_rss_bytes = peak_rss_bytes();
-  write_file(output.path("report.json"), to_json(report).dump(1) + "\n");
-  write_checksums(output);
-  output.commit();
+  RunState state(run.work, run_identity(options, run.report, *open.checkpoint));
+  BlockLoop loop;
+  try {
+    begin_loop(run, open, pass, tokenizer.get(), state, loop);
+    if (options.strict)
+      refuse_fallbacks(run.report.fallbacks,
+                       run.report.warnings);  // what is known already need not wait for the end
+    quantize_blocks(run, *open.model, pass, state, loop);
+    finish_output(run, open, loop, eval_ids);
+    commit_output(run);
+  } catch (...) {
+    if (state.finished()) {
+      spdlog::warn("{} of {} blocks are finished and kept in {}; to go on: {}", *state.finished(),
+                   open.model->num_blocks(), run.work.path(), options.resume_command);
+    }
+    throw;
+  }
   progress.finished();
-  return report;
+  return std::move(run.report);
 }
 
 std::string default_output(const std::string& model_path, const Recipe& recipe) {
@@ -227,7 +233,9 @@ std::string default_output(const std::string& model_path, const Recipe& recipe) 
   std::filesystem::path name =
       is_directory && path.filename().empty() ? path.parent_path().filename() : path.filename();
   if (!is_directory) name = name.stem();
-  return name.string() + "-" + recipe.method + (recipe.bits.empty() ? "" : "-" + recipe.bits);
+  std::string kind = recipe.bits.empty() ? recipe.base : recipe.bits;
+  std::replace(kind.begin(), kind.end(), ':', '-');  // "gptq:int4-g128"
+  return name.string() + "-" + recipe.method + (kind.empty() ? "" : "-" + kind);
 }
 
 }  // namespace ptq

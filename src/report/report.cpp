@@ -20,6 +20,25 @@ Json error_share(const Row& row, const std::vector<Row>& rows) {
   return sum > 0 ? number(row.relative_error / sum) : Json(nullptr);
 }
 
+Json correction_json(const CorrectionRow& row) {
+  Json better = nullptr;
+  if (!row.better_base.empty()) {
+    better = {{"format", row.better_base},
+              {"bits_per_weight", number(row.better_base_bits)},
+              {"energy", number(row.better_base_energy)}};
+  }
+  return {{"rank", row.rank},
+          {"variant", row.variant},
+          {"shrinkage", number(row.shrinkage)},
+          {"rounds", row.rounds},
+          {"stored", row.stored},
+          {"bytes", row.bytes},
+          {"bits_per_weight", number(row.bits_per_weight)},
+          {"energy_before", number(row.energy_before)},
+          {"energy_after", number(row.energy_after)},
+          {"better_base", better}};
+}
+
 Json layer_json(const LayerRow& row, const std::vector<LayerRow>& rows) {
   return {{"name", row.name},
           {"role", row.role},
@@ -30,7 +49,7 @@ Json layer_json(const LayerRow& row, const std::vector<LayerRow>& rows) {
           {"weight_sqnr_db", number(row.weight_sqnr_db)},
           {"output_sqnr_db", number(row.output_sqnr_db)},
           {"error_share", error_share(row, rows)},
-          {"correction", nullptr}};
+          {"correction", row.correction ? correction_json(*row.correction) : Json(nullptr)}};
 }
 
 Json site_json(const SiteRow& row) {
@@ -89,6 +108,8 @@ Json to_json(const Report& report) {
           {"output",
            {{"bytes", report.output_bytes},
             {"bits_per_weight", number(report.bits_per_weight)},
+            {"correction_bytes", report.correction_bytes},
+            {"bits_per_weight_without_correction", number(report.bits_per_weight_without_correction)},
             {"files", files}}},
           {"time_ms", time_ms},
           {"peak_rss_bytes", report.peak_rss_bytes},

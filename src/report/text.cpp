@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "ptq/report/report.h"
+#include "report/arrange.h"
 
 namespace ptq {
 namespace {
@@ -26,18 +27,8 @@ int64_t integer_of(const Json& object, const char* key) {
 
 // Equal remarks about many layers are one line: "kept in float: 8 layers (the architecture allows ...)".
 std::string fallback_lines(const std::vector<FallbackRow>& fallbacks) {
-  std::vector<std::pair<FallbackRow, int>> groups;
-  for (const FallbackRow& row : fallbacks) {
-    const auto same = std::find_if(groups.begin(), groups.end(), [&row](const auto& group) {
-      return group.first.what == row.what && group.first.why == row.why;
-    });
-    if (same == groups.end())
-      groups.emplace_back(row, 1);
-    else
-      ++same->second;
-  }
   std::string lines;
-  for (const auto& [row, count] : groups) {
+  for (const auto& [row, count] : group_fallbacks(fallbacks)) {
     lines += "  " + row.where + (count > 1 ? " and " + std::to_string(count - 1) + " more" : "") + ": " +
              row.what + " (" + row.why + ")\n";
   }
@@ -54,6 +45,27 @@ std::string worst_layer_line(const std::vector<LayerRow>& layers) {
   if (worst == nullptr) return "";
   return "  worst layer   " + worst->name + ", output SQNR " + format_number(*worst->output_sqnr_db, 1) +
          " dB\n";
+}
+
+// What low-rank terms cost and brought: "rank 32, 0.42 of 4.67 bits a weight; error of the layers' outputs
+// 0.31".
+std::string correction_line(const Report& report) {
+  int64_t least = 0, most = 0, layers = 0;
+  double ratios = 0;
+  for (const LayerRow& row : report.layers) {
+    if (!row.correction) continue;
+    const CorrectionRow& correction = *row.correction;
+    least = layers == 0 ? correction.rank : std::min(least, correction.rank);
+    most = std::max(most, correction.rank);
+    ratios += correction.remaining();
+    ++layers;
+  }
+  if (layers == 0) return "";
+  return "  correction    rank " + std::to_string(least) +
+         (most > least ? " to " + std::to_string(most) : "") + ", " +
+         format_number(report.bits_per_weight - report.bits_per_weight_without_correction, 2) +
+         " of the bits a weight; leaves " + format_number(ratios / static_cast<double>(layers) * 100, 1) +
+         " % of the error of " + std::to_string(layers) + " layers' outputs\n";
 }
 
 }  // namespace
@@ -98,12 +110,24 @@ std::string text_table(const std::vector<std::string>& header,
   return text;
 }
 
+std::string fallback_text(const std::vector<FallbackRow>& fallbacks) {
+  if (fallbacks.empty()) return "";
+  return "not as asked, " + std::to_string(fallbacks.size()) + ":\n" + fallback_lines(fallbacks);
+}
+
+std::string warning_text(const std::vector<std::string>& warnings) {
+  if (warnings.empty()) return "";
+  std::string text = "warnings, " + std::to_string(warnings.size()) + ":\n";
+  for (const std::string& warning : warnings) text += "  " + warning + "\n";
+  return text;
+}
+
 std::string summary(const Report& report, const std::string& output_path) {
   const int64_t source_bytes = integer_of(report.source, "bytes");
   std::string text = string_of(report.source, "name") + " -> " + output_path + "\n";
   text += "  method        " + string_of(report.recipe, "method") + " " + string_of(report.recipe, "bits") +
-          ", calibrated on " + string_of(report.calibration, "source") + " (" +
-          std::to_string(integer_of(report.calibration, "tokens")) + " tokens)\n";
+          string_of(report.recipe, "base") + ", calibrated on " + string_of(report.calibration, "source") +
+          " (" + std::to_string(integer_of(report.calibration, "tokens")) + " tokens)\n";
   text += "  size          " + format_bytes(source_bytes) + " -> " + format_bytes(report.output_bytes);
   if (source_bytes > 0) {
     text += " (" +
@@ -120,20 +144,28 @@ std::string summary(const Report& report, const std::string& output_path) {
     text += "  against float KL " + format_number(quality.mean_kl, 5) + " nats a token, same top token " +
             format_number(quality.top1_agreement * 100, 2) + " %\n";
   }
+  text += correction_line(report);
   text += worst_layer_line(report.layers);
   double total_ms = 0;
   for (const auto& [stage, elapsed_ms] : report.time_ms) total_ms += elapsed_ms;
   text += "  time          " + format_number(total_ms / 1000, 1) + " s, peak memory " +
           format_bytes(report.peak_rss_bytes) + "\n";
-  if (!report.fallbacks.empty()) {
-    text +=
-        "not as asked, " + std::to_string(report.fallbacks.size()) + ":\n" + fallback_lines(report.fallbacks);
-  }
-  if (!report.warnings.empty()) {
-    text += "warnings, " + std::to_string(report.warnings.size()) + ":\n";
-    for (const std::string& warning : report.warnings) text += "  " + warning + "\n";
-  }
+  text += fallback_text(report.fallbacks) + warning_text(report.warnings);
   return text;
+}
+
+std::string kinds_table(const Report& report) {
+  const auto decibels = [](const std::optional<double>& value) {
+    return value ? format_number(*value, 1) : std::string("-");
+  };
+  std::vector<std::vector<std::string>> rows;
+  for (const KindSummary& kind : summarize_kinds(report.layers)) {
+    std::string bits = format_number(kind.least_bits, 0);
+    if (kind.most_bits > kind.least_bits) bits += "-" + format_number(kind.most_bits, 0);
+    rows.push_back({kind.name, std::to_string(kind.layers), bits, decibels(kind.least_sqnr_db),
+                    decibels(kind.median_sqnr_db), format_number(kind.error_share * 100, 1)});
+  }
+  return text_table({"kind of layer", "layers", "bits", "worst dB", "median dB", "% of error"}, rows);
 }
 
 }  // namespace ptq

@@ -52,7 +52,7 @@ class ActivationsStep : public Step {
     for (const std::string& name : sites_.names(block)) {
       Site& site = block.site(name);
       if (dynamic_) {
-        site.quantizer = ActivationQuantizer::per_token(bits_, symmetric_, clip_factor_, site.head);
+        site.quantizer = per_token(site);
         continue;
       }
       const SiteStatistics& statistics = context.statistics.at(name);
@@ -68,7 +68,24 @@ class ActivationsStep : public Step {
     if (auto_ && !dynamic_) choose_clips(block, context);
   }
 
+  void plan(Block& block, PlanContext& context) const override {
+    const std::vector<std::string> names = sites_.names(block);
+    for (const std::string& name : names) {
+      Site& site = block.site(name);
+      site.quantizer = dynamic_ ? per_token(site) : ActivationQuantizer::covering(1, bits_);
+    }
+    if (dynamic_ || !auto_) return;
+    context.cost.forward_rows = search_rows_;
+    context.cost.forwards = 1;
+    if (!percentile_site_.empty()) context.cost.forwards += static_cast<double>(kPercentiles.size());
+    if (clip_all_) context.cost.forwards += static_cast<double>(kFractions.size() * names.size());
+  }
+
  private:
+  ActivationQuantizer per_token(const Site& site) const {
+    return ActivationQuantizer::per_token(bits_, symmetric_, clip_factor_, site.head);
+  }
+
   static constexpr std::array<double, 4> kPercentiles = {.99999, .9999, .9995, .999};
   static constexpr std::array<double, 6> kFractions = {.9, .8, .7, .6, .5, .4};
 

@@ -1,6 +1,8 @@
 // The step that rounds weights by GPTQ (gptq_math.cpp), with the second moment of what each site receives.
 #include "ptq/step/gptq.h"
 
+#include <algorithm>
+
 #include "step/options.h"
 #include "step/step_makers.h"
 #include "step/weight_rounding.h"
@@ -16,6 +18,9 @@ class GptqStep : public Step {
         order_by_activation_(options.boolean("order_by_activation", false)),
         rounded_(choice(options, "moment", "float", {"float", "rounded"}) == "rounded") {
     options.finish();
+    if (!rounding_.scheme().is_linear()) {
+      throw usage_error(options.path() + ".format", "GPTQ rounds integers and MXINT", "step \"rtn\"");
+    }
     if (!(damping_ > 0 && damping_ <= 1)) {
       throw usage_error(options.path() + ".damping", std::to_string(damping_) + " is outside (0, 1]");
     }
@@ -45,6 +50,27 @@ class GptqStep : public Step {
       } else {
         round_together(group.linears, M);
       }
+    }
+  }
+
+  void plan(Block& block, PlanContext& context) const override {
+    const bool together = rounding_.scheme().granularity != Granularity::kTensor;
+    for (const LinearGroup& group : rounding_.plan(block, context)) {
+      int64_t rows = 0, in = 0;
+      for (const Linear* linear : group.linears) {
+        const int64_t out = linear->weight.value.size(0);
+        in = linear->weight.value.size(1);
+        rows = together ? rows + out : std::max(rows, out);
+        context.cost.operations += static_cast<double>(out) * static_cast<double>(in * in);
+        if (!rounding_.searches_clips()) continue;
+        context.cost.operations += clip_search_cost(linear->weight.value, 0).operations;
+      }
+      const auto n = static_cast<double>(in);
+      context.cost.operations += n * n * n / 3;  // the factor
+      // First the moment and its factor in float64 beside two copies of the rows, then the factor in float32
+      // beside four, and the codes twice.
+      const int64_t factoring = 16 * in * in + 8 * rows * in, rounding = 4 * in * in + 18 * rows * in;
+      context.cost.bytes = std::max({context.cost.bytes, factoring, rounding});
     }
   }
 

@@ -133,7 +133,8 @@ void round_row(const Work& work, int64_t row, const Columns& columns, const floa
   const auto low = static_cast<float>(work.scheme.low()), high = static_cast<float>(work.scheme.high());
   for (int64_t j = columns.begin; j < columns.end; ++j) {
     const int64_t g = work.scale_of[static_cast<size_t>(j)], i = j - columns.block_begin;
-    const float nearest = std::nearbyint(v[j] / scale[g]) + zero[g];
+    // Groups of zeros may have a scale of 0.
+    const float nearest = (scale[g] > 0 ? std::nearbyint(v[j] / scale[g]) : 0) + zero[g];
     const float code = nearest > low ? std::min(nearest, high) : low;  // NaN: low
     codes[j] = static_cast<int8_t>(code);
     e[i] = w[j] - (code - zero[g]) * scale[g];

@@ -26,18 +26,25 @@ class HadamardStep : public Step {
   }
 
   void apply(Block& block, StepContext& context) const override {
-    const Hadamard H = make_hadamard(channels(block));
-    append_stage(block, site_, H, context.statistics);
-    if (H.block != H.size) {
-      context.remarks.push_back(
-          {block.prefix() + "." + site_,
-           "rotated in " + std::to_string(H.size / H.block) + " blocks of " + std::to_string(H.block),
-           "there is no Hadamard matrix of size " + std::to_string(H.size) +
-               " of the forms 2^k, 12 2^k, 20 2^k, 28 2^k"});
-    }
+    append_stage(block, site_, matrix(block, context.remarks), context.statistics);
+  }
+
+  void plan(Block& block, PlanContext& context) const override {
+    place_stage(block, site_, matrix(block, context.remarks));
   }
 
  private:
+  Hadamard matrix(Block& block, std::vector<Remark>& remarks) const {
+    const Hadamard H = make_hadamard(channels(block));
+    if (H.block == H.size) return H;
+    remarks.push_back(
+        {block.prefix() + "." + site_,
+         "rotated in " + std::to_string(H.size / H.block) + " blocks of " + std::to_string(H.block),
+         "there is no Hadamard matrix of size " + std::to_string(H.size) +
+             " of the forms 2^k, 12 2^k, 20 2^k, 28 2^k"});
+    return H;
+  }
+
   int64_t channels(Block& block) const {
     const bool shared = block.site(site_).shared;
     const int64_t channels = site_channels(block, site_);

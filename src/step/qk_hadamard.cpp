@@ -23,10 +23,23 @@ class QueryKeyHadamardStep : public Step {
 
   void apply(Block& block, StepContext& context) const override {
     for (const ProductPair& pair : block.product_pairs()) {
-      const Hadamard H = make_block_hadamard(pair.width, power_of_two_block(pair.width, pair.width));
+      const Hadamard H = matrix(pair);
       append_stage(block, pair.left, H, context.statistics);
       append_stage(block, pair.right, H, context.statistics);
     }
+  }
+
+  void plan(Block& block, PlanContext&) const override {
+    for (const ProductPair& pair : block.product_pairs()) {
+      const Hadamard H = matrix(pair);
+      place_stage(block, pair.left, H);
+      place_stage(block, pair.right, H);
+    }
+  }
+
+ private:
+  static Hadamard matrix(const ProductPair& pair) {
+    return make_block_hadamard(pair.width, power_of_two_block(pair.width, pair.width));
   }
 };
 

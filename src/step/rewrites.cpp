@@ -26,21 +26,27 @@ void carry(Statistics& statistics, const std::string& site, const std::function<
 
 }  // namespace
 
-void append_stage(Block& block, const std::string& name, const TransformStage& stage,
-                  Statistics& statistics) {
+void place_stage(Block& block, const std::string& name, const TransformStage& stage) {
   Site& site = block.site(name);
   check_rotation(site, stage);
   const Transform alone{{stage}};
-  for (Linear* linear : block.linears()) {
+  for (const Linear* linear : block.linears()) {
     if (linear->site != name) continue;
     const int64_t channels = linear->weight.value.size(1);
     if (!alone.fits(channels)) {
       throw usage_error(block.prefix() + "." + name, transform_text(alone) + " does not fit its " +
                                                          std::to_string(channels) + " channels");
     }
-    linear->weight.value = apply_stage(stage, linear->weight.value);
   }
   site.transform.stages.push_back(stage);
+}
+
+void append_stage(Block& block, const std::string& name, const TransformStage& stage,
+                  Statistics& statistics) {
+  place_stage(block, name, stage);
+  for (Linear* linear : block.linears()) {
+    if (linear->site == name) linear->weight.value = apply_stage(stage, linear->weight.value);
+  }
   carry(statistics, name, [&](const Tensor& rows) { return apply_stage(stage, rows); });
 }
 

@@ -127,14 +127,8 @@ class RotateStep : public Step {
 
   void apply(Block& block, StepContext& context) const override {
     for (const std::string& name : sites_.transformable(block)) {
-      const std::string where = block.prefix() + "." + name;
       const int64_t channels = site_channels(block, name);
-      const int64_t size = block_.of(where, channels);
-      if (size < kSmallBlock && size < channels && block.site(name).transform.empty()) {
-        context.remarks.push_back(
-            {where, "rotated in blocks of " + std::to_string(size) + " only",
-             "no larger power of two divides its " + std::to_string(channels) + " channels"});
-      }
+      const int64_t size = size_at(block, name, context.remarks);
       if (random_signs_) {
         append_stage(block, name, signs(channels, seed_of(block, name, context.seed)), context.statistics);
       }
@@ -142,7 +136,37 @@ class RotateStep : public Step {
     }
   }
 
+  void plan(Block& block, PlanContext& context) const override {
+    for (const std::string& name : sites_.transformable(block)) {
+      const int64_t channels = site_channels(block, name);
+      const int64_t size = size_at(block, name, context.remarks);
+      const auto meta = at::TensorOptions().device(at::kMeta);
+      if (random_signs_) place_stage(block, name, Signs{at::empty({channels}, meta)});
+      if (kind_ == "hadamard") {
+        place_stage(block, name, make_block_hadamard(channels, size));
+        continue;
+      }
+      context.at_most = context.at_most || kind_ == "auto";
+      place_stage(block, name, BlockRotation{at::empty({size, size}, meta)});
+      // A step of the search turns the samples and the product by one matrix.
+      const auto values = static_cast<double>(samples_ * channels + size * size);
+      context.cost.operations += static_cast<double>(greedy_.steps) * 2 * static_cast<double>(size) * values;
+      context.cost.bytes = std::max(context.cost.bytes, samples_ * channels * 8);
+    }
+  }
+
  private:
+  // The block of the site's rotation; says so if it is a poor one.
+  int64_t size_at(Block& block, const std::string& site, std::vector<Remark>& remarks) const {
+    const std::string where = block.prefix() + "." + site;
+    const int64_t channels = site_channels(block, site), size = block_.of(where, channels);
+    if (size < kSmallBlock && size < channels && block.site(site).transform.empty()) {
+      remarks.push_back({where, "rotated in blocks of " + std::to_string(size) + " only",
+                         "no larger power of two divides its " + std::to_string(channels) + " channels"});
+    }
+    return size;
+  }
+
   // Differs from block to block and from site to site.
   uint64_t seed_of(Block& block, const std::string& site, uint64_t run_seed) const {
     uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
@@ -208,6 +232,15 @@ class ZigzagStep : public Step {
       const int64_t size = block_.of(block.prefix() + "." + name, site_channels(block, name));
       const Tensor maxima = context.statistics.at(name).samples.abs().amax(0);
       append_stage(block, name, Permutation{zigzag(maxima, size)}, context.statistics);
+    }
+  }
+
+  void plan(Block& block, PlanContext&) const override {
+    for (const std::string& name : sites_.transformable(block)) {
+      const int64_t channels = site_channels(block, name);
+      block_.of(block.prefix() + "." + name, channels);
+      const auto options = at::TensorOptions().dtype(at::kLong).device(at::kMeta);
+      place_stage(block, name, Permutation{at::empty({channels}, options)});
     }
   }
 

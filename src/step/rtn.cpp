@@ -1,4 +1,6 @@
 // Rounds weights to the nearest code. Needs no data, unless it is to choose the clip of each channel.
+#include <algorithm>
+
 #include "ptq/base/error.h"
 #include "step/options.h"
 #include "step/step_makers.h"
@@ -32,18 +34,37 @@ class RtnStep : public Step {
         linear->weight.set_quantized(round_to_nearest(W, rounding_.scheme(), rounding_.clips(W, M)));
       }
     }
-    if (!all_) return;
-    // The convolution, A (in the log domain) and D are vectors a channel: one scale each, at 8 bits.
-    const WeightScheme per_tensor;
-    for (Weight* weight : block.weights()) {
-      const bool small =
-          weight->role == Role::kConv || weight->role == Role::kDecay || weight->role == Role::kSkip;
-      if (small && !context.skip(weight->name))
-        weight->set_quantized(round_to_nearest(weight->value, per_tensor));
+    for (Weight* weight : small_weights(block, context.skip))
+      weight->set_quantized(round_to_nearest(weight->value, kPerTensor));
+  }
+
+  void plan(Block& block, PlanContext& context) const override {
+    for (const LinearGroup& group : rounding_.plan(block, context)) {
+      if (!rounding_.searches_clips()) continue;
+      for (const Linear* linear : group.linears) {
+        const StepCost search = clip_search_cost(linear->weight.value, rounding_.samples());
+        context.cost.operations += search.operations;
+        context.cost.bytes = std::max(context.cost.bytes, search.bytes);
+      }
     }
+    for (Weight* weight : small_weights(block, context.skip)) plan_codes(*weight, kPerTensor);
   }
 
  private:
+  // The convolution, A (in the log domain) and D are vectors a channel: one scale each, at 8 bits.
+  static constexpr WeightScheme kPerTensor = {};
+
+  std::vector<Weight*> small_weights(Block& block,
+                                     const std::function<bool(const std::string&)>& skip) const {
+    std::vector<Weight*> small;
+    for (Weight* weight : block.weights()) {
+      const bool is_small =
+          weight->role == Role::kConv || weight->role == Role::kDecay || weight->role == Role::kSkip;
+      if (all_ && is_small && !skip(weight->name)) small.push_back(weight);
+    }
+    return small;
+  }
+
   WeightRounding rounding_;
   bool all_;
 };

@@ -42,17 +42,28 @@ class SmoothStep : public Step {
     const std::vector<FoldEdge> edges = block.fold_edges();
     std::vector<Tensor> scales;
     for (const FoldEdge& edge : edges) {
-      if (!block.site(edge.site).transform.empty()) {
-        throw usage_error(block.prefix() + "." + edge.site,
-                          "channels that a transform has mixed cannot be smoothed", "the step smooth first");
-      }
+      expect_untransformed(block, edge);
       const Tensor& a = context.statistics.at(edge.site).channel_abs_max;
       scales.push_back(share_scales(edge, smoothing_scales(a, column_maxima(edge), alpha_, floor_)));
     }
     for (size_t i = 0; i < edges.size(); ++i) fold_scales(block, edges[i], scales[i], context.statistics);
   }
 
+  void plan(Block& block, PlanContext&) const override {
+    for (const FoldEdge& edge : block.fold_edges()) {
+      expect_untransformed(block, edge);
+      const Tensor& W = edge.readers.front()->weight.value;
+      block.site(edge.site).smooth = at::empty({W.size(1)}, W.options());
+    }
+  }
+
  private:
+  static void expect_untransformed(Block& block, const FoldEdge& edge) {
+    if (block.site(edge.site).transform.empty()) return;
+    throw usage_error(block.prefix() + "." + edge.site,
+                      "channels that a transform has mixed cannot be smoothed", "the step smooth first");
+  }
+
   // max |W[:, c]| over the readers, or over the first one as DuQuant does. [channels]
   Tensor column_maxima(const FoldEdge& edge) const {
     Tensor maxima;

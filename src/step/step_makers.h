@@ -14,6 +14,7 @@ std::unique_ptr<Step> make_zigzag_step(JsonFields& options);
 std::unique_ptr<Step> make_qk_hadamard_step(JsonFields& options);
 std::unique_ptr<Step> make_rtn_step(JsonFields& options);
 std::unique_ptr<Step> make_gptq_step(JsonFields& options);
+std::unique_ptr<Step> make_low_rank_step(JsonFields& options);
 std::unique_ptr<Step> make_activations_step(JsonFields& options);
 
 }  // namespace ptq

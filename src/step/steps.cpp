@@ -22,8 +22,22 @@ const std::vector<StepEntry>& steps() {
        make_gptq_step},
       {"activations", StepKind::kRounding,
        "give sites a static scale (clipped or not), or a dynamic one per token", make_activations_step},
+      {"low_rank", StepKind::kCorrection,
+       "rebuild lost output by a low-rank term beside rounded weights (QERA)", make_low_rank_step},
   };
   return entries;
+}
+
+const char* step_kind_name(StepKind kind) {
+  switch (kind) {
+    case StepKind::kRewrite:
+      return "rewrite";
+    case StepKind::kRounding:
+      return "rounding";
+    case StepKind::kCorrection:
+      return "correction";
+  }
+  return "?";
 }
 
 const StepEntry& find_step(const std::string& name, const std::string& where) {

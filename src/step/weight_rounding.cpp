@@ -9,12 +9,35 @@
 namespace ptq {
 namespace {
 
-WeightScheme read_scheme(JsonFields& options) {
+int64_t group_option(JsonFields& options, int64_t fallback) {
+  const int64_t group = options.integer("group", fallback);
+  if (group < 8 || group > 65536) {
+    throw usage_error(options.path() + ".group",
+                      std::to_string(group) + " weights a group; 8 to 65536 are supported");
+  }
+  return group;
+}
+
+// MXINT and NF4 come in groups, and have scales of their own.
+WeightScheme read_block_scheme(JsonFields& options, NumberFormat format) {
+  const bool nf4 = format == NumberFormat::kNf4;
   WeightScheme scheme;
-  scheme.bits = bits_option(options, 8, 4, 8);
-  if (scheme.bits % 2 != 0) {
+  scheme.format = format;
+  scheme.bits = bits_option(options, 4, nf4 ? 4 : 2, nf4 ? 4 : 8);
+  scheme.granularity = Granularity::kGroup;
+  scheme.group = group_option(options, nf4 ? kNf4Group : kMxintGroup);
+  return scheme;
+}
+
+WeightScheme read_scheme(JsonFields& options) {
+  const std::string format = choice(options, "format", "integer", {"integer", "mxint", "nf4"});
+  if (format == "mxint") return read_block_scheme(options, NumberFormat::kMxint);
+  if (format == "nf4") return read_block_scheme(options, NumberFormat::kNf4);
+  WeightScheme scheme;
+  scheme.bits = bits_option(options, 8, 2, 8);
+  if (scheme.bits == 5 || scheme.bits == 7) {
     throw usage_error(options.path() + ".bits",
-                      std::to_string(scheme.bits) + " bits; 4, 6 and 8 are supported");
+                      std::to_string(scheme.bits) + " bits; 2, 3, 4, 6 and 8 are supported");
   }
   scheme.symmetric = options.boolean("symmetric", true);
   const std::string granularity = choice(options, "granularity", "channel", {"tensor", "channel", "group"});
@@ -22,12 +45,9 @@ WeightScheme read_scheme(JsonFields& options) {
   if (granularity == "channel") scheme.granularity = Granularity::kChannel;
   if (granularity == "group") {
     scheme.granularity = Granularity::kGroup;
-    scheme.group = options.integer("group", 128);
+    scheme.group = group_option(options, 128);
     scheme.half_scales = true;
-    if (scheme.group < 8 || scheme.group > 65536) {
-      throw usage_error(options.path() + ".group",
-                        std::to_string(scheme.group) + " weights a group; 8 to 65536 are supported");
-    }
+    scheme.plain_scales = choice(options, "scales", "centered", {"centered", "plain"}) == "plain";
   }
   return scheme;
 }
@@ -44,6 +64,9 @@ WeightRounding::WeightRounding(JsonFields& options)
     }
   } else {
     clip_ = options.number("clip", 1);
+  }
+  if (scheme_.format != NumberFormat::kInteger && (search_ || clip_ != 1)) {
+    throw usage_error(options.path() + ".clip", "is for integer formats");
   }
   if (!(clip_ > 0 && clip_ <= 1)) {
     throw usage_error(options.path() + ".clip", std::to_string(clip_) + " is outside (0, 1]",
@@ -65,15 +88,17 @@ std::vector<std::string> WeightRounding::sites(Block& block) const {
   return sites;
 }
 
-std::vector<LinearGroup> WeightRounding::groups(Block& block, StepContext& context) const {
+std::vector<LinearGroup> WeightRounding::groups(Block& block,
+                                                const std::function<bool(const std::string&)>& skip,
+                                                std::vector<Remark>& remarks) const {
   std::vector<LinearGroup> groups;
   for (Linear* linear : block.linears()) {
-    if (context.skip(linear->name)) {
-      context.remarks.push_back({linear->name, "kept in float", "skipped by the recipe"});
+    if (skip(linear->name)) {
+      remarks.push_back({linear->name, "kept in float", "skipped by the recipe"});
       continue;
     }
     if (linear->min_bits > scheme_.bits) {
-      context.remarks.push_back(
+      remarks.push_back(
           {linear->name, "kept in float",
            "the architecture allows no fewer than " + std::to_string(linear->min_bits) + " bits here"});
       continue;
@@ -87,6 +112,33 @@ std::vector<LinearGroup> WeightRounding::groups(Block& block, StepContext& conte
     }
   }
   return groups;
+}
+
+std::vector<LinearGroup> WeightRounding::plan(Block& block, PlanContext& context) const {
+  std::vector<LinearGroup> planned = groups(block, context.skip, context.remarks);
+  for (const LinearGroup& group : planned) {
+    for (Linear* linear : group.linears) plan_codes(linear->weight, scheme_);
+  }
+  return planned;
+}
+
+void plan_codes(Weight& weight, const WeightScheme& scheme) {
+  const Tensor& W = weight.value;
+  const int64_t out = W.size(0), in = W.numel() / std::max<int64_t>(1, out);
+  QuantizedTensor q;
+  q.scheme = scheme;
+  q.codes = at::empty(W.sizes(), W.options().dtype(at::kChar));
+  q.scale = at::empty(scheme.scale_shape(out, in), W.options());
+  if (!scheme.symmetric) q.zero = at::empty(q.scale.sizes(), q.codes.options());
+  weight.quantized = std::move(q);
+}
+
+StepCost clip_search_cost(const Tensor& W, int64_t samples) {
+  const int64_t out = W.size(0), in = W.size(1);
+  const double moment = 2.0 * static_cast<double>(samples * in) * static_cast<double>(in);
+  const double products = 9 * 2.0 * static_cast<double>(out * in) * static_cast<double>(in);
+  // The moment and what it is made of; the error of W and three passing forms of it.
+  return {moment + products, 4 * (in * in + 2 * samples * in + 4 * out * in)};
 }
 
 Tensor rounded_second_moment(const Site& site, const SiteStatistics& statistics) {

@@ -18,7 +18,8 @@ struct LinearGroup {
 
 class WeightRounding {
  public:
-  // bits, granularity, group, symmetric, clip (a factor, or "search"), samples.
+  // format ("integer", "mxint", "nf4"), bits, granularity, group, symmetric, scales ("centered", "plain": see
+  // WeightScheme), clip (a factor, or "search"), samples.
   explicit WeightRounding(JsonFields& options);
 
   const WeightScheme& scheme() const { return scheme_; }
@@ -29,16 +30,29 @@ class WeightRounding {
   Tensor clips(const Tensor& W, const Tensor& M) const;
 
   // The linears to round, by site, in forward order; for the others a remark says why they stay float.
-  std::vector<LinearGroup> groups(Block& block, StepContext& context) const;
+  std::vector<LinearGroup> groups(Block& block, StepContext& context) const {
+    return groups(block, context.skip, context.remarks);
+  }
+  // Gives those linears codes and scales without values, and returns them.
+  std::vector<LinearGroup> plan(Block& block, PlanContext& context) const;
   // Sites whose linears may be rounded.
   std::vector<std::string> sites(Block& block) const;
 
  private:
+  std::vector<LinearGroup> groups(Block& block, const std::function<bool(const std::string&)>& skip,
+                                  std::vector<Remark>& remarks) const;
+
   WeightScheme scheme_;
   double clip_ = 1;
   bool search_ = false;
   int64_t samples_;
 };
+
+// Codes and scales of a scheme in the shapes of a weight on the meta device, in place of its value.
+void plan_codes(Weight& weight, const WeightScheme& scheme);
+
+// Of choose_weight_clips() on W, `samples` rounded tokens included.
+StepCost clip_search_cost(const Tensor& W, int64_t samples);
 
 // The mean of x^T x over the samples of a site, x as the site rounds it. [channels, channels] float32
 Tensor rounded_second_moment(const Site& site, const SiteStatistics& statistics);

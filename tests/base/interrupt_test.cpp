@@ -42,6 +42,32 @@ void signal_twice_with_many_files(const std::string& path) {
   std::_Exit(0);
 }
 
+void signal_twice_with_a_subdirectory(const std::string& path) {
+  install_interrupt_handlers();
+  const OutputDirectory out(path, false);
+  std::filesystem::create_directory(out.path("sub"));
+  write_file(out.path("sub") + "/a", "x");
+  write_file(out.path("b"), "x");
+  std::raise(SIGTERM);
+  std::raise(SIGINT);
+  std::_Exit(0);
+}
+
+void signal_while_deferred(int signals) {
+  install_interrupt_handlers();
+  {
+    const InterruptDeferral deferral("first the rest\n");
+    for (int i = 0; i < signals; ++i) std::raise(SIGINT);
+    throw_if_interrupted();
+  }
+  try {
+    throw_if_interrupted();
+  } catch (const Error&) {
+    std::_Exit(42);
+  }
+  std::_Exit(43);
+}
+
 void broken_pipe(const std::string& path) {
   install_interrupt_handlers();
   const OutputDirectory out(path, false);
@@ -77,6 +103,20 @@ TEST(InterruptDeathTest, SecondSignalEndsAtOnceAndNothingIsLeft) {
   const TempDirectory temp;
   EXPECT_EXIT(signal_twice_with_many_files(temp / "out"), ::testing::ExitedWithCode(5), "");
   EXPECT_EQ(temp.list(), Names{});
+}
+
+TEST(InterruptDeathTest, SecondSignalRemovesASubdirectoryToo) {
+  const TempDirectory temp;
+  EXPECT_EXIT(signal_twice_with_a_subdirectory(temp / "out"), ::testing::ExitedWithCode(5), "");
+  EXPECT_EQ(temp.list(), Names{});
+}
+
+TEST(InterruptDeathTest, DeferredSignalSaysSoAndThrowsAfterwards) {
+  EXPECT_EXIT(signal_while_deferred(1), ::testing::ExitedWithCode(42), "^first the rest\n$");
+}
+
+TEST(InterruptDeathTest, SecondSignalEndsADeferralAtOnce) {
+  EXPECT_EXIT(signal_while_deferred(2), ::testing::ExitedWithCode(5), "^first the rest\n$");
 }
 
 TEST(InterruptDeathTest, BrokenPipeKillsAsUsualAndNothingIsLeft) {

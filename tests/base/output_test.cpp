@@ -180,6 +180,36 @@ TEST(OutputFile, ExistingFileIsAnError) {
   EXPECT_ERROR(OutputFile(temp / "a"), ExitCode::kFailed, "cannot create");
 }
 
+TEST(OutputFile, GoesOnWhereItWasCut) {
+  const TempDirectory temp;
+  temp.write("a", "12345");
+  OutputFile file(temp / "a", 3);
+  EXPECT_EQ(file.offset(), 3);
+  file.write("x");
+  file.flush();
+  EXPECT_EQ(temp.read("a"), "123x");
+}
+
+TEST(OutputFile, CutPastTheEndOrOfALinkIsAnError) {
+  const TempDirectory temp;
+  temp.write("a", "12345");
+  fs::create_symlink(temp / "a", temp / "link");
+  EXPECT_ERROR(OutputFile(temp / "a", 6), ExitCode::kFailed, "byte 6 of a file of 5");
+  EXPECT_ERROR(OutputFile(temp / "link", 3), ExitCode::kFailed, "cannot open");
+  EXPECT_EQ(temp.read("a"), "12345");
+}
+
+TEST(OutputDirectory, TemporaryThatWasChosenIsEmptiedFirst) {
+  const TempDirectory temp;
+  temp.write("work/output/stale", "x");
+  OutputDirectory out(temp / "out", false, temp / "work/output");
+  EXPECT_EQ(out.files(), Names{});
+  write_file(out.path("a"), "one");
+  out.commit();
+  EXPECT_EQ(temp.read("out/a"), "one");
+  EXPECT_TRUE(fs::is_empty(temp / "work"));
+}
+
 // Runs in a process of its own: a limit cannot be raised again without rights.
 void write_over_the_limit(const std::string& path) {
   std::signal(SIGXFSZ, SIG_IGN);

@@ -76,7 +76,7 @@ TEST_F(Artifact, UnknownSchemeOrVersionIsRefused) {
   expect_damaged({in_proj_, "scheme"});
   quantization()["weights"][in_proj_]["bits"] = 8;
   quantization()["format_version"] = 99;
-  expect_damaged({"format version is 99", "reads 1 to 2"});
+  expect_damaged({"format version is 99", "reads 1 to 3"});
 }
 
 TEST_F(Artifact, RotationOfAnotherSizeIsRefused) {

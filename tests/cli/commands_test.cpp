@@ -19,7 +19,7 @@ TEST_F(Commands, VersionAndHelpGoToStdout) {
   EXPECT_EQ(version.out.find("quantize "), 0U);
   EXPECT_NE(version.out.find("libtorch"), std::string::npos);
   EXPECT_EQ(version.err, "");
-  for (const char* command : {"list", "inspect", "tokenize", "eval", "generate"}) {
+  for (const char* command : {"list", "inspect", "tokenize", "eval", "generate", "diff", "check", "report"}) {
     const ProcessResult help = run_well({command, "--help"});
     EXPECT_NE(help.out.find("Exit codes: 0 done"), std::string::npos) << command;
   }

@@ -1,4 +1,4 @@
-// A run that cannot end well leaves nothing behind: a full disk, Ctrl-C.
+// A run that cannot end well leaves nothing behind but what it can go on from: a full disk, Ctrl-C.
 #include <signal.h>
 
 #include "cli/cli.h"
@@ -24,13 +24,28 @@ class Interrupt : public Cli {
 
 TEST_F(Interrupt, FullDiskNamesTheFile) {
   const Words arguments = Words{model_, "--method", "quamba", "-o", "q"} + small_;
-  for (const uint64_t limit : {uint64_t{1000}, uint64_t{300'000}, uint64_t{950'000}}) {
-    const ProcessResult result = run_limited(arguments, limit);
+  const ProcessResult result = run_limited(arguments, 1000);
+  EXPECT_EQ(result.exit_code, 1) << result.err;
+  EXPECT_NE(result.err.find("error: "), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("File too large"), std::string::npos) << result.err;
+  EXPECT_EQ(result.out, "");
+  EXPECT_TRUE(directory_.list().empty());
+}
+
+TEST_F(Interrupt, FullDiskKeepsTheBlocksThatAreFinished) {
+  const Words arguments = Words{model_, "--method", "quamba"} + small_;
+  for (const uint64_t limit : {uint64_t{300'000}, uint64_t{950'000}}) {
+    const ProcessResult result = run_limited(arguments + Words{"-o", "q"}, limit);
     EXPECT_EQ(result.exit_code, 1) << result.err;
-    EXPECT_NE(result.err.find("error: "), std::string::npos) << result.err;
     EXPECT_NE(result.err.find("File too large"), std::string::npos) << result.err;
-    EXPECT_EQ(result.out, "");
-    EXPECT_TRUE(directory_.list().empty());
+    const size_t blocks = result.err.find(" of 4 blocks are finished and kept in ");
+    ASSERT_NE(blocks, std::string::npos) << result.err;
+    EXPECT_EQ(directory_.list(), Words{".q.partial"});
+    const ProcessResult last = run_well(arguments + Words{"-o", "q", "--resume"});
+    EXPECT_NE(last.err.find("going on after block " + result.err.substr(blocks - 1, 6)), std::string::npos)
+        << result.err << last.err;
+    EXPECT_EQ(directory_.list(), Words{"q"});
+    std::filesystem::remove_all(directory_ / "q");
   }
 }
 

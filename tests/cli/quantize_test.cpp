@@ -1,6 +1,6 @@
 // Quantizing: methods and options of a run.
 #include "cli/cli.h"
-#include "support/json_schema.h"
+#include "ptq/report/json_schema.h"
 
 namespace ptq {
 namespace {
@@ -31,7 +31,7 @@ TEST_P(EveryMethod, WritesAnArtifactAndAReportOfTheSchema) {
   const auto [method, bits] = GetParam();
   quantize({"--method", method, "--bits", bits}, "q");
   const Json json = report("q");
-  for (const std::string& error : testing::schema_errors(read_json_file(PTQ_REPORT_SCHEMA), json))
+  for (const std::string& error : schema_errors(read_json_file(PTQ_REPORT_SCHEMA), json))
     ADD_FAILURE() << error;
   EXPECT_LT(json["quality"]["perplexity_quantized"].get<double>(),
             1.2 * json["quality"]["perplexity_float"].get<double>());

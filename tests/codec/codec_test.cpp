@@ -250,26 +250,6 @@ TEST(Clip, ShrinksTheRangeOfEachRowByItsOwnFactor) {
       at::allclose(weight_grid(w, scheme, groups).scale, weight_grid(w, scheme).scale * groups, 1e-6, 0));
 }
 
-TEST(PackInt4, EveryPairOfCodesSurvivesAnOddOrEvenWidth) {
-  std::vector<int64_t> all;
-  for (int64_t low = -8; low < 8; ++low) {
-    for (int64_t high = -8; high < 8; ++high) all.insert(all.end(), {low, high});
-  }
-  const Tensor codes = at::tensor(all).to(at::kChar);
-  for (const int64_t in : {512, 128, 64, 2}) {
-    const Tensor matrix = codes.reshape({-1, in});
-    EXPECT_TRUE(at::equal(unpack_int4(pack_int4(matrix), in), matrix));
-    const Tensor odd = matrix.slice(1, 0, in - 1).contiguous();
-    EXPECT_TRUE(at::equal(unpack_int4(pack_int4(odd), in - 1), odd));
-  }
-}
-
-TEST(PackInt4, EvenElementsAreTheLowNibbleAndTheUnusedNibbleIsZero) {
-  const Tensor packed = pack_int4(at::tensor({-8, 7, 1}).to(at::kChar).unsqueeze(0));
-  ASSERT_EQ(packed.scalar_type(), at::kByte);
-  EXPECT_TRUE(at::equal(packed, at::tensor({0xf0, 0x09}).to(at::kByte).unsqueeze(0)));
-}
-
 TEST(Sqnr, EqualsTheDefinitionAndItsLimits) {
   const Tensor x = row({3, 4});
   EXPECT_NEAR(sqnr_db(x, row({3, 3.5F})), 20, 1e-5);

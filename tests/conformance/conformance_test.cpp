@@ -50,8 +50,23 @@ struct Floor {
 };
 
 const Floor kFloors[] = {
-    {"w8a16", 8, 16, 30, 30}, {"w8a8", 8, 8, 30, 20}, {"w6a6", 6, 6, 21, 14},
-    {"w4a16", 4, 16, 9, 6},   {"w4a8", 4, 8, 9, 8},   {"w4a4", 4, 4, 9, 4},
+    {"w8a16", 8, 16, 30, 30},
+    {"w8a8", 8, 8, 30, 20},
+    {"w6a6", 6, 6, 21, 14},
+    {"w4a16", 4, 16, 9, 6},
+    {"w4a8", 4, 8, 9, 8},
+    {"w4a4", 4, 4, 9, 4},
+    // Bases: their weights alone, and logits with corrections, whose rank is nearly that of a toy's matrices.
+    {"mxint8", 8, 16, 30, 30},
+    {"mxint4", 4, 16, 12, 20},
+    {"mxint3", 3, 16, 6, 15},
+    {"mxint2", 2, 16, 1, 10},
+    {"int8", 8, 16, 30, 30},
+    {"int4-g128", 4, 16, 9, 20},
+    {"int4-g32-asym", 4, 16, 12, 20},
+    {"int3-g64", 3, 16, 3, 15},
+    {"nf4", 4, 16, 12, 20},
+    {"gptq:int4-g128", 4, 16, 9, 20},
 };
 
 const Floor& floor_of(const std::string& bits) {
@@ -91,8 +106,10 @@ std::vector<Case> all_cases(const std::vector<size_t>& sizes) {
 }
 
 std::string case_name(const ::testing::TestParamInfo<Case>& info) {
-  return std::string(info.param.architecture->name) + "_" + info.param.method->name + "_" + info.param.bits +
-         "_size" + std::to_string(info.param.size);
+  std::string name = std::string(info.param.architecture->name) + "_" + info.param.method->name + "_" +
+                     info.param.bits + "_size" + std::to_string(info.param.size);
+  std::replace_if(name.begin(), name.end(), [](char c) { return std::isalnum(c) == 0; }, '_');
+  return name;
 }
 
 constexpr int64_t kRows = 8, kLength = 16;  // of calibration tokens
@@ -100,7 +117,7 @@ constexpr int64_t kRows = 8, kLength = 16;  // of calibration tokens
 Recipe toy_recipe(const std::string& method, const std::string& bits) {
   RecipeOptions options;
   options.method = method;
-  options.bits = bits;
+  (find_method(method).by_base ? options.base : options.bits) = bits;
   options.sets = {"samples=" + std::to_string(kRows), "seq_len=" + std::to_string(kLength)};
   return resolve_recipe(options);
 }
@@ -290,8 +307,9 @@ TEST_P(SampleModel, GivesTheSameBytesWithOneOrTwoThreads) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Samples, SampleModel, ::testing::ValuesIn(kSamples),
-                         [](const auto& sample) { return std::string(sample.param.method); });
+INSTANTIATE_TEST_SUITE_P(Samples, SampleModel, ::testing::ValuesIn(kSamples), [](const auto& sample) {
+  return std::string(sample.param.method) + "_" + std::to_string(sample.index);
+});
 
 TEST(Run, SelfWrittenCalibrationDependsOnNothingButTheSeed) {
   const Workbench bench({testing::toy_mamba({}), {}});

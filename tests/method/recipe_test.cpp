@@ -11,7 +11,7 @@ Recipe of_method(const std::string& method, const std::string& bits = "",
                  const std::vector<std::string>& sets = {}) {
   RecipeOptions options;
   options.method = method;
-  options.bits = bits;
+  (find_method(method).by_base ? options.base : options.bits) = bits;
   options.sets = sets;
   return resolve_recipe(options);
 }
@@ -34,6 +34,75 @@ TEST(Recipe, EveryDefaultOptionCanBeSetByName) {
       const std::string set = std::string(method.name) + "." + key + "=" + value.dump();
       EXPECT_EQ(of_method(method.name, "", {set}).to_json(), of_method(method.name).to_json()) << set;
     }
+  }
+}
+
+RecipeOptions qera(const std::string& base) {
+  RecipeOptions options;
+  options.method = "qera";
+  options.base = base;
+  return options;
+}
+
+TEST(Qera, BasesAreRoundingsOfTheirFormat) {
+  struct Base {
+    const char* name;
+    const char* step;
+    Json options;
+    int64_t rank;
+  };
+  const Base bases[] = {
+      {"mxint3", "rtn", {{"format", "mxint"}, {"bits", 3}}, 64},
+      {"gptq:mxint4", "gptq", {{"format", "mxint"}, {"bits", 4}}, 32},
+      {"nf4", "rtn", {{"format", "nf4"}}, 32},
+      {"int8", "rtn", {{"bits", 8}, {"granularity", "channel"}, {"symmetric", true}}, 32},
+      {"gptq:int3-g64-asym",
+       "gptq",
+       {{"bits", 3}, {"granularity", "group"}, {"group", 64}, {"scales", "plain"}, {"symmetric", false}},
+       64}};
+  for (const Base& base : bases) {
+    const Recipe recipe = resolve_recipe(qera(base.name));
+    EXPECT_EQ(recipe.base, base.name);
+    EXPECT_EQ(recipe.bits, "");
+    ASSERT_EQ(recipe.steps.size(), 2U);
+    EXPECT_EQ(recipe.steps[0].name, base.step) << base.name;
+    EXPECT_EQ(recipe.steps[0].options, base.options) << base.name;
+    EXPECT_EQ(recipe.steps[1].name, "low_rank");
+    EXPECT_EQ(recipe.steps[1].options.at("rank"), base.rank) << base.name;
+  }
+}
+
+TEST(Qera, WrongBasesAreUsageErrors) {
+  for (const char* base :
+       {"mxint", "mxint9", "int", "int4-g", "int4-g128-", "gptq:nf4", "gptq:", "fp4", "int1"}) {
+    EXPECT_ERROR(resolve_recipe(qera(base)), ExitCode::kUsage, base);
+  }
+  EXPECT_ERROR(resolve_recipe(qera("int5")), ExitCode::kUsage, "5 bits");
+  EXPECT_ERROR(resolve_recipe(qera("int4-g4")), ExitCode::kUsage, "4 weights a group");
+}
+
+TEST(Qera, RankAndTargetAreShortFormsAndBitsAreRefused) {
+  RecipeOptions options = qera("mxint4");
+  options.rank = 5;
+  options.target_bpw = 4.75;
+  const Json step = resolve_recipe(options).steps[1].options;
+  EXPECT_EQ(step.at("rank"), 5);
+  EXPECT_EQ(step.at("target_bpw"), 4.75);
+  options.bits = "w4a16";
+  EXPECT_ERROR(resolve_recipe(options), ExitCode::kUsage, "--base");
+  options = {};
+  options.method = "rtn";
+  options.rank = 5;
+  EXPECT_ERROR(resolve_recipe(options), ExitCode::kUsage, "--rank");
+}
+
+TEST(Qera, WrongOptionsOfTheCorrectionAreUsageErrors) {
+  for (const char* set :
+       {"qera.variant=exakt", "qera.rank=0", "qera.rank=many", "qera.shrinkage=2", "qera.rounds=0",
+        "qera.stored=int4", "qera.target_bpw=-1", "qera.ranks=[3]", "qera.ranks={\"*\": 0}"}) {
+    RecipeOptions options = qera("mxint4");
+    options.sets = {set};
+    EXPECT_ERROR(resolve_recipe(options), ExitCode::kUsage, std::string(set).substr(5, 4));
   }
 }
 

@@ -1,5 +1,5 @@
 // The validator itself: each keyword accepts and rejects.
-#include "support/json_schema.h"
+#include "ptq/report/json_schema.h"
 
 #include <gtest/gtest.h>
 

@@ -5,7 +5,8 @@
 #include <cmath>
 #include <limits>
 
-#include "support/json_schema.h"
+#include "ptq/report/json_schema.h"
+#include "report/sample_report.h"
 
 namespace ptq {
 namespace {
@@ -13,52 +14,13 @@ namespace {
 const double kNan = std::numeric_limits<double>::quiet_NaN();
 const double kInfinity = std::numeric_limits<double>::infinity();
 
-Report full_report() {
-  Report report;
-  report.program = {{"name", "quantize"}, {"version", "1"}, {"git", "abc"},
-                    {"torch", "2"},       {"isa", "avx2"},  {"threads", 2}};
-  report.source = {{"name", "m.pt"}, {"architecture", "mamba"}, {"parameters", 10},
-                   {"dtype", "F16"}, {"bytes", 1000},           {"files", {{"m.pt", "00ff"}}}};
-  report.recipe = {{"method", "quamba"},    {"bits", "w8a8"},
-                   {"families", {"ssm"}},   {"steps", Json::array({{{"step", "rtn"}, {"bits", 8}}})},
-                   {"skip", Json::array()}, {"embedding", "float"},
-                   {"samples", 8},          {"seq_len", 64}};
-  report.calibration = {{"source", "a.txt"}, {"samples", 8},  {"seq_len", 64},
-                        {"kept_aside", 1},   {"tokens", 512}, {"seed", 0}};
-  report.layers = {{"l.in", "linear", {4, 2}, 8, "tensor", std::nullopt, 40.0, 20.0, 0.01},
-                   {"l.out", "linear", {2, 4}, 4, "group", 128, 30.0, 10.0, 0.03},
-                   {"l.conv", "conv", {4, 1, 4}, 16, "", std::nullopt, std::nullopt, std::nullopt}};
-  report.sites = {{"l.sites.x",
-                   "linear_input",
-                   "static",
-                   0.01,
-                   0.9999,
-                   1.5,
-                   0.0001,
-                   8,
-                   9.5,
-                   1.5,
-                   "rotation(4)",
-                   {12},
-                   1e-7},
-                  {"l.sites.y", "internal", "dynamic", {}, {}, {}, {}, 4, 2.5, 2.5, "", {}, {}}};
-  report.blocks = {{0, 30.0, 0.5, 0.001}};
-  report.quality = Quality{"a.txt", 63, 10.0, 11.0, 0.01, 0.9};
-  report.output_bytes = 500;
-  report.bits_per_weight = 8.25;
-  report.output_files = {{"model.safetensors", 500}};
-  report.time_ms = {{"write", 1500.04}, {"quality", 500}};
-  report.peak_rss_bytes = 1 << 20;
-  return report;
-}
-
 const Json& schema() {
   static const Json json = read_json_file(PTQ_REPORT_SCHEMA);
   return json;
 }
 
 bool accepted(const Json& report) {
-  return testing::schema_errors(schema(), report).empty();
+  return schema_errors(schema(), report).empty();
 }
 
 // The report with the value at a JSON pointer replaced.
@@ -80,8 +42,7 @@ TEST(Report, ErrorSharesOfLayersAndOfBlocksAddUpToOne) {
 }
 
 TEST(Report, FullReportFitsTheSchema) {
-  for (const std::string& error : testing::schema_errors(schema(), to_json(full_report())))
-    ADD_FAILURE() << error;
+  for (const std::string& error : schema_errors(schema(), to_json(full_report()))) ADD_FAILURE() << error;
 }
 
 TEST(Report, MutatedReportsDoNotFitTheSchema) {

@@ -1,6 +1,7 @@
 // A block of a toy model, taken through steps.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -57,7 +58,14 @@ class BlockFixture {
     }
     measure(needs);
     StepContext context{statistics, inputs, outputs, skip, remarks};
-    for (const auto& step : steps) step->apply(*block, context);
+    context.corrections = &corrections;
+    context.warnings = &warnings;
+    for (size_t i = 0; i < steps.size(); ++i) {
+      if (!rewritten && find_step(chain[i].name, "test").kind != StepKind::kRewrite)
+        rewritten = block->clone();
+      context.rewritten = rewritten.get();
+      steps[i]->apply(*block, context);
+    }
   }
 
   void apply(const char* name, const Json& options,
@@ -89,7 +97,10 @@ class BlockFixture {
   std::unique_ptr<Block> block;
   Tensor inputs, outputs;
   Statistics statistics;
-  Statistics measured;  // the same before the steps were applied
+  Statistics measured;               // the same before the steps were applied
+  std::unique_ptr<Block> rewritten;  // the block before its first rounding
+  std::map<std::string, CorrectionRow> corrections;
+  std::vector<std::string> warnings;
   std::vector<Remark> remarks;
 };
 

@@ -264,8 +264,9 @@ TEST(SearchClips, ALadderOfOneLeavesTheSiteAsItWas) {
 
 TEST(Steps, WrongOptionsAreUsageErrorsThatNameThem) {
   const std::vector<std::tuple<const char*, Json, const char*>> cases = {
-      {"rtn", {{"bits", 3}}, "3 bits"},
       {"rtn", {{"bits", 5}}, "5 bits"},
+      {"rtn", {{"format", "mxint"}, {"clip", 0.9}}, "clip"},
+      {"gptq", {{"format", "nf4"}}, "format"},
       {"rtn", {{"clip", 1.5}}, "clip"},
       {"rtn", {{"clip", "search"}, {"granularity", "tensor"}}, "clip"},
       {"rotate", {{"kind", "helmert"}}, "kind"},

@@ -11,6 +11,7 @@
 #include <array>
 #include <chrono>
 #include <stdexcept>
+#include <thread>
 
 namespace ptq::testing {
 namespace {
@@ -67,6 +68,7 @@ void collect(pid_t pid, const ProcessOptions& options, int out, int err, Process
     if (files[1].revents != 0 && !drain(err, result.err)) files[1].fd = -1;
     if (!signalled && result.err.find(options.signal_after) != std::string::npos) {
       signalled = true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(options.signal_delay_ms));
       for (const int signal : options.signals) ::kill(pid, signal);
     }
   }

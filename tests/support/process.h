@@ -12,9 +12,11 @@ namespace ptq::testing {
 struct ProcessOptions {
   std::string directory;        // where it runs; empty: here
   uint64_t max_file_bytes = 0;  // RLIMIT_FSIZE; 0: no limit
-  // Sent one after another once `signal_after` has appeared on stderr (at once if it is empty).
+  // Sent one after another once `signal_after` has appeared on stderr (at once if it is empty) and
+  // `signal_delay_ms` have gone by.
   std::vector<int> signals = {};
   std::string signal_after = "";
+  int signal_delay_ms = 0;
 };
 
 struct ProcessResult {

@@ -1,4 +1,5 @@
-# cmake --install and CPack: a prefix that can be moved, with the program, the recipes and the report's schema.
+# cmake --install and CPack: a prefix that can be moved, with the program, its shell completion and
+# man page, the recipes and the report's schema.
 #
 # The program finds libtorch by the path that it was built with. With PTQ_BUNDLE_TORCH its libraries are copied into
 # the prefix, and the prefix also works where that path does not exist; for CPU builds of libtorch only, because the
@@ -12,6 +13,13 @@ if(TARGET quantize)
             FILES_MATCHING PATTERN "*.json")
   endif()
   install(FILES "${PROJECT_SOURCE_DIR}/tools/report.schema.json" DESTINATION "${CMAKE_INSTALL_DATADIR}/quantize")
+  set(tools_dir "${PROJECT_BINARY_DIR}/tools")
+  install(FILES "${tools_dir}/quantize.bash" DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions"
+          RENAME quantize)
+  install(FILES "${tools_dir}/quantize.zsh" DESTINATION "${CMAKE_INSTALL_DATADIR}/zsh/site-functions"
+          RENAME _quantize)
+  install(FILES "${tools_dir}/quantize.fish" DESTINATION "${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d")
+  install(FILES "${tools_dir}/quantize.1" DESTINATION "${CMAKE_INSTALL_MANDIR}/man1")
   install(FILES README.md LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 
   if(PTQ_BUNDLE_TORCH)

@@ -1,5 +1,5 @@
 // Ctrl-C and its relatives: the first asks the program to stop at the next safe place, the second stops it at
-// once. Either way no temporary directory stays behind.
+// once. Either way no registered directory stays behind.
 #pragma once
 
 #include <string>
@@ -15,12 +15,23 @@ void install_interrupt_handlers();
 // True after the first signal.
 bool interrupted();
 
-// Throws Error "interrupted" with exit code kInterrupted after the first signal. Cheap: call it in every loop
-// whose turn may take more than a tenth of a second.
+// Throws Error "interrupted" with exit code kInterrupted after the first signal, unless an InterruptDeferral
+// lives. Cheap: call it in every loop whose turn may take more than a tenth of a second.
 void throw_if_interrupted();
 
-// While it lives, a signal that ends the process first removes `directory` and the files in it (not
-// subdirectories). Up to kMaxDirectories at a time; more are a bug of the caller.
+// While it lives, throw_if_interrupted() does nothing: what was begun is finished first, and the first signal
+// says so on stderr. A second one still ends the process at once.
+class InterruptDeferral {
+ public:
+  // `message` is what the signal prints; it must be a literal. One deferral at a time.
+  explicit InterruptDeferral(const char* message);
+  ~InterruptDeferral();
+  InterruptDeferral(const InterruptDeferral&) = delete;
+  InterruptDeferral& operator=(const InterruptDeferral&) = delete;
+};
+
+// While it lives, a signal that ends the process first removes `directory`, the files in it and in its
+// subdirectories (no deeper). Up to kMaxDirectories at a time; more are a bug of the caller.
 class RemoveOnSignal {
  public:
   static constexpr int kMaxDirectories = 16;

@@ -19,6 +19,9 @@ class OutputFile {
  public:
   // Creates the file, which must not exist. Throws Error.
   explicit OutputFile(const std::string& path);
+  // Opens a file that exists, cuts it off after `keep_bytes` and goes on there. Throws Error if it is
+  // shorter.
+  OutputFile(const std::string& path, int64_t keep_bytes);
   // Closes without a check; call close() to know that the bytes are on disk.
   ~OutputFile();
   OutputFile(const OutputFile&) = delete;
@@ -29,6 +32,8 @@ class OutputFile {
   void write(std::string_view text);
   // Bytes written so far.
   int64_t offset() const { return offset_; }
+  // Waits until what was written is on disk. Throws Error.
+  void flush();
   // Flushes to disk and closes. Throws Error. Nothing may be written after it.
   void close();
 
@@ -41,16 +46,29 @@ class OutputFile {
 // Writes `text` as a whole new file and flushes it to disk. Throws Error.
 void write_file(const std::string& path, std::string_view text);
 
+// Waits until the names in a directory are on disk. Throws Error.
+void flush_directory(const std::string& path);
+
+// The absolute path of an output that may be written. Touches nothing. Throws Error if
+//  - the parent does not exist;
+//  - `path` exists and `force` is false;
+//  - `path` exists and is not an empty directory or one that this program wrote (its report.json names the
+//    program, or its config.json has quant_method "ptq"), or holds subdirectories or files that its
+//    SHA256SUMS does not list: --force replaces outputs, it does not delete other people's files.
+std::string output_path(const std::string& path, bool force);
+
+// Throws the Errors of output_path(), and one if the parent cannot be written to. Touches nothing.
+void check_output(const std::string& path, bool force);
+
 // A directory that is filled beside its final name, as `.NAME.PID.partial`, and renamed at the end.
 class OutputDirectory {
  public:
-  // Makes the temporary directory. Throws Error, before anything is touched, if
-  //  - the parent does not exist or cannot be written to;
-  //  - `path` exists and `force` is false;
-  //  - `path` exists and is not an empty directory or one that this program wrote (its report.json names the
-  //    program, or its config.json has quant_method "ptq"), or holds subdirectories or files that its
-  //    SHA256SUMS does not list: --force replaces outputs, it does not delete other people's files.
+  // Makes the temporary directory. Throws Error as output_path() does, and if the parent cannot be written
+  // to.
   OutputDirectory(const std::string& path, bool force);
+  // Fills the directory `temporary` instead, which is on the same disk and is emptied first. Whoever chose it
+  // sees to it that a signal removes it.
+  OutputDirectory(const std::string& path, bool force, const std::string& temporary);
   // Removes the temporary directory unless commit() was called.
   ~OutputDirectory();
   OutputDirectory(const OutputDirectory&) = delete;

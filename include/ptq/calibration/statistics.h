@@ -22,6 +22,7 @@ enum class PercentileMode {
 struct SiteNeeds {
   bool abs_max = false;
   bool channel_abs_max = false;
+  bool channel_mean_abs = false;
   std::vector<double> percentiles;  // each in (0, 1]
   PercentileMode mode = PercentileMode::kMoving;
   // These two follow the site through rewrites (carry() below), so they are gathered once, before any.
@@ -40,9 +41,11 @@ using Needs = std::map<std::string, SiteNeeds>;  // by site name
 struct SiteStatistics {
   double abs_max = 0;                    // largest |x| of all samples
   Tensor channel_abs_max;                // [channels], if asked for
+  Tensor channel_mean_abs;               // [channels] float64, the mean over tokens, if asked for
   std::map<double, double> percentiles;  // p -> value of |x|, if asked for
   Tensor samples;                        // [tokens, channels], if asked for
   Tensor second_moment;                  // [channels, channels] float64: the mean of x^T x over tokens
+  int64_t tokens = 0;                    // that the means were taken over
 
   // What is known of the site once its values x have become map(x), a linear map of each token's channels:
   // samples and the second moment follow, maxima are forgotten.

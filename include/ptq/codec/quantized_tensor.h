@@ -10,7 +10,7 @@ namespace ptq {
 using at::Tensor;
 
 struct QuantizedTensor {
-  Tensor codes;  // int8, the shape of the weight: value = (code - zero) * scale
+  Tensor codes;  // int8, the shape of the weight; WeightScheme::format says what they stand for
   Tensor scale;  // float32: [1], [out, 1], or [out, ceil(in / group)]
   Tensor zero;   // int8, the shape of `scale`; undefined if the scheme is symmetric
   WeightScheme scheme;
@@ -31,29 +31,28 @@ struct WeightGrid {
 //   asymmetric  DuQuant's (arXiv 2406.01721, appendix): mx = clip max(w, 0), mn = clip min(w, 0),
 //               scale = clamp((mx - mn) / (2^bits - 1), 1e-5, 1e4), zero = round_half_even(-mn / scale),
 //               which lies among the 2^bits codes, less 2^(bits - 1)
+//   With `plain_scales` groups have clip amax / high, or an asymmetric scale without limits; where float16
+//   makes that 0, all codes and the zero point are 0.
+//   MXINT       scale = 2^(e - bits + 2), e the exponent of clip amax, at least -126
+//   NF4         scale = clip amax
 // float32 arithmetic.
 WeightGrid weight_grid(const Tensor& w, const WeightScheme& scheme, const Tensor& clip = {});
 
-// Codes of w on a given grid: clamp(round_half_even(w / scale) + zero). float32 arithmetic.
+// Codes of w on a given grid: clamp(round_half_even(w / scale) + zero). float32 arithmetic. MXINT: |w| below
+// 2^-126 has code 0. NF4: the nearest value of the table, the lower one on a tie; code 7, which is 0, where
+// the scale is 0.
 QuantizedTensor round_on_grid(const Tensor& w, const WeightGrid& grid, const WeightScheme& scheme);
 
 // weight_grid, then round_on_grid.
 QuantizedTensor round_to_nearest(const Tensor& w, const WeightScheme& scheme, const Tensor& clip = {});
 
 // code - zero, float32, in the shape of the codes: the integers that a product is made of. |value| <=
-// centered_bound(scheme).
+// centered_bound(scheme). REQUIRES: scheme.is_linear().
 Tensor centered_codes(const QuantizedTensor& q);
 int64_t centered_bound(const WeightScheme& scheme);
 
-// (code - zero) * scale, float32, in the shape of the codes.
+// The values that the codes stand for, float32, in their shape.
 Tensor dequantize(const QuantizedTensor& q);
-
-// Two 4-bit codes a byte: [out, in] int8 in [-8, 7] -> uint8 [out, ceil(in / 2)]; element 2k is the low
-// nibble, a stored nibble is code + 8; the unused nibble of an odd row is 0. Persistent: this is the layout
-// on disk.
-Tensor pack_int4(const Tensor& codes);
-// The inverse; `in` is the number of columns.
-Tensor unpack_int4(const Tensor& packed, int64_t in);
 
 // 10 log10(sum reference^2 / sum (reference - approximation)^2), in float64; +infinity if they are equal, and
 // -infinity if only the reference is zero.

@@ -2,6 +2,7 @@
 // output.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,8 @@ struct StepConfig {
 
 struct Recipe {
   std::string method;                 // what it calls itself: "quamba"
-  std::string bits;                   // "w8a8"
+  std::string bits;                   // "w8a8"; empty if the method is given by its base
+  std::string base;                   // "mxint4": the weight format, of methods that correct one
   std::vector<std::string> families;  // of architectures it is for; empty: all
   std::string purpose;                // "selective state-space models (Mamba)", for messages
   std::vector<StepConfig> steps;
@@ -41,6 +43,8 @@ struct MethodEntry {
   // The steps for one of `bits`. `options` are the method's own ("quamba": {...}); every one must be read.
   std::vector<StepConfig> (*steps)(const std::string& bits, JsonFields& options);
   Json (*default_options)();
+  // `bits` are weight formats, given by --base: more than those listed exist.
+  bool by_base = false;
 };
 
 const std::vector<MethodEntry>& methods();
@@ -49,19 +53,22 @@ const std::vector<MethodEntry>& methods();
 const MethodEntry& find_method(const std::string& name, const std::string& where = "--method");
 
 struct RecipeOptions {
-  std::string file;               // --recipe
-  std::string method;             // --method
-  std::string bits;               // --bits
-  std::vector<std::string> sets;  // --set PATH=VALUE
+  std::string file;                  // --recipe
+  std::string method;                // --method
+  std::string bits;                  // --bits
+  std::string base;                  // --base
+  std::optional<int64_t> rank;       // --rank
+  std::optional<double> target_bpw;  // --target-bpw
+  std::vector<std::string> sets;     // --set PATH=VALUE
   std::vector<std::string> skip;
   std::string embedding;
 };
 
-// The recipe of a run: the file's, or the method's with its defaults; then --set, in order; then --bits,
-// --skip,
-// --embedding. A path that begins with the method's name sets one of its options ("quamba.percentile=auto"),
-// any other a field of the long form ("steps.1.site=z", "seq_len=256"). VALUE is JSON, or else a string.
-// Throws a usage Error for a name, path or value that does not exist.
+// The recipe of a run: the file's, or the method's with its defaults; then --set, in order; then --bits or
+// --base,
+// --rank, --target-bpw, --skip, --embedding. A path that begins with the method's name sets one of its
+// options ("quamba.percentile=auto"), any other a field of the long form ("steps.1.site=z", "seq_len=256").
+// VALUE is JSON, or else a string. Throws a usage Error for a name, path or value that does not exist.
 Recipe resolve_recipe(const RecipeOptions& options);
 
 // The long form, or the short one without steps, which is expanded as --method would:

@@ -42,6 +42,12 @@ struct ProductPair {
   int64_t width = 0;
 };
 
+// What a block does for one sequence besides its linears.
+struct MixingCost {
+  double operations = 0;     // of floating point, for all tokens of the sequence
+  int64_t state_values = 0;  // floats in the state after its last token
+};
+
 class Block {
  public:
   virtual ~Block() = default;
@@ -62,6 +68,8 @@ class Block {
   virtual std::vector<Weight*> weights() = 0;
   virtual std::vector<FoldEdge> fold_edges() = 0;
   virtual std::vector<ProductPair> product_pairs() { return {}; }
+
+  virtual MixingCost mixing_cost(int64_t length) const = 0;
 
   // Throws Error if the block has no such site.
   Site& site(const std::string& name);

@@ -29,12 +29,16 @@ struct RunOptions {
   at::Device device = at::kCPU;
   int64_t max_shard_bytes = int64_t{5} << 30;
   bool strict = false;  // what was not done as asked is an error
-  Json program;         // the report's "program"
+  bool resume = false;  // goes on after the last finished block of a run that was stopped, if there is one
+  std::string resume_command;  // what to type to go on, for a message
+  Json program;                // the report's "program"
 };
 
 // Quantizes the model and writes the artifact, report.json and SHA256SUMS. Returns the report that was
-// written. Throws Error, and then the output is as it was. Memory: a few blocks and the hidden states of the
-// calibration rows.
+// written. Throws Error, and then the output is as it was; what was done up to the last finished block stays
+// in
+// `.NAME.partial` beside it, and the log says so. After a signal the block is finished first. Memory: a few
+// blocks and the hidden states of the calibration rows.
 Report run(const RunOptions& options, const Recipe& recipe, Progress& progress);
 
 // The tokenizer of --tokenizer (`option`, if it is not empty), or of the model's folder, or null if there is
@@ -43,7 +47,7 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress);
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Checkpoint& checkpoint,
                                           const Model& model, std::string* unreadable = nullptr);
 
-// "<stem>-<method>-<bits>", in the current directory: a directory's stem is its name.
+// "<stem>-<method>-<bits or base>", in the current directory: a directory's stem is its name.
 std::string default_output(const std::string& model_path, const Recipe& recipe);
 
 }  // namespace ptq

@@ -13,6 +13,30 @@ namespace ptq {
 
 inline constexpr int kReportSchemaVersion = 1;
 
+// The low-rank term beside a layer's rounded weight.
+struct CorrectionRow {
+  int64_t rank = 0;
+  std::string variant = {};  // "exact", "approx", "lqer", "identity"
+  // Mean squared error of a token's outputs, summed, over the calibration rows...
+  std::optional<double> energy_before = {};
+  std::optional<double> energy_after = {};  // ...and with the correction as stored
+  double shrinkage = 0;                     // of the second moment towards its diagonal ("exact")
+  int64_t rounds = 1;                       // of rounding and correcting in turns; the best was kept
+  std::string stored = "bf16";              // or "f16", "int8"
+  int64_t bytes = 0;                        // on disk
+  double bits_per_weight = 0;               // that it adds
+  std::string better_base =
+      {};                       // a format of no more bytes that would leave less; empty: none of those tried
+  double better_base_bits = 0;  // bits a weight of it
+  double better_base_energy = 0;
+
+  // What is left of the error; 1 if there was none.
+  double remaining() const {
+    const double before = energy_before.value_or(0);
+    return before > 0 ? energy_after.value_or(before) / before : 1;
+  }
+};
+
 struct LayerRow {
   std::string name;
   std::string role;
@@ -23,6 +47,7 @@ struct LayerRow {
   std::optional<double> weight_sqnr_db;
   std::optional<double> output_sqnr_db;  // of the layer alone: its float input, quantized as the site says
   double relative_error = 0;  // its output's noise energy over signal energy: to_json() makes shares of it
+  std::optional<CorrectionRow> correction = std::nullopt;
 };
 
 struct SiteRow {
@@ -74,6 +99,8 @@ struct Report {
   std::optional<Quality> quality;
   int64_t output_bytes = 0;  // of the weight files
   double bits_per_weight = 0;
+  int64_t correction_bytes = 0;  // of output_bytes
+  double bits_per_weight_without_correction = 0;
   std::map<std::string, int64_t> output_files;          // name -> bytes
   std::vector<std::pair<std::string, double>> time_ms;  // stage -> time, in the order the stages began
   int64_t peak_rss_bytes = 0;
@@ -85,6 +112,13 @@ Json to_json(const Report& report);
 
 // The summary that a run prints: what was done, what it cost, what was not done as asked. Ends in a newline.
 std::string summary(const Report& report, const std::string& output_path);
+
+// What was not done as asked, and warnings: a heading with their number and a line each; "" if there are
+// none.
+std::string fallback_text(const std::vector<FallbackRow>& fallbacks);
+std::string warning_text(const std::vector<std::string>& warnings);
+// The layers of a report that was read back, one line a kind: bits, SQNR of the outputs, part of the error.
+std::string kinds_table(const Report& report);
 
 // A table with aligned columns: the first column is flush left, the others flush right. Ends in a newline.
 std::string text_table(const std::vector<std::string>& header,

@@ -14,6 +14,10 @@ namespace ptq {
 // (an artifact stores them as one tensor).
 void append_stage(Block& block, const std::string& site, const TransformStage& stage, Statistics& statistics);
 
+// The site's part of append_stage(): checks the stage and puts it behind the site's transform, and leaves
+// weights and statistics as they are.
+void place_stage(Block& block, const std::string& site, const TransformStage& stage);
+
 // SmoothQuant (arXiv 2211.10438, equation 4): s_c = a_c^alpha / w_c^(1 - alpha), with a_c the largest
 // |activation| of channel c and w_c the largest |weight| of column c. Both are at least 1e-5, s_c at least
 // `floor`. [channels]

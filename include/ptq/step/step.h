@@ -1,9 +1,9 @@
 // Steps: what a recipe is made of.
 //
 // A rewrite (smooth, Hadamard) leaves the block's output as it was, so that rounding it hurts less. A
-// rounding turns floats into codes and scales. Each step says what it needs to know about a block's
-// activations, and is then applied to one block at a time. The mathematics of a step is a free function on
-// tensors in the header beside it.
+// rounding turns floats into codes and scales. A correction adds a term that takes back some of the error.
+// Each step says what it needs to know about a block's activations, and is then applied to one block at a
+// time. The mathematics of a step is a free function on tensors in the header beside it.
 #pragma once
 
 #include <functional>
@@ -14,10 +14,14 @@
 #include "ptq/base/json.h"
 #include "ptq/calibration/statistics.h"
 #include "ptq/model/model.h"
+#include "ptq/report/report.h"
 
 namespace ptq {
 
-enum class StepKind { kRewrite, kRounding };
+enum class StepKind { kRewrite, kRounding, kCorrection };
+
+// "rewrite", "rounding", "correction".
+const char* step_kind_name(StepKind kind);
 
 // Something that was not done as asked for: an entry of the report's `fallbacks`.
 struct Remark {
@@ -37,12 +41,36 @@ struct StepContext {
   std::vector<Remark>& remarks;
   // --seed of the run: what a step draws depends on it, on the step's options and the site.
   uint64_t seed = 0;
+  // The block after its rewrites and before its roundings; null while it is rewritten.
+  Block* rewritten = nullptr;
+  std::map<std::string, CorrectionRow>* corrections = nullptr;  // by linear: what a correction did
+  std::vector<std::string>* warnings = nullptr;                 // each different one is said once a run
+};
+
+// What a step costs on one block, besides the passes that its needs() cause: for `quantize plan`.
+struct StepCost {
+  double operations = 0;  // of floating point; at most, where a search may end early
+  int64_t bytes = 0;      // of working memory at a time, besides the block and the statistics
+  double forwards = 0;    // of the block over `forward_rows` rows kept aside; at most
+  int64_t forward_rows = 0;
+};
+
+// What a step may look at when nothing is to be done yet.
+struct PlanContext {
+  const std::function<bool(const std::string& linear)>& skip;
+  std::vector<Remark>& remarks;  // those that do not depend on values
+  StepCost cost = {};            // of this step
+  bool at_most = false;          // set where a choice by values decides what is stored
 };
 
 class Step {
  public:
   virtual ~Step() = default;
   virtual Needs needs(Block& block) const = 0;
+  // Leaves the block with the schemes, quantizers, transforms and shapes that apply() would leave it with,
+  // and gives the same remarks and errors, from shapes alone: the block's tensors are on the meta device.
+  // Where apply() chooses by values, the choice that takes more bytes.
+  virtual void plan(Block& block, PlanContext& context) const = 0;
   virtual void apply(Block& block, StepContext& context) const = 0;
 };
 

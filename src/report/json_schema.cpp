@@ -1,10 +1,12 @@
-#include "support/json_schema.h"
+#include "ptq/report/json_schema.h"
 
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
-namespace ptq::testing {
+#include "report_schema.h"
+
+namespace ptq {
 namespace {
 
 using Errors = std::vector<std::string>;
@@ -87,4 +89,8 @@ std::vector<std::string> schema_errors(const Json& schema, const Json& value, co
   return errors;
 }
 
-}  // namespace ptq::testing
+Json report_schema() {
+  return parse_json(kReportSchema, "report.schema.json");
+}
+
+}  // namespace ptq

@@ -1,4 +1,5 @@
-// A validator of the part of JSON Schema (draft-07) that tools/report.schema.json is written in.
+// A validator of the part of JSON Schema (draft-07) that tools/report.schema.json is written in, and that
+// schema.
 #pragma once
 
 #include <string>
@@ -6,7 +7,7 @@
 
 #include "ptq/base/json.h"
 
-namespace ptq::testing {
+namespace ptq {
 
 // Every way in which `value` breaks `schema`, as "path: what"; empty if it is valid. The keywords are type,
 // properties, required, additionalProperties, items (one schema for all), enum and minimum; $schema, title
@@ -14,4 +15,7 @@ namespace ptq::testing {
 // must not ask for what nobody checks.
 std::vector<std::string> schema_errors(const Json& schema, const Json& value, const std::string& path = "$");
 
-}  // namespace ptq::testing
+// tools/report.schema.json as it was when the program was built.
+Json report_schema();
+
+}  // namespace ptq

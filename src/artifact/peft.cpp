@@ -1,0 +1,148 @@
+#include "ptq/artifact/peft.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "ptq/artifact/writer.h"
+#include "ptq/base/error.h"
+#include "ptq/base/interrupt.h"
+#include "ptq/base/memory.h"
+
+namespace ptq {
+namespace {
+
+// What the runtime of a LoRA adapter lacks.
+void expect_weights_only(Block& block) {
+  for (const Site* site : block.sites()) {
+    const std::string where = block.prefix() + ".sites." + site->name;
+    const std::string hint = "an artifact of --method qera, which rounds weights only";
+    if (site->quantizer.kind != ActivationQuantizer::Kind::kNone) {
+      throw Error(where, "rounds activations, which peft cannot", hint);
+    }
+    if (!site->transform.empty()) {
+      throw Error(where,
+                  "has an online transform (" + transform_text(site->transform) + "), which peft cannot run",
+                  hint);
+    }
+  }
+}
+
+// The modules that are corrected, and how many linears there are of each last part of a name.
+struct Modules {
+  std::set<std::string> corrected;
+  std::map<std::string, int64_t> linears;
+  int64_t rank = 0;
+};
+
+std::string last_part(const std::string& name) {
+  return name.substr(name.find_last_of('.') + 1);
+}
+
+Modules find_modules(const Model& model) {
+  Modules modules;
+  for (int64_t i = 0; i < model.num_blocks(); ++i) {
+    const std::unique_ptr<Block> block = model.load_block(i);
+    expect_weights_only(*block);
+    for (const Linear* linear : block->linears()) {
+      ++modules.linears[last_part(linear->name)];
+      if (!linear->correction) continue;
+      modules.corrected.insert(linear->name);
+      modules.rank = std::max(modules.rank, linear->correction->rank());
+    }
+  }
+  return modules;
+}
+
+// "q_proj" where every q_proj is corrected, else the full names.
+Json target_modules(const Modules& modules) {
+  std::map<std::string, int64_t> corrected;
+  for (const std::string& name : modules.corrected) ++corrected[last_part(name)];
+  std::set<std::string> targets;
+  for (const std::string& name : modules.corrected) {
+    const std::string part = last_part(name);
+    targets.insert(corrected.at(part) == modules.linears.at(part) ? part : name);
+  }
+  return targets;
+}
+
+Json adapter_config(const Modules& modules, const std::string& base_name) {
+  return {{"peft_type", "LORA"},
+          {"task_type", "CAUSAL_LM"},
+          {"base_model_name_or_path", base_name},
+          {"r", modules.rank},
+          {"lora_alpha", modules.rank},
+          {"lora_dropout", 0.0},
+          {"bias", "none"},
+          {"fan_in_fan_out", false},
+          {"use_rslora", false},
+          {"use_dora", false},
+          {"target_modules", target_modules(modules)},
+          {"inference_mode", true}};
+}
+
+void add_correction(const Linear& linear, int64_t rank, ArtifactWriter& writer) {
+  const LowRank& correction = *linear.correction;
+  const int64_t missing = rank - correction.rank();
+  // Codes of 8 bits have scales of their own: as F16 they are close to what they stand for.
+  const at::ScalarType stored = correction.stored == at::kChar ? at::kHalf : correction.stored;
+  const std::string name = "base_model.model." + linear.name;
+  const auto add = [&](const std::string& factor, const Tensor& values) {
+    Weight weight;
+    weight.name = name + factor;
+    weight.value = values;
+    weight.stored = stored;
+    writer.add(weight);
+  };
+  add(".lora_A.weight", at::constant_pad_nd(correction.A, {0, 0, 0, missing}));
+  add(".lora_B.weight", at::constant_pad_nd(correction.B, {0, missing}));
+}
+
+// The values that a weight's codes stand for.
+Weight as_float(const Weight& weight, at::ScalarType dtype) {
+  Weight result = weight;
+  result.quantized.reset();
+  result.stored = dtype;
+  return result;
+}
+
+}  // namespace
+
+PeftExport export_peft(const OpenModel& artifact, const std::string& base_name, at::ScalarType dtype,
+                       OutputDirectory& adapter, OutputDirectory& base) {
+  Model& model = *artifact.model;
+  const Modules modules = find_modules(model);
+  if (modules.corrected.empty()) {
+    throw Error(artifact.checkpoint->path(), "has no low-rank corrections, so there is no adapter to write",
+                "quantize it with --method qera");
+  }
+  const std::string base_spool = base.path("tensors.spool"), adapter_spool = adapter.path("tensors.spool");
+  ArtifactWriter base_writer(base, int64_t{5} << 30, base_spool);
+  ArtifactWriter adapter_writer(adapter, std::numeric_limits<int64_t>::max(), adapter_spool);
+  for (int64_t i = 0; i < model.num_blocks(); ++i) {
+    throw_if_interrupted();
+    const std::unique_ptr<Block> block = model.load_block(i);
+    for (const Weight* weight : block->weights()) base_writer.add(as_float(*weight, dtype));
+    for (const Linear* linear : block->linears()) {
+      if (linear->correction) add_correction(*linear, modules.rank, adapter_writer);
+    }
+    return_free_memory();
+  }
+  for (const Weight* weight : model.outer_weights()) base_writer.add(as_float(*weight, dtype));
+  Json config = model.config();
+  config.erase("quantization_config");
+  const char* dtype_text = dtype == at::kFloat ? "float32" : dtype == at::kHalf ? "float16" : "bfloat16";
+  config["torch_dtype"] = dtype_text;
+  if (config.contains("dtype")) config["dtype"] = dtype_text;
+  base_writer.finish(config, nullptr);
+  copy_tokenizer_files(artifact.checkpoint->directory(), "", base);
+  adapter_writer.finish_tensors("adapter_model");
+  write_file(adapter.path("adapter_config.json"), adapter_config(modules, base_name).dump(2) + "\n");
+  for (const std::string& spool : {base_spool, adapter_spool}) std::filesystem::remove(spool);
+  for (OutputDirectory* output : {&base, &adapter}) write_checksums(*output);
+  return {modules.rank, static_cast<int64_t>(modules.corrected.size())};
+}
+
+}  // namespace ptq

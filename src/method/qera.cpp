@@ -1,0 +1,87 @@
+// QERA (arXiv 2410.06040): weights rounded to a base format, and beside each a low-rank term in closed form
+// that takes back what matters most in the layer's output. Activations stay float. It is for any
+// architecture; on a base of another method it is a recipe (configs/qera-on-*.json).
+#include <charconv>
+
+#include "method/method_steps.h"
+#include "ptq/base/error.h"
+#include "ptq/base/suggest.h"
+
+namespace ptq {
+namespace {
+
+constexpr int64_t kRankAt4Bits = 32;
+constexpr int64_t kRankBelow = 64;
+
+// Takes `prefix` off the front of `text`, if it is there.
+bool take(std::string& text, const std::string& prefix) {
+  if (!text.starts_with(prefix)) return false;
+  text.erase(0, prefix.size());
+  return true;
+}
+
+// Takes a number off the front; 0 if there is none.
+int64_t take_number(std::string& text) {
+  int64_t number = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (failed != std::errc()) return 0;
+  text.erase(0, static_cast<size_t>(end - text.data()));
+  return number;
+}
+
+// "[gptq:]mxintB", "[gptq:]intB[-gN][-asym]" or "nf4", as the step that rounds to it.
+StepConfig base_step(const std::string& base) {
+  std::string rest = base;
+  const bool gptq = take(rest, "gptq:");
+  Json options;
+  bool known = true;
+  if (take(rest, "mxint")) {
+    options = {{"format", "mxint"}, {"bits", take_number(rest)}};
+  } else if (!gptq && take(rest, "nf4")) {
+    options = {{"format", "nf4"}};
+  } else if (take(rest, "int")) {
+    options = {{"bits", take_number(rest)}, {"granularity", "channel"}};
+    if (take(rest, "-g")) {
+      options["granularity"] = "group";
+      options["group"] = take_number(rest);
+      known = options["group"] > 0;
+      options["scales"] = "plain";
+    }
+    options["symmetric"] = !take(rest, "-asym");
+  }
+  if (!known || options.is_null() || !rest.empty() || options.value("bits", 4) < 2 ||
+      options.value("bits", 4) > 8) {
+    throw usage_error("--base", "\"" + base + "\" is not a weight format",
+                      suggest(base, {"mxint2", "mxint3", "mxint4", "mxint8", "int4-g128", "int4-g64-asym",
+                                     "int3-g64", "int8", "nf4", "gptq:int4-g128", "gptq:mxint3"}));
+  }
+  return {gptq ? "gptq" : "rtn", options};
+}
+
+}  // namespace
+
+Json qera_defaults() {
+  return {{"variant", "exact"},      {"shrinkage", 0.1},         {"rank", "auto"},
+          {"ranks", Json::object()}, {"target_bpw", 0},          {"rounds", 1},
+          {"stored", "bf16"},        {"linears", Json::array()}, {"compare", true}};
+}
+
+std::vector<StepConfig> qera_steps(const std::string& base, JsonFields& options) {
+  const StepConfig round = base_step(base);
+  const int64_t bits = round.options.value("bits", 4);
+  const Json rank = options.at("rank");
+  Json correction = {{"variant", options.at("variant")},
+                     {"rank", rank == "auto" ? Json(bits >= 4 ? kRankAt4Bits : kRankBelow) : rank},
+                     {"ranks", options.at("ranks")},
+                     {"target_bpw", options.at("target_bpw")},
+                     {"rounds", options.at("rounds")},
+                     {"rounding", round.name == "gptq" ? "gptq" : "nearest"},
+                     {"stored", options.at("stored")},
+                     {"linears", options.at("linears")},
+                     {"compare", options.at("compare")}};
+  const Json shrinkage = options.at("shrinkage");
+  if (correction["variant"] == "exact") correction["shrinkage"] = shrinkage;
+  return {round, {"low_rank", correction}};
+}
+
+}  // namespace ptq

@@ -1,0 +1,115 @@
+#include "pipeline/opening.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "pipeline/calibrate.h"
+#include "ptq/base/error.h"
+#include "ptq/calibration/tokens.h"
+#include "ptq/engine/evaluate.h"
+
+namespace ptq {
+namespace {
+
+void check_skip_patterns(const Recipe& recipe, const WeightSource& source) {
+  const std::vector<std::string> names = source.names();
+  for (const std::string& pattern : recipe.skip) {
+    const bool used = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+      return matches_pattern(pattern, name) || matches_pattern(pattern + ".weight", name);
+    });
+    if (!used) {
+      throw usage_error("--skip", "no tensor matches \"" + pattern + "\"",
+                        "a layer's name or a shell pattern such as \"*.0.mixer.out_proj\"; `quantize "
+                        "inspect` lists the names");
+    }
+  }
+}
+
+bool is_text(const std::string& path) {
+  return !path.ends_with(".npy") && !path.ends_with(".bin") && !path.ends_with(".safetensors");
+}
+
+}  // namespace
+
+OpenModel open_float_model(const RunOptions& options, const Recipe& recipe) {
+  OpenModel open;
+  open.checkpoint = open_checkpoint(options.model_path, options.checkpoint);
+  if (is_artifact(*open.checkpoint)) {
+    throw Error(options.model_path, "is already quantized by this program",
+                "the float checkpoint it was made from");
+  }
+  open.source = make_source(*open.checkpoint, options.device);
+  const std::string purpose = recipe.families.empty() ? "" : recipe.method + " is for " + recipe.purpose;
+  open.architecture = &find_architecture(*open.source, options.model_path, purpose);
+  const std::string family = open.architecture->family;
+  if (!recipe.families.empty() &&
+      std::find(recipe.families.begin(), recipe.families.end(), family) == recipe.families.end()) {
+    throw Error(options.model_path, std::string("is a ") + open.architecture->description + "; " + purpose,
+                "`quantize list` shows the methods for each family");
+  }
+  check_skip_patterns(recipe, *open.source);
+  open.model = open.architecture->make(*open.source);
+  for (const std::string& note : open.checkpoint->notes()) spdlog::info("{}", note);
+  for (const std::string& note : open.model->notes()) spdlog::info("{}", note);
+  return open;
+}
+
+Json source_json(const RunOptions& options, const OpenModel& open) {
+  int64_t bytes = 0;
+  for (const std::string& path : open.checkpoint->files()) {
+    const std::string name = std::filesystem::path(path).filename().string();
+    if (name != "config.json" && !name.ends_with(".index.json"))
+      bytes += static_cast<int64_t>(std::filesystem::file_size(path));
+  }
+  const std::string stored =
+      open.checkpoint->tensors().empty() ? "" : dtype_name(open.checkpoint->tensors().front().dtype);
+  return {{"name", std::filesystem::path(options.model_path).lexically_normal().filename().string()},
+          {"architecture", open.architecture->name},
+          {"parameters", open.model->num_parameters()},
+          {"dtype", stored},
+          {"bytes", bytes}};
+}
+
+std::unique_ptr<Tokenizer> tokenizer_of_run(const RunOptions& options, const OpenModel& open,
+                                            std::vector<std::string>& warnings) {
+  std::vector<std::string> inputs = options.calibration;
+  if (!options.eval_text.empty()) inputs.push_back(options.eval_text);
+  const bool needed = !options.tokenizer.empty() || std::any_of(inputs.begin(), inputs.end(), is_text);
+  std::string unreadable;
+  std::unique_ptr<Tokenizer> tokenizer =
+      load_tokenizer(options.tokenizer, *open.checkpoint, *open.model, needed ? nullptr : &unreadable);
+  if (!unreadable.empty()) warnings.push_back("the tokenizer was copied unread: " + unreadable);
+  return tokenizer;
+}
+
+std::vector<int64_t> read_eval_text(const RunOptions& options, const Tokenizer* tokenizer,
+                                    const Model& model) {
+  if (options.eval_text.empty()) return {};
+  std::vector<int64_t> ids =
+      read_tokens({options.eval_text, options.token_dtype}, tokenizer, model.vocab_size());
+  evaluation_windows(ids, 2, options.eval_text);  // too few are an error here already
+  return ids;
+}
+
+Weight outer_weight_as_written(const Weight& weight, const Recipe& recipe) {
+  Weight written = weight;
+  if (recipe.embedding != "int8" || weight.role != Role::kEmbedding) return written;
+  WeightScheme rows;
+  rows.granularity = Granularity::kChannel;
+  written.set_quantized(round_to_nearest(weight.value, rows));
+  return written;
+}
+
+void refuse_fallbacks(const std::vector<FallbackRow>& fallbacks, const std::vector<std::string>& warnings) {
+  if (fallbacks.empty() && warnings.empty()) return;
+  std::string list;
+  for (const FallbackRow& row : fallbacks)
+    list += "\n  " + row.where + ": " + row.what + " (" + row.why + ")";
+  for (const std::string& warning : warnings) list += "\n  " + warning;
+  throw Error("--strict",
+              std::to_string(fallbacks.size() + warnings.size()) + " things were not done as asked:" + list);
+}
+
+}  // namespace ptq

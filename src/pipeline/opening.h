@@ -1,0 +1,40 @@
+// What a run does before its loop, and `quantize plan` instead of it: the model and the inputs are opened and
+// checked.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ptq/artifact/open_model.h"
+#include "ptq/method/recipe.h"
+#include "ptq/pipeline/run.h"
+#include "ptq/tokenizer/tokenizer.h"
+
+namespace ptq {
+
+// The model that the recipe is for. Throws Error for an artifact, an architecture that is not known or that
+// the method is not for, a --skip that matches no tensor, and all that the architecture finds wrong in
+// headers.
+OpenModel open_float_model(const RunOptions& options, const Recipe& recipe);
+
+// The report's "source" without the files' checksums.
+Json source_json(const RunOptions& options, const OpenModel& open);
+
+// The tokenizer of the run, null if there is none. One that the program cannot read is an Error only if there
+// is something to read with it, and a warning else.
+std::unique_ptr<Tokenizer> tokenizer_of_run(const RunOptions& options, const OpenModel& open,
+                                            std::vector<std::string>& warnings);
+
+// The ids of --eval-text, none without it. Throws Error if they are too few.
+std::vector<int64_t> read_eval_text(const RunOptions& options, const Tokenizer* tokenizer,
+                                    const Model& model);
+
+// A weight around the blocks in the form that is stored. The embedding is rounded a row at a time: a row is
+// one token's vector, and a single scale for all would be set by the rarest.
+Weight outer_weight_as_written(const Weight& weight, const Recipe& recipe);
+
+// --strict: throws Error with the list of what was not done as asked, if there is anything.
+void refuse_fallbacks(const std::vector<FallbackRow>& fallbacks, const std::vector<std::string>& warnings);
+
+}  // namespace ptq

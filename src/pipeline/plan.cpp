@@ -1,0 +1,138 @@
+#include "ptq/pipeline/plan.h"
+
+#include <filesystem>
+
+#include "pipeline/block_pass.h"
+#include "pipeline/calibrate.h"
+#include "pipeline/cost.h"
+#include "pipeline/opening.h"
+#include "ptq/artifact/layout.h"
+#include "ptq/artifact/writer.h"
+#include "ptq/base/memory.h"
+#include "ptq/base/output.h"
+#include "ptq/calibration/tokens.h"
+#include "ptq/engine/evaluate.h"
+
+namespace ptq {
+namespace {
+
+PlanRow plan_row(const Weight& weight, const WeightSource& source) {
+  PlanRow row;
+  row.name = weight.name;
+  row.role = role_name(weight.role);
+  row.shape = weight.value.sizes().vec();
+  row.dtype = dtype_name(source.find(weight.name)->dtype);
+  row.bits = static_cast<double>(at::elementSize(weight.stored)) * 8;
+  ArtifactLayout alone(1);
+  alone.add(weight);
+  row.bytes = alone.tensor_bytes();
+  row.rounded = weight.quantized.has_value();
+  if (!row.rounded) return row;
+  const WeightScheme& scheme = weight.quantized->scheme;
+  row.bits = scheme.bits;
+  row.granularity = granularity_name(scheme.granularity);
+  if (scheme.granularity == Granularity::kGroup) row.group = scheme.group;
+  return row;
+}
+
+PlanSite plan_site(const std::string& prefix, const Site& site) {
+  PlanSite row{
+      prefix + ".sites." + site.name, site.quantizer.kind_name(), {}, transform_text(site.transform)};
+  if (site.quantizer.kind != ActivationQuantizer::Kind::kNone) row.bits = site.quantizer.bits;
+  return row;
+}
+
+// Names and bytes of every file of the output.
+void add_files(const RunOptions& options, const OpenModel& open, const ArtifactLayout& layout, Plan& plan) {
+  for (const ArtifactLayout::WeightFile& file : layout.weight_files()) {
+    plan.files[file.name] = file.bytes();
+    plan.output_bytes += file.bytes();
+  }
+  for (const auto& [name, text] : layout.text_files(open.model->config(), plan.recipe))
+    plan.files[name] = static_cast<int64_t>(text.size());
+  for (const auto& [name, path] : tokenizer_files(open.checkpoint->directory(), options.tokenizer))
+    plan.files[name] = static_cast<int64_t>(std::filesystem::file_size(path));
+  plan.files["report.json"] = std::nullopt;
+  int64_t sums = 0;
+  for (const auto& [name, bytes] : plan.files) sums += 64 + 2 + static_cast<int64_t>(name.size()) + 1;
+  plan.files["SHA256SUMS"] = sums;
+  plan.bits_per_weight =
+      8 * static_cast<double>(plan.output_bytes) / static_cast<double>(open.model->num_parameters());
+}
+
+RunRows rows_of_run(const RunOptions& options, const CalibrationRows& rows,
+                    const std::vector<int64_t>& eval_ids, int64_t length) {
+  RunRows all{rows.ids.size(0), rows.ids.size(1), rows.kept, options.calibration.empty()};
+  if (eval_ids.empty()) return all;
+  const Tensor windows = evaluation_windows(eval_ids, length, options.eval_text);
+  all.eval_windows = windows.size(0);
+  all.eval_length = windows.size(1);
+  return all;
+}
+
+void warn_of_limits(const std::string& output, Plan& plan) {
+  const int64_t memory = available_memory_bytes();
+  if (memory >= 0 && plan.peak_memory_bytes > memory) {
+    plan.warnings.push_back("about " + format_bytes(plan.peak_memory_bytes) + " of memory are needed; " +
+                            format_bytes(memory) + " are available");
+  }
+  std::error_code failed;
+  const std::filesystem::path parent = std::filesystem::absolute(output).parent_path();
+  const std::filesystem::space_info space = std::filesystem::space(parent, failed);
+  const int64_t needed = 2 * plan.output_bytes;  // the tensors are gathered in a file of their own first
+  if (!failed && static_cast<uint64_t>(needed) > space.available) {
+    plan.warnings.push_back("about " + format_bytes(needed) + " of disk space are needed while writing; " +
+                            format_bytes(static_cast<int64_t>(space.available)) + " are free");
+  }
+}
+
+}  // namespace
+
+Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& progress) {
+  RunOptions options = run_options;
+  options.device = at::kMeta;
+  Plan plan;
+  plan.recipe = recipe.to_json();
+  plan.output = options.output;
+  check_output(options.output, options.force);
+  const OpenModel open = open_float_model(options, recipe);
+  Model& model = *open.model;
+  const BlockPass pass(recipe, options.seed);
+  const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, plan.warnings);
+  const std::vector<int64_t> eval_ids = read_eval_text(options, tokenizer.get(), model);
+  plan.source = source_json(options, open);
+  plan.source_bytes = plan.source["bytes"].get<int64_t>();
+  const CalibrationRows rows =
+      calibration_rows(options, recipe, model, tokenizer.get(), pass.needs_data(*model.load_block(0)),
+                       progress, plan.warnings);
+  plan.calibration = rows.json;
+
+  ArtifactLayout layout(options.max_shard_bytes);
+  RunCost cost(model, rows_of_run(options, rows, eval_ids, window_length(recipe, model)));
+  for (int64_t i = 0; i < model.num_blocks(); ++i) {
+    const std::unique_ptr<Block> block = model.load_block(i);
+    const BlockPlan steps = pass.plan(*block);
+    layout.add(*block);
+    cost.add(*block, steps);
+    for (const Weight* weight : block->weights()) plan.tensors.push_back(plan_row(*weight, *open.source));
+    for (const Site* site : block->sites()) plan.sites.push_back(plan_site(block->prefix(), *site));
+    for (const Remark& remark : steps.remarks)
+      plan.fallbacks.push_back({remark.where, remark.what, remark.why});
+    plan.at_most = plan.at_most || steps.at_most;
+  }
+  for (Weight* weight : model.outer_weights()) {
+    const Weight written = outer_weight_as_written(*weight, recipe);
+    layout.add(written);
+    plan.tensors.push_back(plan_row(written, *open.source));
+  }
+  add_files(options, open, layout, plan);
+  plan.operations = cost.operations();
+  plan.peak_memory_bytes = cost.peak_bytes();
+  for (const auto* notes : {&open.checkpoint->notes(), &model.notes()})
+    plan.notes.insert(plan.notes.end(), notes->begin(), notes->end());
+  if (options.strict) refuse_fallbacks(plan.fallbacks, plan.warnings);
+  warn_of_limits(options.output, plan);
+  return plan;
+}
+
+}  // namespace ptq

@@ -1,0 +1,73 @@
+// What a run keeps on disk after each block, so that one that was stopped, at whatever moment, goes on from
+// there.
+//
+// Files of the work directory, all named in the first:
+//   state          64 hexadecimal digits, a newline, and the JSON document whose SHA-256 they are: the run's
+//                  identity, blocks finished, hashes of the other files, the writer's state, the report's
+//                  rows, times
+//   rows           the calibration rows, int64 [rows, length]
+//   stream-N       the hidden states after N blocks, float32 [rows, length, d_model]
+//   tensors.spool  the bytes of the artifact's tensors so far (ptq/artifact/writer.h)
+// A block counts as finished once `state` names it: that is the last to be written, in one rename, when the
+// other files are flushed. stream-N of the block before is removed after that.
+//
+// Nothing in these files is trusted: every byte is under a hash, and what the hashes cover is checked against
+// the model. Non-goals: states of other versions of the program, or of other machines' byte order.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "pipeline/block_pass.h"
+#include "pipeline/calibrate.h"
+#include "pipeline/stages.h"
+#include "ptq/artifact/writer.h"
+#include "ptq/base/work_directory.h"
+#include "ptq/model/model.h"
+#include "ptq/report/report.h"
+
+namespace ptq {
+
+// What a run has made after some blocks.
+struct BlockLoop {
+  int64_t finished = 0;  // blocks
+  CalibrationRows rows;
+  Stream stream;
+  std::unique_ptr<ArtifactWriter> writer;
+};
+
+class RunState {
+ public:
+  // `work` must outlive it. `identity` is run_identity()'s.
+  RunState(WorkDirectory& work, Json identity);
+
+  // Replaces the state on disk. Its cost is that of writing the stream once.
+  void save(const BlockLoop& loop, const Report& report, const StageTimes& times);
+
+  // Reads the state on disk: fills all of `loop`, the report's rows and calibration, and adds to `times`. The
+  // writer writes to `output`. Throws Error, and leaves the files as they are, if the state is that of
+  // another run (and says what differs), or damaged.
+  void load(const Model& model, OutputDirectory& output, int64_t max_shard_bytes, BlockLoop& loop,
+            Report& report, StageTimes& times);
+
+  // A writer with an empty spool.
+  std::unique_ptr<ArtifactWriter> make_writer(OutputDirectory& output, int64_t max_shard_bytes) const;
+
+  // Blocks finished in the state on disk; none if this run has neither saved nor loaded one.
+  std::optional<int64_t> finished() const { return finished_; }
+
+ private:
+  std::string save_rows(const Tensor& ids);
+  Json read_document() const;
+  CalibrationRows read_rows(const Json& json, const Model& model) const;
+  Stream read_stream(const Json& json, const CalibrationRows& rows, const Model& model) const;
+
+  WorkDirectory& work_;
+  Json identity_;
+  std::string rows_sha256_;  // empty: not on disk yet
+  std::string stream_file_;  // that the state names
+  std::optional<int64_t> finished_;
+};
+
+}  // namespace ptq

@@ -1,0 +1,287 @@
+// The step that puts low-rank terms beside rounded weights (low_rank_math.cpp), on whatever base the steps
+// before it have left: weights rounded to nearest or by GPTQ, rotated or not.
+#include "ptq/step/low_rank.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "ptq/base/interrupt.h"
+#include "ptq/step/gptq.h"
+#include "step/low_rank_options.h"
+#include "step/rank_budget.h"
+#include "step/rival_format.h"
+#include "step/step_makers.h"
+
+namespace ptq {
+namespace {
+
+// From which `auto` chooses: exact, two that trust small correlations less, and the diagonal alone.
+constexpr std::array<double, 4> kShrinkages = {0, .1, .3, 1};
+// A second moment from fewer tokens an input than this fits noise.
+constexpr double kTokensPerInput = 2;
+// Of what --target-bpw shares out: no layer gets more.
+constexpr int64_t kLargestSharedRank = 256;
+
+// What is known of a site's input, and the metrics to solve with.
+struct SiteInput {
+  Tensor R;       // [in, in] float64, of the calibration rows
+  Tensor R_kept;  // [in, in] float64, of the rows kept aside; for `auto` only
+  std::vector<InputMetric> metrics;
+};
+
+// A correction whose rank is not final.
+struct Candidate {
+  Linear* linear = nullptr;
+  const SiteInput* input = nullptr;
+  Tensor W;  // [out, in] before rounding
+  Tensor D;  // [out, in] its error
+  LowRankSolution solution;
+  CorrectionRow row;
+};
+
+std::vector<InputMetric> metrics_of(const LowRankStepOptions& options, const SiteStatistics& statistics) {
+  const Tensor& R = statistics.second_moment;
+  if (options.variant == "exact") return {InputMetric::full(R, options.shrinkage)};
+  if (options.variant == "approx") return {InputMetric::full(R, 1)};
+  if (options.variant == "lqer") return {InputMetric::diagonal(statistics.channel_mean_abs.square())};
+  if (options.variant == "identity") return {InputMetric::diagonal(at::ones_like(R.diagonal()))};
+  std::vector<InputMetric> all;
+  for (const double shrinkage : kShrinkages) all.push_back(InputMetric::full(R, shrinkage));
+  return all;
+}
+
+void warn_of_few_tokens(const std::string& site, const SiteStatistics& statistics, StepContext& context) {
+  const auto in = static_cast<double>(statistics.second_moment.size(0));
+  const auto tokens = static_cast<double>(statistics.tokens);
+  if (tokens >= kTokensPerInput * in) return;
+  context.warnings->push_back("low_rank: " + format_number(tokens, 0) + " calibration tokens for the " +
+                              format_number(in, 0) + " inputs of " + site + ", " +
+                              format_number(tokens / in, 2) +
+                              " an input: the correction fits noise; at least " +
+                              format_number(kTokensPerInput * in, 0) + " tokens are wanted");
+}
+
+// trace(D R D^T) under the second moment itself, whatever metric the solution is from.
+double energy_before(const Candidate& candidate) {
+  const double a = candidate.row.shrinkage;
+  if (candidate.row.variant != "exact" || a == 1)
+    return output_energy(candidate.D, candidate.input->R.to(at::kFloat));
+  if (a == 0) return candidate.solution.energy;
+  // The solution's energy is (1 - a) of the one wanted and a of that under the diagonal.
+  const Tensor d = candidate.D.to(at::kDouble);
+  const double diagonal = (d * d * candidate.input->R.diagonal()).sum().item<double>();
+  return (candidate.solution.energy - a * diagonal) / (1 - a);
+}
+
+class LowRankStep : public Step {
+ public:
+  explicit LowRankStep(JsonFields& options) : options_(read_low_rank_options(options)) { options.finish(); }
+
+  Needs needs(Block& block) const override {
+    Needs needs;
+    for (const Linear* linear : block.linears()) {
+      if (!options_.selects(linear->name)) continue;
+      needs[linear->site].second_moment = true;
+      needs[linear->site].channel_mean_abs |= options_.variant == "lqer";
+    }
+    return needs;
+  }
+
+  void apply(Block& block, StepContext& context) const override {
+    std::vector<Candidate> candidates;
+    const std::vector<Linear*> originals = context.rewritten->linears(), linears = block.linears();
+    for (size_t i = 0; i < linears.size(); ++i) {
+      if (!linears[i]->weight.quantized || !options_.selects(linears[i]->name)) continue;
+      Candidate candidate;
+      candidate.linear = linears[i];
+      candidate.W = originals[i]->weight.value;
+      candidates.push_back(std::move(candidate));
+    }
+    const std::map<std::string, SiteInput> inputs = site_inputs(candidates, context);
+    for (Candidate& candidate : candidates) {
+      throw_if_interrupted();
+      candidate.input = &inputs.at(candidate.linear->site);
+      solve(candidate, context.seed);
+    }
+    if (options_.target_bpw > 0) share_budget(candidates);
+    for (Candidate& candidate : candidates) finish(candidate, context);
+  }
+
+  void plan(Block& block, PlanContext& context) const override {
+    int64_t weights = 0, bytes_per_rank = 0;
+    double bits = 0;
+    std::vector<Linear*> corrected;
+    for (Linear* linear : block.linears()) {
+      if (!linear->weight.quantized || !options_.selects(linear->name)) continue;
+      corrected.push_back(linear);
+      const int64_t out = linear->weight.value.size(0), in = linear->weight.value.size(1);
+      weights += out * in;
+      bits += linear->weight.quantized->scheme.bits_per_weight(out, in) * static_cast<double>(out * in);
+      bytes_per_rank += rank_bytes(linear->weight.value);
+      add_cost(out, in, context.cost);
+    }
+    context.at_most = context.at_most || options_.target_bpw > 0;
+    const double budget = std::max(0.0, options_.target_bpw * static_cast<double>(weights) - bits) / 8;
+    for (Linear* linear : corrected) {
+      const Tensor& W = linear->weight.value;
+      int64_t rank = options_.rank_of(linear->name);
+      // The same rank for all costs as much as the shares, to one rank.
+      if (options_.target_bpw > 0)
+        rank = static_cast<int64_t>(budget / static_cast<double>(bytes_per_rank)) + 1;
+      rank = std::min({rank, W.size(0), W.size(1)});
+      linear->correction = make_low_rank(at::empty({rank, W.size(1)}, W.options()),
+                                         at::empty({W.size(0), rank}, W.options()), options_.stored_dtype());
+    }
+  }
+
+ private:
+  // On disk.
+  int64_t rank_bytes(const Tensor& W) const {
+    const int64_t scales = options_.stored == "int8" ? 2 * static_cast<int64_t>(sizeof(float)) : 0;
+    return (W.size(0) + W.size(1)) * static_cast<int64_t>(at::elementSize(options_.stored_dtype())) + scales;
+  }
+
+  // Of one linear: products, eigenvectors of the smaller side; error, product and decomposition in float64.
+  void add_cost(int64_t out, int64_t in, StepCost& cost) const {
+    const auto n = static_cast<double>(std::min(out, in)), m = static_cast<double>(std::max(out, in));
+    const double solves =
+        static_cast<double>(options_.rounds) * (options_.variant == "auto" ? kShrinkages.size() : 1);
+    cost.operations += solves * (2 * n * m * (n + m) + 9 * n * n * n);
+    cost.bytes =
+        std::max(cost.bytes, 8 * (3 * out * in + 4 * std::min(out, in) * std::min(out, in) + 2 * in * in));
+  }
+
+  std::map<std::string, SiteInput> site_inputs(const std::vector<Candidate>& candidates,
+                                               StepContext& context) const {
+    std::map<std::string, SiteInput> inputs;
+    Needs moments;
+    for (const Candidate& candidate : candidates) {
+      const std::string& site = candidate.linear->site;
+      if (inputs.contains(site)) continue;
+      const SiteStatistics& statistics = context.statistics.at(site);
+      warn_of_few_tokens(site, statistics, context);
+      inputs[site] = {statistics.second_moment, {}, metrics_of(options_, statistics)};
+      moments[site].second_moment = true;
+    }
+    if (options_.variant != "auto" || inputs.empty()) return inputs;
+    const ObserverGuard guard(*context.rewritten, moments, context.inputs.size(0));
+    for (int64_t row = 0; row < context.inputs.size(0); ++row) {
+      context.rewritten->forward(context.inputs.slice(0, row, row + 1));
+    }
+    for (const auto& [site, statistics] : guard.statistics())
+      inputs.at(site).R_kept = statistics.second_moment;
+    return inputs;
+  }
+
+  // Fills in the error and its solution; with alternation the linear's codes become those of the best round.
+  void solve(Candidate& candidate, uint64_t seed) const {
+    LowRankOptions options;
+    options.rank = options_.target_bpw > 0 ? kLargestSharedRank : options_.rank_of(candidate.linear->name);
+    options.seed = seed;
+    const QuantizedTensor base = *candidate.linear->weight.quantized;
+    QuantizedTensor codes;
+    double least = std::numeric_limits<double>::infinity();
+    const std::vector<InputMetric>& metrics = candidate.input->metrics;
+    for (size_t i = 0; i < metrics.size(); ++i) {
+      std::vector<QuantizedTensor> rounds;
+      AlternatingSolution found =
+          alternate(candidate.W, metrics[i], options, static_cast<int>(options_.rounds),
+                    [&](const Tensor& target, int round) {
+                      rounds.push_back(round == 0 ? base : round_again(target, base, candidate));
+                      return dequantize(rounds.back());
+                    });
+      const Tensor D = candidate.W - found.W;
+      const double left = metrics.size() > 1 ? energy_on_kept_rows(D, found.correction.V, candidate) : 0;
+      if (!(left < least)) continue;
+      least = left;
+      codes = rounds.at(static_cast<size_t>(found.round));
+      candidate.D = D;
+      candidate.solution = std::move(found.correction);
+      const bool automatic = options_.variant == "auto";
+      candidate.row.variant = automatic ? "exact" : options_.variant;
+      candidate.row.shrinkage =
+          automatic ? kShrinkages[i] : (options_.variant == "exact" ? options_.shrinkage : 0);
+      candidate.row.rounds = found.round + 1;
+    }
+    if (candidate.row.rounds > 1) candidate.linear->weight.set_quantized(codes);
+  }
+
+  QuantizedTensor round_again(const Tensor& target, const QuantizedTensor& base,
+                              const Candidate& candidate) const {
+    if (options_.rounding == "gptq") return gptq(target, candidate.input->R, {}, base.scheme);
+    return round_to_nearest(target, base.scheme);
+  }
+
+  // trace((D - V V^T D) R (D - V V^T D)^T): V V^T is a projection, so what it takes off stands alone.
+  double energy_on_kept_rows(const Tensor& D, const Tensor& V, const Candidate& candidate) const {
+    const Tensor& R = candidate.input->R_kept;
+    // Without alternation the first term is the same for all candidates.
+    const double whole = options_.rounds > 1 ? output_energy(D, R.to(at::kFloat)) : 0;
+    return whole - output_energy(V.t().matmul(D.to(at::kDouble)), R);
+  }
+
+  // Ranks by what each takes off the relative error of its layer, a byte, within the block. Every block thus
+  // gets its own share of the budget: errors of different blocks cannot be compared, and one pass is enough.
+  void share_budget(std::vector<Candidate>& candidates) const {
+    double bits = 0;
+    std::vector<RankOffer> offers;
+    for (const Candidate& candidate : candidates) {
+      const int64_t out = candidate.W.size(0), in = candidate.W.size(1);
+      const WeightScheme& scheme = candidate.linear->weight.quantized->scheme;
+      bits += (options_.target_bpw - scheme.bits_per_weight(out, in)) * static_cast<double>(out * in);
+      const double signal = output_energy(candidate.W, candidate.input->R.to(at::kFloat));
+      const Tensor gains = candidate.solution.eigenvalues.cpu() / std::max(signal, 1e-300);
+      offers.push_back({std::vector<double>(gains.const_data_ptr<double>(),
+                                            gains.const_data_ptr<double>() + gains.numel()),
+                        rank_bytes(candidate.W)});
+    }
+    const std::vector<int64_t> ranks = share_ranks(offers, static_cast<int64_t>(std::max(0.0, bits / 8)));
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      LowRankSolution& solution = candidates[i].solution;
+      solution.V = solution.V.slice(1, 0, ranks[i]);
+      solution.eigenvalues = solution.eigenvalues.slice(0, 0, ranks[i]);
+    }
+  }
+
+  void finish(Candidate& candidate, StepContext& context) const {
+    const auto [A, B] = low_rank_factors(candidate.solution.V, candidate.D);
+    CorrectionRow& row = candidate.row;
+    row.rank = A.size(0);
+    row.stored = options_.stored;
+    const double before = energy_before(candidate);
+    row.energy_before = before;
+    row.energy_after = before;
+    if (row.rank > 0) {
+      LowRank correction = make_low_rank(A, B, options_.stored_dtype());
+      row.energy_after =
+          corrected_energy(before, candidate.D, correction.A, correction.B, candidate.input->R);
+      row.bytes = correction.bytes();
+      row.bits_per_weight = 8 * static_cast<double>(row.bytes) / static_cast<double>(candidate.W.numel());
+      candidate.linear->correction = std::move(correction);
+    }
+    if (options_.compare && row.rank > 0) compare(candidate);
+    (*context.corrections)[candidate.linear->name] = row;
+  }
+
+  void compare(Candidate& candidate) const {
+    const WeightScheme& base = candidate.linear->weight.quantized->scheme;
+    const double bits =
+        base.bits_per_weight(candidate.W.size(0), candidate.W.size(1)) + candidate.row.bits_per_weight;
+    const auto rival = best_rival(candidate.W, base, bits, candidate.input->R.to(at::kFloat));
+    if (!rival || rival->energy >= *candidate.row.energy_after) return;
+    candidate.row.better_base = rival->name;
+    candidate.row.better_base_bits = rival->bits_per_weight;
+    candidate.row.better_base_energy = rival->energy;
+  }
+
+  LowRankStepOptions options_;
+};
+
+}  // namespace
+
+std::unique_ptr<Step> make_low_rank_step(JsonFields& options) {
+  return std::make_unique<LowRankStep>(options);
+}
+
+}  // namespace ptq

@@ -1,0 +1,89 @@
+#include "step/low_rank_options.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+
+#include "ptq/report/report.h"
+#include "step/options.h"
+
+namespace ptq {
+namespace {
+
+constexpr int64_t kLargestRank = 8192;
+
+int64_t checked_rank(const Json& json, const std::string& where) {
+  const bool integer = json.is_number_integer();
+  const int64_t rank = integer ? json.get<int64_t>() : 0;
+  if (rank < 1 || rank > kLargestRank) {
+    throw usage_error(where, json.dump() + " is not a rank from 1 to " + std::to_string(kLargestRank));
+  }
+  return rank;
+}
+
+void read_ranks(JsonFields& fields, LowRankStepOptions& options) {
+  if (fields.has("rank")) options.rank = checked_rank(fields.at("rank"), fields.path() + ".rank");
+  if (!fields.has("ranks")) return;
+  const Json& ranks = fields.at("ranks");
+  const std::string where = fields.path() + ".ranks";
+  if (!ranks.is_object()) throw usage_error(where, "expected {\"pattern of linears\": rank}");
+  for (const auto& [pattern, rank] : ranks.items())
+    options.ranks.emplace_back(pattern, checked_rank(rank, where + "." + pattern));
+}
+
+void read_linears(JsonFields& fields, LowRankStepOptions& options) {
+  if (!fields.has("linears")) return;
+  const Json& linears = fields.at("linears");
+  for (const Json& pattern : linears.is_array() ? linears : Json::array({linears})) {
+    if (!pattern.is_string()) throw usage_error(fields.path() + ".linears", "expected patterns of names");
+    options.linears.push_back(pattern.get<std::string>());
+  }
+}
+
+bool matches(const std::string& pattern, const std::string& name) {
+  return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+}
+
+void check_range(const std::string& where, double value, double low, double high) {
+  if (value >= low && value <= high) return;
+  throw usage_error(where, format_number(value, 4) + " is outside " + format_number(low, 0) + " to " +
+                               format_number(high, 0));
+}
+
+}  // namespace
+
+bool LowRankStepOptions::selects(const std::string& linear) const {
+  return linears.empty() || std::any_of(linears.begin(), linears.end(),
+                                        [&](const std::string& pattern) { return matches(pattern, linear); });
+}
+
+int64_t LowRankStepOptions::rank_of(const std::string& linear) const {
+  for (const auto& [pattern, own_rank] : ranks) {
+    if (matches(pattern, linear)) return own_rank;
+  }
+  return rank;
+}
+
+at::ScalarType LowRankStepOptions::stored_dtype() const {
+  if (stored == "int8") return at::kChar;
+  return stored == "f16" ? at::kHalf : at::kBFloat16;
+}
+
+LowRankStepOptions read_low_rank_options(JsonFields& fields) {
+  LowRankStepOptions options;
+  options.variant = choice(fields, "variant", "exact", {"auto", "exact", "approx", "lqer", "identity"});
+  options.shrinkage = fields.number("shrinkage", 0);
+  options.target_bpw = fields.number("target_bpw", 0);
+  options.rounds = fields.integer("rounds", 1);
+  options.rounding = choice(fields, "rounding", "nearest", {"nearest", "gptq"});
+  options.stored = choice(fields, "stored", "bf16", {"bf16", "f16", "int8"});
+  options.compare = fields.boolean("compare", true);
+  read_ranks(fields, options);
+  read_linears(fields, options);
+  check_range(fields.path() + ".shrinkage", options.shrinkage, 0, 1);
+  check_range(fields.path() + ".target_bpw", options.target_bpw, 0, 32);
+  check_range(fields.path() + ".rounds", static_cast<double>(options.rounds), 1, 32);
+  return options;
+}
+
+}  // namespace ptq

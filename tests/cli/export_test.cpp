@@ -1,0 +1,53 @@
+// quantize export: what it writes, and what it refuses.
+#include "cli/cli.h"
+
+namespace ptq {
+namespace {
+
+const std::string kLlama = PTQ_TEST_DATA "/llama-1m";
+
+class Export : public Cli {
+ protected:
+  Words quick(const std::string& method, const Words& more, const std::string& output) const {
+    return Words{kLlama,      "--method", method,      "--calib", PTQ_TEST_DATA "/shakespeare-calib.txt",
+                 "--samples", "8",        "--seq-len", "64",      "-o",
+                 output} +
+           more;
+  }
+};
+
+TEST_F(Export, PeftWritesAnAdapterAndItsBase) {
+  run_well(
+      quick("qera", {"--base", "int4-g128", "--rank", "4", "--set", "qera.ranks={\"*.down_proj\": 6}"}, "q"));
+  const Json done = run_json({"export", "q", "--format", "peft", "-o", "a"});
+  EXPECT_EQ(done["rank"], 6);
+  EXPECT_EQ(done["modules"], 28);
+  const Json adapter = read_json_file(directory_ / "a/adapter_config.json");
+  EXPECT_EQ(adapter["r"], 6);
+  EXPECT_EQ(adapter["lora_alpha"], 6);
+  EXPECT_EQ(adapter["base_model_name_or_path"], "a-base");
+  EXPECT_EQ(adapter["target_modules"].size(), 7U);
+  const auto header = run_json({"inspect", "a-base"});
+  EXPECT_FALSE(read_json_file(directory_ / "a-base/config.json").contains("quantization_config"));
+  // The base alone is the rounded model without its corrections; it runs as any float model does.
+  const Words text = {"--text", PTQ_TEST_DATA "/shakespeare-eval.txt", "--seq-len", "64", "--max-tokens",
+                      "640"};
+  const double base = run_json(Words{"eval", "a-base"} + text)["perplexity"].get<double>();
+  const double whole = run_json(Words{"eval", "q"} + text)["perplexity"].get<double>();
+  EXPECT_GT(base, whole);
+}
+
+TEST_F(Export, WhatPeftCannotRunIsRefusedAndLeavesNothing) {
+  run_well(quick("rtn", {"--bits", "w4a16"}, "plain"));
+  expect_error({"export", "plain", "--format", "peft", "-o", "a"}, 1, {"no low-rank corrections"});
+  run_well(quick("rtn", {"--bits", "w8a8"}, "rounded"));
+  expect_error({"export", "rounded", "--format", "peft", "-o", "a"}, 1, {"activations"});
+  expect_error({"export", kLlama, "--format", "peft", "-o", "a"}, 1, {"float checkpoint"});
+  expect_error({"export", "plain", "--format", "pefd", "-o", "a"}, 2, {"did you mean \"peft\"?"});
+  expect_error({"export", "plain", "--format", "peft", "--dtype", "f8", "-o", "a"}, 2, {"--dtype"});
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "a"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "a-base"));
+}
+
+}  // namespace
+}  // namespace ptq

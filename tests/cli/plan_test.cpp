@@ -1,0 +1,148 @@
+// quantize plan: what it prints, that it fails as a run would, and how near its estimate of memory is.
+#include <fstream>
+
+#include "cli/cli.h"
+#include "cli/tiny_mamba.h"
+
+namespace ptq {
+namespace {
+
+class Planned : public Cli {
+ protected:
+  const std::string llama_ = PTQ_TEST_DATA "/llama-1m";
+
+  // A run with these options fails, and plan with the same message and exit code.
+  void expect_same_error(const Words& options, const std::string& word) const {
+    const ProcessResult planned = run(Words{"plan"} + options), done = run(options);
+    EXPECT_NE(done.exit_code, 0);
+    EXPECT_EQ(planned.exit_code, done.exit_code);
+    EXPECT_EQ(planned.out, "");
+    const auto message = [](const ProcessResult& result) {
+      return result.err.substr(std::min(result.err.find("error: "), result.err.size()));
+    };
+    EXPECT_EQ(message(planned), message(done));
+    EXPECT_NE(planned.err.find(word), std::string::npos) << planned.err;
+  }
+  // The estimate against what a run has needed.
+  void expect_memory(const Words& options) const {
+    const Json planned = run_json(Words{"plan"} + options + Words{"-o", "q", "--force"});
+    run_well(options + Words{"-o", "q", "--quiet", "--force"});
+    const double ratio =
+        planned["peak_memory_bytes"].get<double>() / report("q")["peak_rss_bytes"].get<double>();
+    EXPECT_GT(ratio, 0.75) << options[0] << " " << options[2];
+    EXPECT_LT(ratio, 1.25) << options[0] << " " << options[2];
+    EXPECT_EQ(planned["output"]["bytes"], report("q")["output"]["bytes"]);
+  }
+};
+
+TEST_F(Planned, TextHasATableAndJsonEveryTensor) {
+  const Words options = Words{"plan", model_, "--method", "quamba", "--skip", "*.0.mixer.x_proj"} + small_;
+  const std::string text = run_well(options).out;
+  for (const char* part :
+       {"backbone.layers.*.mixer.in_proj.weight", "F16 -> 8 bits, one scale a tensor", "keep F16",
+        "model-quamba-w8a8", "peak memory", "8 x 32 tokens", "skipped by the recipe"})
+    EXPECT_NE(text.find(part), std::string::npos) << part << " in " << text;
+  const Json json = run_json(options);
+  EXPECT_EQ(json["tensors"].size(), 42U);
+  EXPECT_EQ(json["tensors"][1]["name"], "backbone.layers.0.mixer.in_proj.weight");
+  EXPECT_EQ(json["tensors"][1]["action"], "round");
+  EXPECT_EQ(json["tensors"][1]["bits"], 8.0);
+  EXPECT_EQ(json["tensors"][1]["bytes"], 512 * 128 + 4);
+  EXPECT_EQ(json["calibration"]["tokens"], 8 * 32);
+  EXPECT_TRUE(json["output"]["files"]["report.json"].is_null());
+  EXPECT_GT(json["operations"].get<double>(), 1e8);
+  EXPECT_TRUE(directory_.list().empty());
+}
+
+TEST_F(Planned, PrintRecipeIsThatOfARun) {
+  const Words options = {"--method", "rtn", "--print-recipe"};
+  EXPECT_EQ(run_well(Words{"plan"} + options).out, run_well(options).out);
+}
+
+TEST_F(Planned, ErrorsAreThoseOfARun) {
+  directory_.write("there/file", "");
+  directory_.write("m.safetensors", testing::TinyMamba().bytes());
+  testing::TinyMamba wrong;
+  wrong.shapes["backbone.layers.0.mixer.D"] = {4, 2};
+  directory_.write("wrong.safetensors", wrong.bytes());
+  expect_same_error({model_, "--method", "quamb"}, "did you mean \"quamba\"");
+  expect_same_error({model_}, "--method");
+  expect_same_error({"--method", "rtn"}, "MODEL");
+  expect_same_error({model_, "--method", "quamba", "-o", "there"}, "already exists");
+  expect_same_error({model_, "--method", "quamba", "-o", "there", "--force"},
+                    "was not written by this program");
+  expect_same_error({model_, "--method", "quamba", "-o", "no/where"}, "parent directory");
+  expect_same_error({"nothing.pt", "--method", "quamba"}, "nothing.pt");
+  expect_same_error({model_, "--method", "duquant"}, "duquant is for");
+  expect_same_error({model_, "--method", "rtn", "--skip", "*.nothing"}, "no tensor matches");
+  expect_same_error({model_, "--method", "rtn", "--calib", "nothing.txt", "--tokenizer", tokenizer_},
+                    "nothing.txt");
+  expect_same_error({model_, "--method", "rtn", "--eval-text", "nothing.txt", "--tokenizer", tokenizer_},
+                    "nothing.txt");
+  expect_same_error({model_, "--method", "rtn", "--max-shard-size", "much"}, "--max-shard-size");
+  expect_same_error({model_, "--method", "rtn", "--device", "tpu"}, "tpu");
+  expect_same_error({"wrong.safetensors", "--method", "rtn"}, "backbone.layers.0.mixer.D");
+  expect_same_error({llama_, "--method", "duquant", "--set", "duquant.block=48"}, "blocks of 48");
+  expect_same_error(Words{model_, "--method", "quamba", "--strict", "--samples", "9999", "--calib", calib_},
+                    "--strict");
+}
+
+TEST_F(Planned, StrictRefusesWhatARunWouldRefuseAtItsEnd) {
+  const Words options = Words{model_, "--method", "rtn", "--skip", "*.x_proj", "--strict"} + small_;
+  expect_same_error(options, "4 things were not done as asked");
+}
+
+TEST_F(Planned, MemoryIsWithinAQuarterOfWhatARunNeeds) {
+  expect_memory(Words{model_, "--method", "quamba"} + small_);
+  expect_memory(Words{llama_, "--method", "duquant", "--calib", calib_});
+  expect_memory(Words{model_, "--method", "gptq", "--calib", calib_, "--samples", "16"});
+  expect_memory(Words{llama_, "--method", "rtn", "--bits", "w8a8", "--samples", "16", "--seq-len", "64"});
+}
+
+// A sparse file: only its header has bytes.
+TEST_F(Planned, SeventyBillionParametersNeedNoMoreThanTheirHeader) {
+  const int64_t d = 8192, F = 28672, layers = 80, kv = 1024, V = 128256;
+  Json header = Json::object();
+  int64_t end = 0;
+  const auto add = [&](const std::string& name, const std::vector<int64_t>& shape) {
+    int64_t bytes = 2;
+    for (const int64_t size : shape) bytes *= size;
+    header[name] = {{"dtype", "BF16"}, {"shape", shape}, {"data_offsets", {end, end + bytes}}};
+    end += bytes;
+  };
+  add("model.embed_tokens.weight", {V, d});
+  add("lm_head.weight", {V, d});
+  add("model.norm.weight", {d});
+  for (int64_t i = 0; i < layers; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i) + ".";
+    for (const char* norm : {"input_layernorm", "post_attention_layernorm"})
+      add(layer + norm + ".weight", {d});
+    for (const char* square : {"q_proj", "o_proj"}) add(layer + "self_attn." + square + ".weight", {d, d});
+    for (const char* narrow : {"k_proj", "v_proj"}) add(layer + "self_attn." + narrow + ".weight", {kv, d});
+    for (const char* wide : {"gate_proj", "up_proj"}) add(layer + "mlp." + wide + ".weight", {F, d});
+    add(layer + "mlp.down_proj.weight", {d, F});
+  }
+  Json config = read_json_file(llama_ + "/config.json");
+  config.update({{"hidden_size", d},
+                 {"intermediate_size", F},
+                 {"num_hidden_layers", layers},
+                 {"vocab_size", V},
+                 {"num_attention_heads", 64},
+                 {"num_key_value_heads", 8},
+                 {"head_dim", 128},
+                 {"tie_word_embeddings", false}});
+  directory_.write("m/config.json", config.dump());
+  const std::string file = directory_.write("m/model.safetensors", testing::safetensors(header.dump(), ""));
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) + static_cast<uintmax_t>(end));
+  const ProcessResult result = run({"plan", "m", "--method", "duquant", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json json = parse_json(result.out, "stdout");
+  EXPECT_EQ(json["source"]["parameters"], 70'553'706'496);
+  EXPECT_GT(json["output"]["bytes"].get<int64_t>(), 38'000'000'000);
+  EXPECT_GT(json["peak_memory_bytes"].get<int64_t>(), int64_t{16} << 30);
+  EXPECT_FALSE(json["output"]["files"].contains("model.safetensors"));  // shards
+  EXPECT_LT(result.peak_rss_bytes, int64_t{200} << 20);
+}
+
+}  // namespace
+}  // namespace ptq

@@ -1,0 +1,90 @@
+// What a run writes is what plan says it will write, and what verify accepts: every method at every bit width
+// on both sample models.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "ptq/artifact/verify.h"
+#include "samples.h"
+
+namespace ptq {
+namespace {
+
+class Output : public ::testing::TestWithParam<SampleRun> {};
+
+// A step whose plan() is not what its apply() does fails here.
+void expect_planned(const Plan& plan, const Report& report) {
+  EXPECT_EQ(plan.output_bytes, report.output_bytes);
+  EXPECT_EQ(plan.bits_per_weight, report.bits_per_weight);
+  EXPECT_FALSE(plan.at_most);
+  for (const auto& [file, bytes] : report.output_files) {
+    ASSERT_TRUE(plan.files.contains(file)) << file;
+    EXPECT_EQ(plan.files.at(file), bytes) << file;
+  }
+  EXPECT_EQ(plan.files.size(), report.output_files.size() + 2);  // report.json, SHA256SUMS
+  EXPECT_EQ(plan.calibration, report.calibration);
+  // Some things are known only when values are.
+  for (const std::string& warning : plan.warnings) {
+    const auto& said = report.warnings;
+    EXPECT_NE(std::find(said.begin(), said.end(), warning), said.end()) << warning;
+  }
+  ASSERT_EQ(plan.fallbacks.size(), report.fallbacks.size());
+  for (size_t i = 0; i < plan.fallbacks.size(); ++i) {
+    EXPECT_EQ(plan.fallbacks[i].where, report.fallbacks[i].where);
+    EXPECT_EQ(plan.fallbacks[i].what, report.fallbacks[i].what);
+  }
+}
+
+void expect_same_rows(const Plan& plan, const Report& report) {
+  for (const LayerRow& layer : report.layers) {
+    const auto row = std::find_if(plan.tensors.begin(), plan.tensors.end(), [&](const PlanRow& candidate) {
+      return candidate.name == layer.name || candidate.name == layer.name + ".weight";
+    });
+    ASSERT_NE(row, plan.tensors.end()) << layer.name;
+    EXPECT_EQ(row->bits, layer.bits) << layer.name;
+    EXPECT_EQ(row->granularity, layer.granularity) << layer.name;
+    EXPECT_EQ(row->group, layer.group) << layer.name;
+    EXPECT_EQ(row->shape, layer.shape) << layer.name;
+    EXPECT_EQ(row->role, layer.role) << layer.name;
+  }
+  ASSERT_EQ(plan.sites.size(), report.sites.size());
+  for (size_t i = 0; i < plan.sites.size(); ++i) {
+    EXPECT_EQ(plan.sites[i].name, report.sites[i].name);
+    EXPECT_EQ(plan.sites[i].quantizer, report.sites[i].quantizer) << report.sites[i].name;
+    EXPECT_EQ(plan.sites[i].bits, report.sites[i].bits) << report.sites[i].name;
+    EXPECT_EQ(plan.sites[i].transform, report.sites[i].transform) << report.sites[i].name;
+  }
+}
+
+TEST_P(Output, IsWhatThePlanSaysAndVerifiesAgainstItsSource) {
+  const TempDirectory directory;
+  const std::string output = directory / "out";
+  const Plan plan = GetParam().plan(output);
+  EXPECT_TRUE(directory.list().empty());
+  const Report report = GetParam().run(output);
+  expect_planned(plan, report);
+  expect_same_rows(plan, report);
+  EXPECT_EQ(plan.files.at("SHA256SUMS"), static_cast<int64_t>(directory.read("out/SHA256SUMS").size()));
+
+  const Verification found = verify_artifact(output, GetParam().model_path(), {});
+  for (const Finding& finding : found.findings) ADD_FAILURE() << finding.where << ": " << finding.what;
+  EXPECT_TRUE(found.compared);
+  EXPECT_EQ(found.within_half_step + found.by_sqnr, found.weights_in_codes);
+  EXPECT_EQ(found.equal, found.weights_in_float);
+  EXPECT_EQ(found.files, static_cast<int64_t>(report.output_files.size()) + 2);
+}
+
+INSTANTIATE_TEST_SUITE_P(Samples, Output, ::testing::ValuesIn(sample_runs()),
+                         [](const auto& sample) { return sample.param.name(); });
+
+TEST(Plan, ChoiceByValuesIsAnUpperBound) {
+  const TempDirectory directory;
+  const SampleRun sample{
+      "llama-1m", "transformer", "duquant", "w4a4", {"duquant.rotation=auto", "duquant.steps=4"}};
+  const Plan plan = sample.plan(directory / "out");
+  EXPECT_TRUE(plan.at_most);
+  EXPECT_GE(plan.output_bytes, sample.run(directory / "out").output_bytes);
+}
+
+}  // namespace
+}  // namespace ptq

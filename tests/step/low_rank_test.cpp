@@ -1,0 +1,150 @@
+// The step that puts low-rank terms beside a block's rounded weights.
+#include <gtest/gtest.h>
+
+#include "block_fixture.h"
+#include "ptq/step/low_rank.h"
+
+namespace ptq {
+namespace {
+
+using testing::ToyLlama;
+
+const NamedOptions kMxint3 = {"rtn", {{"format", "mxint"}, {"bits", 3}}};
+
+NamedOptions low_rank(Json options) {
+  if (!options.contains("rank")) options["rank"] = 4;
+  return {"low_rank", std::move(options)};
+}
+
+BlockFixture llama(int64_t rows = 40) {
+  const auto toy = testing::toy_llama(ToyLlama{48, 4, 2, 96});
+  return BlockFixture(toy.tensors, toy.config, rows);
+}
+
+TEST(LowRankStep, EveryVariantLowersTheErrorOfEveryLayerAndOfTheBlock) {
+  BlockFixture base = llama();
+  base.apply_all({kMxint3});
+  for (const char* variant : {"exact", "approx", "lqer", "identity", "auto"}) {
+    BlockFixture fixture = llama();
+    fixture.apply_all({kMxint3, low_rank({{"variant", variant}})});
+    EXPECT_EQ(fixture.corrections.size(), 7U) << variant;
+    for (const auto& [name, row] : fixture.corrections) {
+      EXPECT_EQ(row.rank, 4) << name;
+      EXPECT_LT(row.energy_after, row.energy_before) << variant << " " << name;
+      EXPECT_EQ(row.variant, std::string(variant) == "auto" ? "exact" : variant);
+    }
+    EXPECT_LT(fixture.change(), base.change()) << variant;
+  }
+}
+
+TEST(LowRankStep, EnergiesAreThoseOfTheLayersOutputs) {
+  BlockFixture fixture = llama();
+  fixture.apply_all({kMxint3, low_rank({{"variant", "exact"}, {"shrinkage", .2}})});
+  for (Linear* linear : fixture.block->linears()) {
+    const Tensor& R = fixture.statistics.at(linear->site).second_moment;
+    Tensor W;
+    for (const Linear* original : fixture.rewritten->linears()) {
+      if (original->name == linear->name) W = original->weight.value.to(at::kDouble);
+    }
+    const Tensor D = W - linear->weight.value;
+    const CorrectionRow& row = fixture.corrections.at(linear->name);
+    EXPECT_NEAR(*row.energy_before / output_energy(D, R), 1, 1e-6) << linear->name;
+    EXPECT_NEAR(*row.energy_after / output_energy(D - linear->correction->product(), R), 1, 1e-6)
+        << linear->name;
+  }
+}
+
+TEST(LowRankStep, WorksInTheRotatedBasisOfABase) {
+  const std::vector<NamedOptions> rotated = {
+      {"rotate", {{"kind", "hadamard"}, {"block", 16}}}, {"zigzag", {{"block", 16}}}, kMxint3};
+  BlockFixture base = llama(), fixture = llama();
+  base.apply_all(rotated);
+  std::vector<NamedOptions> corrected = rotated;
+  corrected.push_back(low_rank({{"rank", 8}}));
+  fixture.apply_all(corrected);
+  EXPECT_LT(fixture.change(), base.change());
+  for (const auto& [name, row] : fixture.corrections) EXPECT_LT(row.energy_after, row.energy_before) << name;
+}
+
+TEST(LowRankStep, RanksAndLayersAreChosenByPattern) {
+  BlockFixture fixture = llama();
+  fixture.apply_all(
+      {kMxint3,
+       low_rank({{"rank", 3}, {"ranks", {{"*.down_proj", 7}}}, {"linears", {"*.down_proj", "*.o_proj"}}})});
+  ASSERT_EQ(fixture.corrections.size(), 2U);
+  EXPECT_EQ(fixture.linear("down_proj").correction->rank(), 7);
+  EXPECT_EQ(fixture.linear("o_proj").correction->rank(), 3);
+  EXPECT_FALSE(fixture.linear("q_proj").correction.has_value());
+}
+
+TEST(LowRankStep, FloatLayersGetNoCorrection) {
+  BlockFixture fixture = llama();
+  fixture.apply_all({kMxint3, low_rank({})}, {},
+                    [](const std::string& name) { return name.ends_with("q_proj"); });
+  EXPECT_FALSE(fixture.linear("q_proj").correction.has_value());
+  EXPECT_TRUE(fixture.linear("k_proj").correction.has_value());
+}
+
+TEST(LowRankStep, StoredDtypesCostWhatTheySayAndLittleAccuracy) {
+  double bf16 = 0;
+  for (const auto& [stored, item] : {std::pair{"bf16", 2}, {"f16", 2}, {"int8", 1}}) {
+    BlockFixture fixture = llama();
+    fixture.apply_all({kMxint3, low_rank({{"stored", stored}})});
+    const Linear& linear = fixture.linear("o_proj");
+    const int64_t scales = item == 1 ? 4 * 2 * 4 : 0;
+    EXPECT_EQ(linear.correction->bytes(), 4 * (48 + 48) * item + scales) << stored;
+    const double after = *fixture.corrections.at(linear.name).energy_after;
+    if (bf16 == 0) bf16 = after;
+    EXPECT_NEAR(after / bf16, 1, .02) << stored;
+  }
+}
+
+TEST(LowRankStep, AlternationLeavesLessThanOneRound) {
+  for (const char* rounding : {"nearest", "gptq"}) {
+    BlockFixture once = llama(), often = llama();
+    once.apply_all({kMxint3, low_rank({})});
+    often.apply_all({kMxint3, low_rank({{"rounds", 5}, {"rounding", rounding}})});
+    double before = 0, after = 0;
+    for (const auto& [name, row] : once.corrections) before += *row.energy_after;
+    for (const auto& [name, row] : often.corrections) after += *row.energy_after;
+    EXPECT_LT(after, before) << rounding;
+  }
+}
+
+TEST(LowRankStep, BudgetIsKeptAndUsed) {
+  BlockFixture fixture = llama();
+  const double target = 6;
+  fixture.apply_all({kMxint3, low_rank({{"target_bpw", target}})});
+  double bits = 0, weights = 0, largest_step = 0;
+  for (const Linear* linear : fixture.block->linears()) {
+    const int64_t out = linear->weight.value.size(0), in = linear->weight.value.size(1);
+    const double numel = static_cast<double>(out * in);
+    bits += linear->weight.quantized->scheme.bits_per_weight(out, in) * numel;
+    if (linear->correction) bits += 8 * static_cast<double>(linear->correction->bytes());
+    weights += numel;
+    largest_step = std::max(largest_step, 16 * static_cast<double>(out + in));
+  }
+  EXPECT_LE(bits, target * weights);
+  EXPECT_GT(bits, target * weights - largest_step);
+}
+
+TEST(LowRankStep, TooFewTokensAreAWarningWithTheNumberWanted) {
+  BlockFixture fixture = llama(/*rows=*/4);
+  fixture.apply_all({kMxint3, low_rank({})});
+  ASSERT_FALSE(fixture.warnings.empty());
+  EXPECT_NE(fixture.warnings[0].find("64 calibration tokens for the 48 inputs"), std::string::npos)
+      << fixture.warnings[0];
+  EXPECT_NE(fixture.warnings[0].find("at least 96"), std::string::npos);
+}
+
+TEST(LowRankStep, ABetterBaseOfEqualBytesIsNamed) {
+  BlockFixture fixture = llama();
+  fixture.apply_all({kMxint3, low_rank({{"rank", 12}})});
+  const CorrectionRow& row = fixture.corrections.at(fixture.linear("o_proj").name);
+  ASSERT_FALSE(row.better_base.empty());  // 12 of 48 ranks cost 8 bits a weight
+  EXPECT_LT(row.better_base_energy, *row.energy_after);
+  EXPECT_LE(row.better_base_bits, 3.25 + row.bits_per_weight);
+}
+
+}  // namespace
+}  // namespace ptq

@@ -1,0 +1,19 @@
+// quantize plan MODEL: what a run with the same options would do and cost.
+#include "commands.h"
+#include "ptq/pipeline/plan.h"
+
+namespace ptq {
+
+void plan_command(const QuantizeOptions& options, const CommonOptions& common) {
+  const Recipe recipe = recipe_of_run(options);
+  if (options.print_recipe) {
+    print(recipe.to_json().dump(2) + "\n");
+    return;
+  }
+  const RunOptions run_options = options_of_run(options, common, recipe);
+  Progress progress(common.status_line, ProgressStyle::kQuiet);
+  const Plan plan = plan_run(run_options, recipe, progress);
+  print(common.json ? to_json(plan).dump(1) + "\n" : plan_text(plan));
+}
+
+}  // namespace ptq

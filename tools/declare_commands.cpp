@@ -1,0 +1,80 @@
+// The options of the commands that read a model, a text or nothing.
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+
+#include "declare.h"
+
+namespace ptq {
+
+std::function<void()> declare_list(CLI::App&, CommonOptions& common) {
+  return [&common] { list_command(common); };
+}
+
+std::function<void()> declare_inspect(CLI::App& app, CommonOptions& common) {
+  auto options = std::make_shared<InspectOptions>();
+  app.add_option("PATH", options->model, "any checkpoint, float or quantized by this program")->required();
+  app.add_flag_callback(
+      "--no-scan", [options] { options->scan = false; }, "do not read the values to look for NaN");
+  add_model_options(app, common);
+  return [options, &common] { inspect_command(*options, common); };
+}
+
+std::function<void()> declare_tokenize(CLI::App& app, CommonOptions& common) {
+  auto options = std::make_shared<TokenizeOptions>();
+  app.add_option("PATH", options->model, "a model's directory; or give --tokenizer");
+  app.add_option("--tokenizer", common.tokenizer, "tokenizer.json")->type_name("FILE");
+  app.add_option("--text", options->text, "text to encode: one JSON array of ids a document")
+      ->type_name("FILE");
+  app.add_option("--decode", options->decode, "ids to decode: one JSON array a line")->type_name("FILE");
+  app.add_flag_callback(
+      "--no-special", [options] { options->add_special = false; }, "do not add the template's BOS and EOS");
+  return [options, &common] { tokenize_command(*options, common); };
+}
+
+std::function<void()> declare_eval(CLI::App& app, CommonOptions& common) {
+  auto options = std::make_shared<EvalOptions>();
+  app.add_option("PATH", options->model, "a checkpoint, float or quantized by this program")->required();
+  app.add_option("--text", options->text, "text, .jsonl or token ids to predict")
+      ->required()
+      ->type_name("FILE");
+  app.add_option("--against", options->against, "another model: also KL divergence and agreement with it")
+      ->type_name("PATH");
+  app.add_option("--seq-len", options->seq_len, "tokens a window (default 2048)")
+      ->check(CLI::Range(2, 1 << 20))
+      ->type_name("N");
+  app.add_option("--max-tokens", options->max_tokens, "use the first N tokens of the text")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+  add_model_options(app, common);
+  return [options, &common] { eval_command(*options, common); };
+}
+
+std::function<void()> declare_generate(CLI::App& app, CommonOptions& common) {
+  auto options = std::make_shared<GenerateOptions>();
+  app.add_option("PATH", options->model, "a checkpoint, float or quantized by this program")->required();
+  app.add_option("--prompt", options->prompt, "the text to continue")->required()->type_name("TEXT");
+  app.add_option("--max-tokens", options->max_tokens, "tokens to write (default 64)")
+      ->check(CLI::Range(0, 1 << 20))
+      ->type_name("N");
+  app.add_option("--temperature", options->temperature, "0 takes the likeliest token (default)")
+      ->check([](const std::string& text) {
+        const double value = std::strtod(text.c_str(), nullptr);
+        return value >= 0 && value <= 100 ? std::string() : "Value " + text + " not in range 0 to 100";
+      })
+      ->type_name("T");
+  app.add_option("--seed", options->seed, "seed of the draws (default 0)")->check(seed_range)->type_name("N");
+  add_model_options(app, common);
+  return [options, &common] { generate_command(*options, common); };
+}
+
+std::function<void()> declare_completion(CLI::App& app, CommonOptions&) {
+  auto options = std::make_shared<CompletionOptions>();
+  app.add_option("SHELL", options->shell, "bash, zsh or fish")->required();
+  return [options] { completion_command(*options); };
+}
+
+std::function<void()> declare_man(CLI::App&, CommonOptions&) {
+  return [] { man_command(); };
+}
+
+}  // namespace ptq

@@ -1,0 +1,75 @@
+// The options of a run.
+#include <CLI/CLI.hpp>
+
+#include "declare.h"
+
+namespace ptq {
+
+void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& common) {
+  app.add_option("MODEL", options.model,
+                 "a Hugging Face or state-spaces directory, or a .pt, .bin or .safetensors file");
+  app.add_option("--method", options.recipe.method, "how to quantize: see `quantize list`")
+      ->type_name("METHOD");
+  app.add_option("--bits", options.recipe.bits, "weights and activations, e.g. w8a8 (default: the method's)")
+      ->type_name("WxAy");
+  app.add_option("--base", options.recipe.base,
+                 "qera: the weight format, e.g. mxint4, int4-g128, nf4, gptq:int3-g64 (default mxint4)")
+      ->type_name("BASE");
+  app.add_option("--rank", options.recipe.rank, "qera: rank of the corrections (default: by the base's bits)")
+      ->check(CLI::Range(1, 8192))
+      ->type_name("N");
+  app.add_option("--target-bpw", options.recipe.target_bpw,
+                 "qera: bits a weight of base and corrections, ranks shared out by what they bring")
+      ->check(CLI::Range(1.0, 32.0))
+      ->type_name("BITS");
+  app.add_option("--recipe", options.recipe.file, "a recipe file, the long form of --method")
+      ->type_name("FILE");
+  app.add_option("--set", options.recipe.sets,
+                 "change one field of the recipe, e.g. quamba.percentile=0.9999")
+      ->type_name("PATH=VALUE")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_flag("--print-recipe", options.print_recipe, "print the recipe as JSON and stop");
+  app.add_option("--skip", options.recipe.skip, "leave layers in float: a name or shell pattern; repeatable")
+      ->type_name("PATTERN")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_option("--embedding", options.recipe.embedding, "float (default) or int8, one scale a row")
+      ->type_name("FORM");
+  app.add_option("-o,--output", options.output, "directory to write (default: <model>-<method>-<bits> here)")
+      ->type_name("DIR");
+  app.add_flag("--force", options.force, "replace an output of this program that exists");
+  app.add_option(
+         "--calib", options.calibration,
+         "calibration text, .jsonl, or token ids (.npy, .safetensors, .bin); repeatable, samples are split "
+         "equally (default: the model writes its own)")
+      ->type_name("FILE")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_option("--samples", options.samples, "calibration rows (default: the recipe's)")
+      ->check(CLI::Range(1, 1'000'000))
+      ->type_name("N");
+  app.add_option("--seq-len", options.seq_len, "tokens a calibration row (default: the recipe's)")
+      ->check(CLI::Range(1, 1'000'000))
+      ->type_name("N");
+  app.add_option("--seed", options.seed, "seed of everything random (default 0)")
+      ->check(seed_range)
+      ->type_name("N");
+  app.add_option("--eval-text", options.eval_text,
+                 "text to measure perplexity on (default: calibration rows kept aside)")
+      ->type_name("FILE");
+  app.add_option("--max-shard-size", options.max_shard_size, "largest weight file (default 5GB)")
+      ->type_name("SIZE");
+  app.add_flag("--resume", options.resume,
+               "go on after the last finished block of a run that was stopped; without one, start");
+  app.add_flag("--strict", options.strict, "whatever was not done as asked is an error");
+  add_model_options(app, common);
+}
+
+std::function<void()> declare_quantize(CLI::App& app, CommonOptions& common) {
+  auto options = std::make_shared<QuantizeOptions>();
+  add_run_options(app, *options, common);
+  return [options, &common] { quantize_command(*options, common); };
+}
+
+}  // namespace ptq
