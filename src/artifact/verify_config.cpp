@@ -111,15 +111,9 @@ std::map<std::string, TensorInfo> logical_weights(const Subject& subject) {
 // The numbers of a site's tensor, if it has the form.
 const ArtifactTensor* site_tensor(Subject& subject, const std::string& name, const char* dtype,
                                   size_t dimensions, std::vector<std::string>& used) {
-  const auto found = subject.tensors.find(name);
-  if (found == subject.tensors.end()) {
-    subject.findings.add(name, "the tensor is missing");
-    return nullptr;
-  }
-  used.push_back(name);
-  const ArtifactTensor& tensor = found->second;
-  if (tensor.dtype == dtype && tensor.shape.size() == dimensions) return &tensor;
-  subject.findings.add(name, "is " + tensor.dtype + " " + shape_text(tensor.shape) + " where " + dtype +
+  const ArtifactTensor* tensor = find_tensor(subject.tensors, name, used, subject.findings);
+  if (tensor == nullptr || (tensor->dtype == dtype && tensor->shape.size() == dimensions)) return tensor;
+  subject.findings.add(name, "is " + tensor->dtype + " " + shape_text(tensor->shape) + " where " + dtype +
                                  " of " + std::to_string(dimensions) + " dimensions is needed");
   return nullptr;
 }

@@ -9,16 +9,10 @@ namespace {
 
 const ArtifactTensor* find_factor(Subject& subject, const std::string& name,
                                   const std::vector<int64_t>& shape, std::vector<std::string>& used) {
-  const auto found = subject.tensors.find(name);
-  if (found == subject.tensors.end()) {
-    subject.findings.add(name, "the tensor is missing");
-    return nullptr;
-  }
-  used.push_back(name);
-  const ArtifactTensor& tensor = found->second;
-  if (tensor.shape == shape) return &tensor;
+  const ArtifactTensor* tensor = find_tensor(subject.tensors, name, used, subject.findings);
+  if (tensor == nullptr || tensor->shape == shape) return tensor;
   subject.findings.add(
-      name, "has the shape " + shape_text(tensor.shape) + " where the correction has " + shape_text(shape));
+      name, "has the shape " + shape_text(tensor->shape) + " where the correction has " + shape_text(shape));
   return nullptr;
 }
 

@@ -16,21 +16,30 @@ namespace {
 
 // The values of NF4's codes.
 constexpr std::array<float, 16> kNf4 = {
-    -1.0F,        -0.69619280F, -0.52507305F, -0.39491749F, -0.28444138F, -0.18477343F, -0.091050036F, 0.0F,
-    0.079580300F, 0.16093020F,  0.24611230F,  0.33791524F,  0.44070983F,  0.56261700F,  0.72295684F,   1.0F};
+    -1.0F,
+    -0.6961928009986877F,
+    -0.5250730514526367F,
+    -0.39491748809814453F,
+    -0.28444138169288635F,
+    -0.18477343022823334F,
+    -0.09105003625154495F,
+    0.0F,
+    0.07958029955625534F,
+    0.16093020141124725F,
+    0.24611230194568634F,
+    0.33791524171829224F,
+    0.44070982933044434F,
+    0.5626170039176941F,
+    0.7229568362236023F,
+    1.0F,
+};
 
 const ArtifactTensor* find_form(const std::map<std::string, ArtifactTensor>& tensors, const std::string& name,
                                 const std::string& dtype, const std::vector<int64_t>& shape,
                                 std::vector<std::string>& used, Findings& findings) {
-  const auto found = tensors.find(name);
-  if (found == tensors.end()) {
-    findings.add(name, "the tensor is missing");
-    return nullptr;
-  }
-  used.push_back(name);
-  const ArtifactTensor& tensor = found->second;
-  if (tensor.dtype == dtype && tensor.shape == shape) return &tensor;
-  findings.add(name, "is " + tensor.dtype + " " + shape_text(tensor.shape) + " where the scheme has " +
+  const ArtifactTensor* tensor = find_tensor(tensors, name, used, findings);
+  if (tensor == nullptr || (tensor->dtype == dtype && tensor->shape == shape)) return tensor;
+  findings.add(name, "is " + tensor->dtype + " " + shape_text(tensor->shape) + " where the scheme has " +
                          dtype + " " + shape_text(shape));
   return nullptr;
 }

@@ -67,6 +67,10 @@ void check_files(Subject& subject);
 
 // verify_tensors.cpp: the safetensors files, their structure and their index. Fills `tensors`.
 void read_weight_files(Subject& subject);
+// The tensor of that name, which is added to `used`; null, with a finding, if there is none.
+const ArtifactTensor* find_tensor(const std::map<std::string, ArtifactTensor>& tensors,
+                                  const std::string& name, std::vector<std::string>& used,
+                                  Findings& findings);
 // Copies to float32. REQUIRES: dtype F32, F16 or BF16.
 void read_floats(const ArtifactTensor& tensor, int64_t first, int64_t count, float* out);
 // A float of `dtype` at `bytes`.

@@ -174,4 +174,16 @@ void read_weight_files(Subject& subject) {
   }
 }
 
+const ArtifactTensor* find_tensor(const std::map<std::string, ArtifactTensor>& tensors,
+                                  const std::string& name, std::vector<std::string>& used,
+                                  Findings& findings) {
+  const auto found = tensors.find(name);
+  if (found == tensors.end()) {
+    findings.add(name, "the tensor is missing");
+    return nullptr;
+  }
+  used.push_back(name);
+  return &found->second;
+}
+
 }  // namespace ptq

@@ -46,11 +46,9 @@ std::vector<int64_t> WeightScheme::scale_shape(int64_t out, int64_t in) const {
 double WeightScheme::bits_per_weight(int64_t out, int64_t in) const {
   double scale_bits = (half_scales ? 16 : 32) + (symmetric ? 0 : 8);  // with the zero point
   if (format == NumberFormat::kMxint) scale_bits = 8;
-  const auto rows = static_cast<double>(out);
   double scales = 1;
-  if (granularity == Granularity::kChannel) scales = rows;
-  if (granularity == Granularity::kGroup) scales = rows * static_cast<double>((in + group - 1) / group);
-  return bits + scale_bits * scales / (rows * static_cast<double>(in));
+  for (const int64_t size : scale_shape(out, in)) scales *= static_cast<double>(size);
+  return bits + scale_bits * scales / static_cast<double>(out * in);
 }
 
 }  // namespace ptq

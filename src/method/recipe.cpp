@@ -1,7 +1,5 @@
 #include "ptq/method/recipe.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 
 #include "ptq/base/error.h"
@@ -238,10 +236,6 @@ Recipe resolve(const RecipeOptions& options, Json json) {
 }
 
 }  // namespace
-
-bool matches_pattern(const std::string& pattern, const std::string& name) {
-  return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
-}
 
 Json Recipe::to_json() const {
   Json step_list = Json::array();

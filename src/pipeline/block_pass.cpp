@@ -4,6 +4,7 @@
 
 #include "pipeline/measure.h"
 #include "ptq/base/error.h"
+#include "ptq/base/pattern.h"
 #include "ptq/calibration/stream.h"
 
 namespace ptq {

@@ -7,6 +7,7 @@
 
 #include "pipeline/calibrate.h"
 #include "ptq/base/error.h"
+#include "ptq/base/pattern.h"
 #include "ptq/calibration/tokens.h"
 #include "ptq/engine/evaluate.h"
 

@@ -1,12 +1,11 @@
 #include "report/layer_thresholds.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <limits>
 #include <map>
 
 #include "ptq/base/error.h"
+#include "ptq/base/pattern.h"
 #include "report/requirement.h"
 
 namespace ptq {
@@ -72,7 +71,7 @@ Threshold min_sqnr_of(const std::string& text, const std::string& pattern, doubl
   return {text, false, [text, pattern, limit_db](const StoredReport& report, const StoredReport*) {
             LayerCheck layers(text);
             for (const LayerRow& layer : report.report.layers) {
-              if (!pattern.empty() && ::fnmatch(pattern.c_str(), layer.name.c_str(), 0) != 0) continue;
+              if (!pattern.empty() && !matches_pattern(pattern, layer.name)) continue;
               if (layer.output_sqnr_db || should_be_measured(layer))
                 layers.add(layer.name, layer.output_sqnr_db, limit_db);
             }

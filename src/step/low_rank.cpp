@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "ptq/base/interrupt.h"
+#include "ptq/calibration/stream.h"
 #include "ptq/step/gptq.h"
 #include "step/low_rank_options.h"
 #include "step/rank_budget.h"
@@ -166,9 +167,7 @@ class LowRankStep : public Step {
     }
     if (options_.variant != "auto" || inputs.empty()) return inputs;
     const ObserverGuard guard(*context.rewritten, moments, context.inputs.size(0));
-    for (int64_t row = 0; row < context.inputs.size(0); ++row) {
-      context.rewritten->forward(context.inputs.slice(0, row, row + 1));
-    }
+    run_block(*context.rewritten, context.inputs);
     for (const auto& [site, statistics] : guard.statistics())
       inputs.at(site).R_kept = statistics.second_moment;
     return inputs;

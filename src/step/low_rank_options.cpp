@@ -1,9 +1,8 @@
 #include "step/low_rank_options.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 
+#include "ptq/base/pattern.h"
 #include "ptq/report/report.h"
 #include "step/options.h"
 
@@ -40,10 +39,6 @@ void read_linears(JsonFields& fields, LowRankStepOptions& options) {
   }
 }
 
-bool matches(const std::string& pattern, const std::string& name) {
-  return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
-}
-
 void check_range(const std::string& where, double value, double low, double high) {
   if (value >= low && value <= high) return;
   throw usage_error(where, format_number(value, 4) + " is outside " + format_number(low, 0) + " to " +
@@ -53,13 +48,14 @@ void check_range(const std::string& where, double value, double low, double high
 }  // namespace
 
 bool LowRankStepOptions::selects(const std::string& linear) const {
-  return linears.empty() || std::any_of(linears.begin(), linears.end(),
-                                        [&](const std::string& pattern) { return matches(pattern, linear); });
+  return linears.empty() || std::any_of(linears.begin(), linears.end(), [&](const std::string& pattern) {
+           return matches_pattern(pattern, linear);
+         });
 }
 
 int64_t LowRankStepOptions::rank_of(const std::string& linear) const {
   for (const auto& [pattern, own_rank] : ranks) {
-    if (matches(pattern, linear)) return own_rank;
+    if (matches_pattern(pattern, linear)) return own_rank;
   }
   return rank;
 }

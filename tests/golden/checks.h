@@ -3,12 +3,14 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <string>
 
 #include "golden.h"
+#include "ptq/base/json.h"
 
 namespace ptq::golden {
 
@@ -62,6 +64,21 @@ class Checks {
   size_t count_ = 0;
   size_t failed_ = 0;
 };
+
+// The units of a document, each by the row of `table` with its name: run(row, unit). Those without a row are
+// printed as skipped, unless they are no units.
+template <typename Table, typename Run>
+void run_units(const Json& document, const Table& table, const Checks& checks, const Run& run) {
+  for (const auto& [name, unit] : document.items()) {
+    const auto* found = std::find_if(std::begin(table), std::end(table),
+                                     [&](const auto& candidate) { return name == candidate.name; });
+    if (found != std::end(table)) {
+      run(*found, unit);
+    } else if (unit.is_object() && name != "about" && name != "upstream") {
+      std::printf("skipped %s %s\n", checks.name().c_str(), name.c_str());
+    }
+  }
+}
 
 using RunCase = void (*)(const std::filesystem::path& json_path, Checks& checks);
 

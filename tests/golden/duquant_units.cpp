@@ -130,16 +130,8 @@ void run_duquant_units(const std::filesystem::path& json_path, Checks& checks) {
   const Json document = read_json_file(json_path.string());
   const auto file =
       open_checkpoint(std::filesystem::path(json_path).replace_extension(".safetensors").string());
-  for (const auto& [name, unit] : document.items()) {
-    if (!unit.is_object() || name == "upstream") continue;
-    const auto* found = std::find_if(std::begin(kUnits), std::end(kUnits),
-                                     [&](const Unit& candidate) { return name == candidate.name; });
-    if (found == std::end(kUnits)) {
-      std::printf("skipped %s %s\n", checks.name().c_str(), name.c_str());
-    } else {
-      found->run(unit, *file, checks);
-    }
-  }
+  run_units(document, kUnits, checks,
+            [&](const Unit& row, const Json& unit) { row.run(unit, *file, checks); });
 }
 
 }  // namespace ptq::golden

@@ -127,16 +127,7 @@ constexpr Unit kUnits[] = {
 
 void run_qera_formats(const std::filesystem::path& json_path, Checks& checks) {
   const Json document = read_json_file(json_path.string());
-  for (const auto& [name, unit] : document.items()) {
-    if (name == "about") continue;
-    const auto* found = std::find_if(std::begin(kUnits), std::end(kUnits),
-                                     [&](const Unit& candidate) { return name == candidate.name; });
-    if (found == std::end(kUnits)) {
-      std::printf("skipped %s %s\n", checks.name().c_str(), name.c_str());
-    } else {
-      found->run(unit, checks);
-    }
-  }
+  run_units(document, kUnits, checks, [&](const Unit& row, const Json& unit) { row.run(unit, checks); });
 }
 
 }  // namespace ptq::golden

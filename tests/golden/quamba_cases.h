@@ -9,6 +9,6 @@ namespace ptq::golden {
 void run_paper_case(const std::filesystem::path& json_path, Checks& checks);
 
 // Unit vectors, all in the JSON. Units of functions that the program lacks are printed as skipped.
-void run_units(const std::filesystem::path& json_path, Checks& checks);
+void run_quamba_units(const std::filesystem::path& json_path, Checks& checks);
 
 }  // namespace ptq::golden

@@ -18,7 +18,7 @@ struct Sort {
 
 constexpr Sort kSorts[] = {
     {"g1", golden::run_paper_case},
-    {"g4", golden::run_units},
+    {"g4", golden::run_quamba_units},
 };
 
 // Null if there is none.

@@ -112,12 +112,6 @@ TEST(Recipe, LaterAssignmentsWin) {
   EXPECT_ERROR(of_method("rtn", "", {"=0"}), ExitCode::kUsage, "PATH=VALUE");
 }
 
-TEST(Recipe, PatternsAreThoseOfTheShell) {
-  EXPECT_TRUE(matches_pattern("*.out_proj", "a.0.out_proj"));
-  EXPECT_TRUE(matches_pattern("a.?.b", "a.0.b"));
-  EXPECT_FALSE(matches_pattern("out_proj", "a.out_proj"));
-}
-
 // "smooth rotate zigzag": the names of the steps, in order.
 std::string names_of(const Recipe& recipe) {
   std::string names;

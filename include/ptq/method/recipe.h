@@ -76,7 +76,4 @@ Recipe resolve_recipe(const RecipeOptions& options);
 // `where` names it in errors. Strict: unknown fields, options and steps are usage errors.
 Recipe read_recipe(const Json& json, const std::string& where);
 
-// True if the shell pattern (*, ?) matches the whole name.
-bool matches_pattern(const std::string& pattern, const std::string& name);
-
 }  // namespace ptq
