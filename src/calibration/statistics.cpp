@@ -42,13 +42,25 @@ bool SiteNeeds::empty() const {
          !second_moment;
 }
 
+const Tensor& SecondMoment::value() const {
+  if (maps_.empty()) return moment_;
+  // x' = x T, so E[x'^T x'] = T^T E[x^T x] T: all maps on the rows, then on the columns.
+  const auto on_rows = [&](Tensor rows) {
+    for (const auto& map : maps_) rows = map(rows);
+    return rows;
+  };
+  moment_ = on_rows(on_rows(moment_.to(at::kFloat)).t().contiguous()).to(at::kDouble);
+  maps_.clear();
+  return moment_;
+}
+
+void SecondMoment::carry(std::function<Tensor(const Tensor&)> map) {
+  if (defined()) maps_.push_back(std::move(map));
+}
+
 void SiteStatistics::carry(const std::function<Tensor(const Tensor&)>& map) {
   if (samples.defined()) samples = map(samples);
-  if (second_moment.defined()) {
-    // x' = x T, so E[x'^T x'] = T^T E[x^T x] T: the map on the rows, then on the columns.
-    const Tensor columns = map(second_moment.to(at::kFloat)).t().contiguous();
-    second_moment = map(columns).to(at::kDouble);
-  }
+  second_moment.carry(map);
   abs_max = 0;
   channel_abs_max = Tensor();
   channel_mean_abs = Tensor();
@@ -108,19 +120,16 @@ SiteObserver::SiteObserver(std::string name, SiteNeeds needs, int64_t num_sample
     : name_(std::move(name)), needs_(std::move(needs)), num_samples_(num_samples) {}
 
 void SiteObserver::observe(const Tensor& x) {
+  if (needs_.channel_abs_max) observe_channels(x);
   if (needs_.abs_max || needs_.channel_abs_max || !needs_.percentiles.empty()) {
-    const auto largest = ops::abs_max_rows(x).max().item<double>();
+    const Tensor maxima = needs_.channel_abs_max ? result_.channel_abs_max : ops::abs_max_rows(x);
+    const auto largest = maxima.max().item<double>();
     if (!std::isfinite(largest)) {
       throw Error(
           name_, "activations are NaN or infinite in the float model",
           "check the calibration text and the checkpoint; values past 65504 overflow models stored in F16");
     }
     result_.abs_max = std::max(result_.abs_max, largest);
-  }
-  if (needs_.channel_abs_max) {
-    const Tensor channels = x.abs().flatten(0, -2).amax(0);
-    result_.channel_abs_max =
-        result_.channel_abs_max.defined() ? at::maximum(result_.channel_abs_max, channels) : channels;
   }
   if (!needs_.percentiles.empty()) observe_percentiles(x);
   tokens_ += x.numel() / x.size(-1);
@@ -129,6 +138,17 @@ void SiteObserver::observe(const Tensor& x) {
     result_.channel_mean_abs = result_.channel_mean_abs.defined() ? result_.channel_mean_abs.add_(sum) : sum;
   }
   if (needs_.samples > 0 || needs_.second_moment) observe_samples(x);
+}
+
+// A NaN stays in the maximum.
+void SiteObserver::observe_channels(const Tensor& x) {
+  constexpr int64_t kRows = 64;  // whose magnitudes stay in the second-level cache
+  const Tensor rows = x.flatten(0, -2);
+  for (const Tensor& part : rows.split(kRows)) {
+    const Tensor channels = part.abs().amax(0);
+    Tensor& largest = result_.channel_abs_max;
+    largest = largest.defined() ? at::maximum(largest, channels) : channels;
+  }
 }
 
 void SiteObserver::observe_samples(const Tensor& x) {
@@ -140,8 +160,9 @@ void SiteObserver::observe_samples(const Tensor& x) {
   }
   if (!needs_.second_moment) return;
   // float32 within a batch, float64 between them.
-  const Tensor sum = ops::gram(rows).to(at::kDouble);
-  result_.second_moment = result_.second_moment.defined() ? result_.second_moment.add_(sum) : sum;
+  if (!moment_sum_.defined())
+    moment_sum_ = at::zeros({rows.size(1), rows.size(1)}, rows.options().dtype(at::kDouble));
+  ops::add_gram(moment_sum_, rows);
 }
 
 void SiteObserver::observe_percentiles(const Tensor& x) {
@@ -189,7 +210,11 @@ SiteStatistics SiteObserver::statistics() const {
   if (!samples_.empty()) result.samples = at::cat(samples_);
   result.tokens = tokens_;
   if (result_.channel_mean_abs.defined()) result.channel_mean_abs = result_.channel_mean_abs / tokens_;
-  if (result_.second_moment.defined()) result.second_moment = result_.second_moment / tokens_;
+  if (moment_sum_.defined()) {
+    const Tensor moment = moment_sum_ / tokens_;
+    ops::mirror_upper(moment);
+    result.second_moment = SecondMoment(moment);
+  }
   if (needs_.mode == PercentileMode::kExact && values_ > 0) {
     for (const double p : needs_.percentiles)
       result.percentiles[p] = quantile_from_largest(largest_, values_, p);

@@ -4,14 +4,15 @@
 #include "kernels/vec_avx2.h"
 #include "kernels/vector_conv.h"
 #include "kernels/vector_hadamard.h"
+#include "kernels/vector_round_columns.h"
 #include "kernels/vector_rows.h"
 #include "kernels/vector_scan.h"
 
 namespace ptq::kernels {
 
-constexpr Kernels kTable = {
-    "avx2",       selective_scan, causal_conv1d_silu,     hadamard, quantize_codes, quantize_asymmetric,
-    abs_max_rows, rms_norm,       plain_product_extremes, false};
+constexpr Kernels kTable = {"avx2",         selective_scan,      causal_conv1d_silu,     hadamard,
+                            quantize_codes, quantize_asymmetric, abs_max_rows,           rms_norm,
+                            gather_columns, round_columns,       plain_product_extremes, false};
 const Kernels kAvx2Kernels = kTable;
 
 }  // namespace ptq::kernels

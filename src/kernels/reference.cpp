@@ -140,6 +140,27 @@ void rms_norm(const RmsNorm& s) {
   }
 }
 
+void gather_columns(const GatherColumns& s) {
+  for (int64_t r = 0; r < s.rows; ++r) {
+    for (int64_t c = 0; c < s.columns; ++c) s.y[r * s.y_stride + c] = s.x[r * s.x_stride + s.index[c]];
+  }
+}
+
+void round_columns(const RoundColumns& s) {
+  for (int64_t j = 0; j < s.columns; ++j) {
+    const int64_t grid = s.grid[j] * s.rows;
+    for (int64_t r = 0; r < s.rows; ++r) {
+      float v = s.v[j * s.rows + r];
+      for (int64_t i = 0; i < j; ++i) v += s.R[i * s.R_stride + j] * s.error[i * s.rows + r];
+      const float nearest = std::nearbyint(v / s.divisor[grid + r]) + s.zero[grid + r];
+      const float code = nearest > s.low ? std::min(nearest, s.high) : s.low;
+      s.v[j * s.rows + r] = v;
+      s.codes[j * s.rows + r] = code;
+      s.error[j * s.rows + r] = s.w[j * s.rows + r] - (code - s.zero[grid + r]) * s.scale[grid + r];
+    }
+  }
+}
+
 }  // namespace
 
 void plain_product_extremes(const ProductExtremes& s) {
@@ -162,9 +183,9 @@ void plain_product_extremes(const ProductExtremes& s) {
   }
 }
 
-constexpr Kernels kScalar = {
-    "scalar",     selective_scan, causal_conv1d_silu,     hadamard, quantize_codes, quantize_asymmetric,
-    abs_max_rows, rms_norm,       plain_product_extremes, false};
+constexpr Kernels kScalar = {"scalar",       selective_scan,      causal_conv1d_silu,     hadamard,
+                             quantize_codes, quantize_asymmetric, abs_max_rows,           rms_norm,
+                             gather_columns, round_columns,       plain_product_extremes, false};
 const Kernels kScalarKernels = kScalar;
 
 }  // namespace ptq::kernels

@@ -34,6 +34,14 @@ inline void store(float* p, Vec v, SomeLanes lanes) {
   _mm256_maskstore_ps(p, lanes.mask, v);
 }
 
+inline Vec gather(const float* p, const int32_t* index, AllLanes) {
+  return _mm256_i32gather_ps(p, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)), 4);
+}
+inline Vec gather(const float* p, const int32_t* index, SomeLanes lanes) {
+  const __m256i places = _mm256_maskload_epi32(index, lanes.mask);
+  return _mm256_mask_i32gather_ps(_mm256_setzero_ps(), p, places, _mm256_castsi256_ps(lanes.mask), 4);
+}
+
 inline Vec zero() {
   return _mm256_setzero_ps();
 }

@@ -37,6 +37,15 @@ inline void store(float* p, Vec v, SomeLanes lanes) {
   _mm512_mask_storeu_ps(p, lanes.mask, v);
 }
 
+// p[index[i]]
+inline Vec gather(const float* p, const int32_t* index, AllLanes) {
+  return _mm512_i32gather_ps(_mm512_loadu_si512(index), p, 4);
+}
+inline Vec gather(const float* p, const int32_t* index, SomeLanes lanes) {
+  const __m512i places = _mm512_maskz_loadu_epi32(lanes.mask, index);
+  return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), lanes.mask, places, p, 4);
+}
+
 inline Vec zero() {
   return _mm512_setzero_ps();
 }

@@ -1,5 +1,5 @@
-// Kernels that go along rows: quantize_codes, quantize_asymmetric, abs_max_rows and rms_norm. Four partial
-// results run side by side in the reductions, to hide the latency of one chain.
+// Kernels that go along rows: quantize_codes, quantize_asymmetric, abs_max_rows, rms_norm and gather_columns.
+// Four partial results run side by side in the reductions, to hide the latency of one chain.
 //
 // Include after one of vec_avx2.h and vec_avx512.h.
 #pragma once
@@ -139,6 +139,17 @@ void rms_norm(const RmsNorm& s) {
     for (int64_t c = 0; c < whole; c += kWidth) store(y + c, mul(mul(load(x + c), factor), load(s.gain + c)));
     if (whole < s.columns)
       store(y + whole, mul(mul(load(x + whole, rest), factor), load(s.gain + whole, rest)), rest);
+  }
+}
+
+void gather_columns(const GatherColumns& s) {
+  const int64_t whole = s.columns - s.columns % kWidth;
+  const SomeLanes rest(s.columns - whole);
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const float* x = s.x + r * s.x_stride;
+    float* y = s.y + r * s.y_stride;
+    for (int64_t c = 0; c < whole; c += kWidth) store(y + c, gather(x, s.index + c, AllLanes{}));
+    if (whole < s.columns) store(y + whole, gather(x, s.index + whole, rest), rest);
   }
 }
 

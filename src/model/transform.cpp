@@ -23,7 +23,7 @@ struct Apply {
     return rotate_blocks(x, rotation.R.to(x.device()));
   }
   Tensor operator()(const Permutation& permutation) const {
-    return x.index_select(-1, permutation.index.to(x.device()));
+    return ops::gather_columns(x, permutation.index.to(x.device()));
   }
 };
 
@@ -35,7 +35,7 @@ struct ApplyInverse {
     return rotate_blocks(x, rotation.R.t().to(x.device()));
   }
   Tensor operator()(const Permutation& permutation) const {
-    return x.index_select(-1, permutation.index.argsort().to(x.device()));
+    return ops::gather_columns(x, permutation.index.argsort().to(x.device()));
   }
 };
 

@@ -118,4 +118,11 @@ void check_rms_norm(const Tensor& x, const Tensor& gain) {
   arguments.expect("gain", gain, {x.size(-1)});
 }
 
+void check_gather_columns(const Tensor& x, const Tensor& index) {
+  Arguments("gather_columns", x).expect_rows("x", x);
+  TORCH_CHECK(index.dim() == 1 && index.scalar_type() == at::kLong && index.device() == x.device(),
+              "ptq::gather_columns: index has shape ", index.sizes(), " and dtype ", index.scalar_type(),
+              ", expected [m] of int64 on the device of x");
+}
+
 }  // namespace ptq::ops

@@ -22,5 +22,7 @@ void check_quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int
 void check_quantize_asymmetric(const Tensor& x, int64_t bits, double clip);
 void check_abs_max_rows(const Tensor& x);
 void check_rms_norm(const Tensor& x, const Tensor& gain);
+// The entries of `index` are not looked at.
+void check_gather_columns(const Tensor& x, const Tensor& index);
 
 }  // namespace ptq::ops

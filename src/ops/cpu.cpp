@@ -10,6 +10,8 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <limits>
+#include <vector>
 
 #include "ops/fallback.h"
 #include "ptq/kernels/kernels.h"
@@ -256,6 +258,35 @@ Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps) {
                         .rows = count,
                         .columns = columns,
                         .eps = static_cast<float>(eps)});
+  });
+  return y;
+}
+
+Tensor gather_columns(const Tensor& x, const Tensor& index) {
+  check_gather_columns(x, index);
+  const int64_t columns = x.size(-1), count = index.numel();
+  TORCH_CHECK(columns <= std::numeric_limits<int32_t>::max(), "ptq::gather_columns: ", columns, " columns");
+  const Tensor rows = as_rows(x), list = index.contiguous();
+  const int64_t* wanted = list.const_data_ptr<int64_t>();
+  std::vector<int32_t> places(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) {
+    TORCH_CHECK(wanted[i] >= 0 && wanted[i] < columns, "ptq::gather_columns: column ", wanted[i], " of ",
+                columns);
+    places[static_cast<size_t>(i)] = static_cast<int32_t>(wanted[i]);
+  }
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = count;
+  const Tensor y = at::empty(shape, x.options());
+  const float* x_data = rows.const_data_ptr<float>();
+  float* y_data = y.data_ptr<float>();
+  for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t number) {
+    kernels().gather_columns({.x = x_data + first * stride,
+                              .index = places.data(),
+                              .y = y_data + first * count,
+                              .x_stride = stride,
+                              .y_stride = count,
+                              .rows = number,
+                              .columns = count});
   });
   return y;
 }

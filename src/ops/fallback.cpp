@@ -80,4 +80,9 @@ Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps) {
   return x / at::sqrt(at::mean(x * x, -1, /*keepdim=*/true) + eps) * gain;
 }
 
+Tensor gather_columns(const Tensor& x, const Tensor& index) {
+  check_gather_columns(x, index);
+  return x.index_select(-1, index);
+}
+
 }  // namespace ptq::ops::fallback

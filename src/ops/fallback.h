@@ -17,5 +17,6 @@ Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t
 std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip);
 Tensor abs_max_rows(const Tensor& x);
 Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps);
+Tensor gather_columns(const Tensor& x, const Tensor& index);
 
 }  // namespace ptq::ops::fallback

@@ -1,4 +1,4 @@
-// The one float32 matrix product of the program.
+// The float32 matrix products of the program.
 //
 // libtorch carries two libraries for it. MKL reaches 115 GFLOP/s a core on the Intel processors measured and
 // oneDNN 78; on AMD's, which MKL slows down, it is 92 to 210. So the processor's maker decides.
@@ -31,10 +31,35 @@ std::optional<c10::TypedOperatorHandle<LinearPointwise>> find_onednn_linear() {
   return schema->typed<LinearPointwise>();
 }
 
+const auto& onednn_linear() {
+  static const auto op = find_onednn_linear();
+  return op;
+}
+
+constexpr int64_t kPanel = 192;  // rows of a product with itself; narrower ones are computed at a lower rate
+
+// Rows [begin, end) of x^T x, from column `begin` on. x [rows, n]
+Tensor gram_panel(const Tensor& x, const Tensor& transposed, int64_t begin, int64_t end) {
+  if (transposed.defined()) return ops::linear(transposed.slice(0, begin, end), transposed.slice(0, begin));
+  return at::mm(x.slice(1, begin, end).t(), x.slice(1, begin));
+}
+
+// use(begin, end, panel) for panels that together are x^T x on and above the diagonal.
+template <typename Use>
+void for_gram_panels(const Tensor& x, const Use& use) {
+  // MKL reads columns as well as rows; oneDNN's linear wants rows.
+  const Tensor transposed = onednn_linear() && x.is_cpu() ? x.t().contiguous() : Tensor();
+  const int64_t n = x.size(1);
+  for (int64_t begin = 0; begin < n; begin += kPanel) {
+    const int64_t end = std::min(n, begin + kPanel);
+    use(begin, end, gram_panel(x, transposed, begin, end));
+  }
+}
+
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& W, const Tensor& bias) {
-  static const auto onednn = find_onednn_linear();
+  const auto& onednn = onednn_linear();
   const bool usable = onednn && x.is_cpu() && x.scalar_type() == at::kFloat &&
                       W.scalar_type() == at::kFloat && x.numel() > 0 && W.numel() > 0;
   if (!usable) return at::linear(x, W, bias);
@@ -44,21 +69,29 @@ Tensor linear(const Tensor& x, const Tensor& W, const Tensor& bias) {
 }
 
 Tensor gram(const Tensor& x) {
-  constexpr int64_t kBlock = 256;  // large enough for the product's full rate
-  const Tensor columns = x.t().contiguous();
-  const int64_t n = columns.size(0);
-  Tensor result = at::empty({n, n}, x.options());
-  for (int64_t i = 0; i < n; i += kBlock) {
-    const int64_t i_end = std::min(n, i + kBlock);
-    for (int64_t j = i; j < n; j += kBlock) {
-      const int64_t j_end = std::min(n, j + kBlock);
-      Tensor block = ops::linear(columns.slice(0, i, i_end), columns.slice(0, j, j_end));
-      if (i == j) block = block.triu() + block.triu(1).t();
-      result.slice(0, i, i_end).slice(1, j, j_end).copy_(block);
-      if (i != j) result.slice(0, j, j_end).slice(1, i, i_end).copy_(block.t());
-    }
-  }
+  Tensor result = at::empty({x.size(1), x.size(1)}, x.options());
+  for_gram_panels(x, [&](int64_t begin, int64_t end, const Tensor& panel) {
+    result.slice(0, begin, end).slice(1, begin).copy_(panel);
+  });
+  mirror_upper(result);
   return result;
+}
+
+void add_gram(const Tensor& sum, const Tensor& x) {
+  for_gram_panels(x, [&](int64_t begin, int64_t end, const Tensor& panel) {
+    sum.slice(0, begin, end).slice(1, begin).add_(panel);
+  });
+}
+
+void mirror_upper(const Tensor& matrix) {
+  const int64_t n = matrix.size(0);
+  for (int64_t begin = 0; begin < n; begin += kPanel) {
+    const int64_t end = std::min(n, begin + kPanel);
+    const Tensor rows = matrix.slice(0, begin, end);
+    Tensor diagonal = rows.slice(1, begin, end);
+    diagonal.copy_(diagonal.triu() + diagonal.triu(1).t());
+    matrix.slice(0, end).slice(1, begin, end).copy_(rows.slice(1, end).t());
+  }
 }
 
 }  // namespace ptq::ops

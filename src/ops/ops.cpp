@@ -28,6 +28,7 @@ TORCH_LIBRARY(ptq, library) {
   library.def("quantize_asymmetric(Tensor x, int bits, float clip) -> (Tensor, Tensor)");
   library.def("abs_max_rows(Tensor x) -> Tensor");
   library.def("rms_norm(Tensor x, Tensor gain, float eps) -> Tensor");
+  library.def("gather_columns(Tensor x, Tensor index) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(ptq, CompositeExplicitAutograd, library) {
@@ -38,6 +39,7 @@ TORCH_LIBRARY_IMPL(ptq, CompositeExplicitAutograd, library) {
   library.impl("quantize_asymmetric", fallback::quantize_asymmetric);
   library.impl("abs_max_rows", fallback::abs_max_rows);
   library.impl("rms_norm", fallback::rms_norm);
+  library.impl("gather_columns", fallback::gather_columns);
 }
 
 TORCH_LIBRARY_IMPL(ptq, CPU, library) {
@@ -48,6 +50,7 @@ TORCH_LIBRARY_IMPL(ptq, CPU, library) {
   library.impl("quantize_asymmetric", cpu::quantize_asymmetric);
   library.impl("abs_max_rows", cpu::abs_max_rows);
   library.impl("rms_norm", cpu::rms_norm);
+  library.impl("gather_columns", cpu::gather_columns);
 }
 
 // The signature is read off the fallback, which has the schema's.
@@ -96,6 +99,11 @@ Tensor abs_max_rows(const Tensor& x) {
 Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps) {
   static const auto op = find_op("ptq::rms_norm", fallback::rms_norm);
   return op.call(x, gain, eps);
+}
+
+Tensor gather_columns(const Tensor& x, const Tensor& index) {
+  static const auto op = find_op("ptq::gather_columns", fallback::gather_columns);
+  return op.call(x, index);
 }
 
 const char* isa_name() {

@@ -41,8 +41,8 @@ class GptqStep : public Step {
   void apply(Block& block, StepContext& context) const override {
     for (const LinearGroup& group : rounding_.groups(block, context)) {
       const SiteStatistics& statistics = context.statistics.at(group.site);
-      const Tensor M =
-          rounded_ ? rounded_second_moment(block.site(group.site), statistics) : statistics.second_moment;
+      const Tensor M = rounded_ ? rounded_second_moment(block.site(group.site), statistics)
+                                : statistics.second_moment.value();
       // Linears with one scale a tensor are rounded one by one; else rows do not depend on each other, and
       // all linears of the site share one decomposition.
       if (rounding_.scheme().granularity == Granularity::kTensor) {
@@ -62,8 +62,6 @@ class GptqStep : public Step {
         in = linear->weight.value.size(1);
         rows = together ? rows + out : std::max(rows, out);
         context.cost.operations += static_cast<double>(out) * static_cast<double>(in * in);
-        if (!rounding_.searches_clips()) continue;
-        context.cost.operations += clip_search_cost(linear->weight.value, 0).operations;
       }
       const auto n = static_cast<double>(in);
       context.cost.operations += n * n * n / 3;  // the factor
@@ -79,7 +77,8 @@ class GptqStep : public Step {
     GptqOptions options;
     options.damping = damping_;
     options.order_by_activation = order_by_activation_;
-    options.clip = rounding_.clips(W, M.to(at::kFloat));
+    options.search_clips = rounding_.searches_clips();
+    if (!options.search_clips) options.clip = rounding_.fixed_clip(W);
     return gptq(W, M, {}, rounding_.scheme(), options);
   }
 

@@ -17,12 +17,18 @@
 // v_j. Here no inverse is formed: R comes from one Cholesky decomposition of M with its rows and columns
 // reversed, a quarter of the work, and well behaved where M is nearly singular.
 //
-// Rows do not depend on each other: they are shared among threads in pieces of fixed size. In a piece, a
-// block of columns settles its own errors row by row, in the first-level cache; the columns behind it get
-// them all in one matrix product. Decompositions run on one thread, because their last bits depend on the
-// number.
+// Clips. A row's step may be set by less than its largest weight. What counts then is the sum above, in which
+// the off-diagonal part has been made up for: the factor is chosen by sum_j D_j e_j^2 with e of rounding to
+// nearest. The full e M e^T of rounding to nearest is no guide: between factors it differs by which errors
+// happen to cancel, and GPTQ cancels them anyway.
 //
-// Memory: M twice in float64 while it is decomposed, then R in float32, v and W once each in float32.
+// Rows do not depend on each other: they are shared among threads in pieces of fixed size. A piece is held
+// with its columns as rows, so that the weights of one column, which do not depend on each other either, lie
+// together: the kernel round_columns settles a block of columns on whole vectors of them, and the columns
+// behind the block get its errors in one matrix product. Decompositions run on one thread, because their last
+// bits depend on the number.
+//
+// Memory: M twice in float64 while it is decomposed, then R in float32, W twice in float32.
 //
 // Differs from the authors' code in the form above; the mean of the diagonal that the damping is measured by
 // is that of M as it is, without ones for dead channels.
@@ -32,20 +38,27 @@
 #include <ATen/ThreadLocalState.h>
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 #include <optional>
 #include <vector>
 
 #include "ptq/base/error.h"
+#include "ptq/kernels/kernels.h"
+#include "ptq/step/weight_clips.h"
 #include "step/one_thread.h"
 
 namespace ptq {
 namespace {
 
-constexpr int64_t kRows = 64;  // of a piece of work; results depend on it in their last bits
+constexpr int64_t kRows = 64;  // weights of a column in one piece of work
 
-// R [in, in] float32 of the damped M = R D R^T; zeros below the diagonal.
-Tensor unit_factor(const Tensor& M, double damping) {
+// The damped M = R D R^T.
+struct Factor {
+  Tensor R;  // [in, in] float32; zeros below the diagonal
+  Tensor D;  // [in] float32
+};
+
+Factor unit_factor(const Tensor& M, double damping) {
   constexpr int kAttempts = 3;
   const OneThread one_thread;
   const Tensor reversed = M.to(at::kDouble).flip({0, 1});
@@ -59,7 +72,8 @@ Tensor unit_factor(const Tensor& M, double damping) {
     const auto [L, info] = at::linalg_cholesky_ex(reversed);
     const Tensor pivots = L.diagonal().clone();
     if (info.item<int>() == 0 && pivots.isfinite().all().item<bool>()) {
-      return L.div_(pivots).to(at::kFloat).flip({0, 1}).contiguous();
+      return {L.div_(pivots).to(at::kFloat).flip({0, 1}).contiguous(),
+              pivots.square().flip({0}).to(at::kFloat)};
     }
     damping = std::max(10 * damping, 1e-4);
   }
@@ -72,9 +86,8 @@ Tensor unit_factor(const Tensor& M, double damping) {
 
 // What the pieces work on. Columns are in the order in which they are rounded.
 struct Work {
-  Tensor W;                       // [out, in] float32
-  Tensor R;                       // [in, in] float32
-  Tensor v;                       // [out, in] float32: what a column should be, given the errors before it
+  Tensor W;  // [out, in] float32
+  Factor factor;
   Tensor codes;                   // [out, in] int8
   Tensor scale;                   // [out, scales] float32
   Tensor zero;                    // [out, scales] float32
@@ -85,113 +98,106 @@ struct Work {
   Tensor clip;
 };
 
-// y [n] += factor x [n]
-inline void add_scaled(float* y, const float* x, float factor, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) y[i] += factor * x[i];
-}
-
-// The grid of the group that begins at a column, for `count` rows, from the weights that would be best if
-// rounding ended there.
-void make_grid(Work& work, int64_t first, int64_t count, int64_t begin) {
-  const int64_t width = std::min(work.scheme.group, work.W.size(1) - begin);
-  const int64_t g = work.scale_of[static_cast<size_t>(begin)];
-  const Tensor W = work.W.narrow(0, first, count).narrow(1, begin, width).contiguous();
-  const Tensor best =
-      work.v.narrow(0, first, count).narrow(1, begin, width).clone(at::MemoryFormat::Contiguous);
-  const Tensor R = work.R.narrow(0, begin, width).narrow(1, begin, width).contiguous();
-  const float* R_data = R.const_data_ptr<float>();
-  for (int64_t r = 0; r < count; ++r) {
-    const float* w = W.const_data_ptr<float>() + r * width;
-    float* v = best.data_ptr<float>() + r * width;
-    for (int64_t j = 0; j < width; ++j) {
-      add_scaled(v + j + 1, R_data + j * width + j + 1, w[j] - v[j], width - j - 1);
-    }
-  }
-  Tensor clip = work.clip;
-  if (clip.defined() && clip.numel() > 1) clip = clip.narrow(0, first, count).narrow(1, g, 1);
-  const WeightGrid grid = weight_grid(best, work.scheme, clip);
-  work.scale.narrow(0, first, count).narrow(1, g, 1).copy_(grid.scale);
-  if (grid.zero.defined()) work.zero.narrow(0, first, count).narrow(1, g, 1).copy_(grid.zero);
-}
-
-// A run of columns that are rounded one after the other.
-struct Columns {
-  int64_t begin, end;  // [begin, end) are rounded, and the columns up to block_end hear of it
-  int64_t block_begin, block_end;
+// Some rows of the work, transposed: [in, rows] and [scales, rows].
+struct Piece {
+  int64_t first, rows;
+  Tensor w;
+  Tensor v;  // what a column should be, given the errors before it
+  Tensor codes;
+  Tensor scale, divisor, zero;
 };
 
-// Rounds columns of one row. R [block, block] is the block's part of the factor; its errors go to e [block].
-void round_row(const Work& work, int64_t row, const Columns& columns, const float* R, float* e) {
-  const int64_t in = work.W.size(1), scales = work.scale.size(1);
-  const int64_t size = columns.block_end - columns.block_begin;
-  const float* w = work.W.const_data_ptr<float>() + row * in;
-  const float* scale = work.scale.const_data_ptr<float>() + row * scales;
-  const float* zero = work.zero.const_data_ptr<float>() + row * scales;
-  float* v = work.v.data_ptr<float>() + row * in;
-  int8_t* codes = work.codes.data_ptr<int8_t>() + row * in;
-  const auto low = static_cast<float>(work.scheme.low()), high = static_cast<float>(work.scheme.high());
-  for (int64_t j = columns.begin; j < columns.end; ++j) {
-    const int64_t g = work.scale_of[static_cast<size_t>(j)], i = j - columns.block_begin;
-    // Groups of zeros may have a scale of 0.
-    const float nearest = (scale[g] > 0 ? std::nearbyint(v[j] / scale[g]) : 0) + zero[g];
-    const float code = nearest > low ? std::min(nearest, high) : low;  // NaN: low
-    codes[j] = static_cast<int8_t>(code);
-    e[i] = w[j] - (code - zero[g]) * scale[g];
-    add_scaled(v + j + 1, R + i * size + i + 1, e[i], size - i - 1);
-  }
-}
-
-// Rounds the columns [begin, end) of `count` rows and tells the columns behind them.
-void round_block(Work& work, int64_t first, int64_t count, int64_t begin, int64_t end) {
-  const int64_t size = end - begin, in = work.W.size(1);
-  const Tensor R = work.R.narrow(0, begin, size).narrow(1, begin, size).contiguous();
-  const Tensor errors = at::empty({count, size}, work.W.options());
-  const int64_t step = work.grids_on_the_way ? std::min(work.scheme.group, size) : size;
-  for (int64_t j = begin; j < end; j += step) {
-    if (work.grids_on_the_way && j % work.scheme.group == 0) make_grid(work, first, count, j);
-    const Columns columns{j, std::min(j + step, end), begin, end};
-    for (int64_t r = 0; r < count; ++r) {
-      round_row(work, first + r, columns, R.const_data_ptr<float>(), errors.data_ptr<float>() + r * size);
-    }
-  }
-  if (end == in) return;
-  Tensor behind = work.v.narrow(0, first, count).narrow(1, end, in - end);
-  behind.addmm_(errors, work.R.narrow(0, begin, size).narrow(1, end, in - end));
-}
-
-// The end of the block that begins at a column. A group that makes its grid on the way begins with a block or
-// lies within one, so that it finds all errors before it settled.
-int64_t block_end(const Work& work, int64_t begin) {
-  int64_t size = work.block;
-  if (work.grids_on_the_way) {
-    const int64_t group = work.scheme.group;
-    size = group <= size ? size / group * group : std::min(size, group - begin % group);
-  }
-  return std::min(begin + size, work.W.size(1));
-}
-
-void round_rows(Work& work) {
-  const int64_t out = work.W.size(0), pieces = (out + kRows - 1) / kRows;
-  // A product outside of a parallel region would use all threads.
-  std::optional<OneThread> one_thread;
-  if (pieces == 1) one_thread.emplace();
-  const at::ThreadLocalState state;  // whether gradients are recorded is known per thread
-  at::parallel_for(0, pieces, 1, [&](int64_t from, int64_t to) {
-    const at::ThreadLocalStateGuard guard(state);
-    for (int64_t first = from * kRows; first < std::min(out, to * kRows); first += kRows) {
-      const int64_t count = std::min(kRows, out - first);
-      for (int64_t begin = 0; begin < work.W.size(1); begin = block_end(work, begin)) {
-        round_block(work, first, count, begin, block_end(work, begin));
-      }
-    }
-  });
+// Groups of zeros may have a scale of 0; their weights become 0.
+Tensor divisor_of(const Tensor& scale) {
+  return scale.masked_fill(scale == 0, std::numeric_limits<float>::infinity());
 }
 
 // [1], [out, 1] or [out, groups] -> [out, scales] float32
 Tensor for_rows(const Tensor& scale, int64_t out) {
   const int64_t scales = scale.dim() == 2 ? scale.size(1) : 1;
   return scale.to(at::kCPU, at::kFloat).expand({out, scales}).contiguous();
+}
+
+Piece take_rows(const Work& work, int64_t first) {
+  const int64_t rows = std::min(kRows, work.W.size(0) - first);
+  const auto turned = [&](const Tensor& t) { return t.narrow(0, first, rows).t().contiguous(); };
+  Piece piece{first, rows, turned(work.W), {}, {}, turned(work.scale), {}, turned(work.zero)};
+  piece.v = piece.w.clone();
+  piece.codes = at::empty_like(piece.w);
+  piece.divisor = divisor_of(piece.scale);
+  return piece;
+}
+
+// The grid of the group that begins at a column, from the weights that would be best if rounding ended there:
+// with v as it stands and no error made behind, v' - w = (v - w) R^-1.
+void make_grid(Work& work, Piece& piece, int64_t begin) {
+  const int64_t width = std::min(work.scheme.group, work.W.size(1) - begin);
+  const int64_t g = work.scale_of[static_cast<size_t>(begin)];
+  const Tensor w = piece.w.narrow(0, begin, width);
+  const Tensor R = work.factor.R.narrow(0, begin, width).narrow(1, begin, width);
+  const Tensor moved =
+      at::linalg_solve_triangular(R.t(), piece.v.narrow(0, begin, width) - w, /*upper=*/false, /*left=*/true,
+                                  /*unitriangular=*/true);
+  Tensor clip = work.clip;
+  if (clip.defined() && clip.numel() > 1) clip = clip.narrow(0, piece.first, piece.rows).narrow(1, g, 1);
+  const WeightGrid grid = weight_grid((w + moved).t().contiguous(), work.scheme, clip);
+  work.scale.narrow(0, piece.first, piece.rows).narrow(1, g, 1).copy_(grid.scale);
+  piece.scale.select(0, g).copy_(grid.scale.flatten());
+  piece.divisor.select(0, g).copy_(divisor_of(grid.scale).flatten());
+  if (!grid.zero.defined()) return;
+  work.zero.narrow(0, piece.first, piece.rows).narrow(1, g, 1).copy_(grid.zero);
+  piece.zero.select(0, g).copy_(grid.zero.flatten());
+}
+
+// Rounds the columns [begin, end) and tells the columns behind them.
+void round_block(const Work& work, Piece& piece, int64_t begin, int64_t end) {
+  const int64_t size = end - begin, in = work.W.size(1);
+  const Tensor errors = at::empty({size, piece.rows}, piece.w.options());
+  const auto column = [&](const Tensor& t) { return t.data_ptr<float>() + begin * piece.rows; };
+  kernels::kernels().round_columns({.w = column(piece.w),
+                                    .v = column(piece.v),
+                                    .R = work.factor.R.const_data_ptr<float>() + begin * in + begin,
+                                    .scale = piece.scale.const_data_ptr<float>(),
+                                    .divisor = piece.divisor.const_data_ptr<float>(),
+                                    .zero = piece.zero.const_data_ptr<float>(),
+                                    .grid = work.scale_of.data() + begin,
+                                    .codes = column(piece.codes),
+                                    .error = errors.data_ptr<float>(),
+                                    .R_stride = in,
+                                    .columns = size,
+                                    .rows = piece.rows,
+                                    .low = static_cast<float>(work.scheme.low()),
+                                    .high = static_cast<float>(work.scheme.high())});
+  if (end == in) return;
+  Tensor behind = piece.v.narrow(0, end, in - end);
+  behind.addmm_(work.factor.R.narrow(0, begin, size).narrow(1, end, in - end).t(), errors);
+}
+
+// The end of the block that begins at a column. A group that makes its grid on the way begins with a block,
+// so that it finds all errors before it settled.
+int64_t block_end(const Work& work, int64_t begin) {
+  int64_t size = work.block;
+  if (work.grids_on_the_way) size = std::min(size, work.scheme.group - begin % work.scheme.group);
+  return std::min(begin + size, work.W.size(1));
+}
+
+void round_rows(Work& work) {
+  const int64_t out = work.W.size(0), in = work.W.size(1), pieces = (out + kRows - 1) / kRows;
+  // A product outside of a parallel region would use all threads.
+  std::optional<OneThread> one_thread;
+  if (pieces == 1) one_thread.emplace();
+  const at::ThreadLocalState state;  // whether gradients are recorded is known per thread
+  at::parallel_for(0, pieces, 1, [&](int64_t from, int64_t to) {
+    const at::ThreadLocalStateGuard guard(state);
+    for (int64_t i = from; i < to; ++i) {
+      Piece piece = take_rows(work, i * kRows);
+      for (int64_t begin = 0; begin < in; begin = block_end(work, begin)) {
+        if (work.grids_on_the_way && begin % work.scheme.group == 0) make_grid(work, piece, begin);
+        round_block(work, piece, begin, block_end(work, begin));
+      }
+      work.codes.narrow(0, piece.first, piece.rows).copy_(piece.codes.t());
+    }
+  });
 }
 
 // Scales and zero points: those given, or made from W, or room for those that will be made on the way.
@@ -215,23 +221,24 @@ QuantizedTensor gptq(const Tensor& W, const Tensor& M, const WeightGrid& grid, c
               options.damping);
   const Tensor diagonal = M.cpu().diagonal();
   const Tensor live = at::where(diagonal == 0, 0, W.to(at::kCPU, at::kFloat));
-  Work work;
-  work.scheme = scheme;
-  work.block = options.block;
-  work.clip = options.clip.defined() ? options.clip.cpu() : options.clip;
-  WeightGrid used = grid;
-  if (!used.scale.defined()) {
-    work.grids_on_the_way = scheme.granularity == Granularity::kGroup && !options.order_by_activation;
-    if (!work.grids_on_the_way) used = weight_grid(live, scheme, work.clip);
-  }
   const Tensor order = options.order_by_activation
                            ? at::argsort(diagonal, /*stable=*/true, /*dim=*/0, /*descending=*/true)
                            : at::arange(W.size(1));
   const Tensor ordered =
       options.order_by_activation ? M.cpu().index_select(0, order).index_select(1, order) : M.cpu();
-  work.R = unit_factor(ordered, options.damping);
+  Work work;
+  work.scheme = scheme;
+  work.block = options.block;
+  work.factor = unit_factor(ordered, options.damping);
+  work.clip = options.clip.defined() ? options.clip.cpu() : options.clip;
+  if (options.search_clips)
+    work.clip = choose_weight_clips(live, work.factor.D.index_select(0, order.argsort()), scheme);
+  WeightGrid used = grid;
+  if (!used.scale.defined()) {
+    work.grids_on_the_way = scheme.granularity == Granularity::kGroup && !options.order_by_activation;
+    if (!work.grids_on_the_way) used = weight_grid(live, scheme, work.clip);
+  }
   work.W = live.index_select(1, order);
-  work.v = work.W.clone();
   work.codes = at::empty(work.W.sizes(), work.W.options().dtype(at::kChar));
   set_grid(work, used, order);
   round_rows(work);

@@ -42,7 +42,7 @@ struct Candidate {
 };
 
 std::vector<InputMetric> metrics_of(const LowRankStepOptions& options, const SiteStatistics& statistics) {
-  const Tensor& R = statistics.second_moment;
+  const Tensor& R = statistics.second_moment.value();
   if (options.variant == "exact") return {InputMetric::full(R, options.shrinkage)};
   if (options.variant == "approx") return {InputMetric::full(R, 1)};
   if (options.variant == "lqer") return {InputMetric::diagonal(statistics.channel_mean_abs.square())};
@@ -53,7 +53,7 @@ std::vector<InputMetric> metrics_of(const LowRankStepOptions& options, const Sit
 }
 
 void warn_of_few_tokens(const std::string& site, const SiteStatistics& statistics, StepContext& context) {
-  const auto in = static_cast<double>(statistics.second_moment.size(0));
+  const auto in = static_cast<double>(statistics.second_moment.value().size(0));
   const auto tokens = static_cast<double>(statistics.tokens);
   if (tokens >= kTokensPerInput * in) return;
   context.warnings->push_back("low_rank: " + format_number(tokens, 0) + " calibration tokens for the " +
@@ -162,14 +162,14 @@ class LowRankStep : public Step {
       if (inputs.contains(site)) continue;
       const SiteStatistics& statistics = context.statistics.at(site);
       warn_of_few_tokens(site, statistics, context);
-      inputs[site] = {statistics.second_moment, {}, metrics_of(options_, statistics)};
+      inputs[site] = {statistics.second_moment.value(), {}, metrics_of(options_, statistics)};
       moments[site].second_moment = true;
     }
     if (options_.variant != "auto" || inputs.empty()) return inputs;
     const ObserverGuard guard(*context.rewritten, moments, context.inputs.size(0));
     run_block(*context.rewritten, context.inputs);
     for (const auto& [site, statistics] : guard.statistics())
-      inputs.at(site).R_kept = statistics.second_moment;
+      inputs.at(site).R_kept = statistics.second_moment.value();
     return inputs;
   }
 

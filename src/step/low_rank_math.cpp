@@ -17,9 +17,9 @@
 // Float64 throughout: with eigenvalues that fall over twelve decades, D R D^T in float32 has lost the small
 // ones.
 //
-// Cost, the smaller of out and in being n, the larger m: about n m (n + m) / 2 + 9 n^3 multiplications, a
-// Cholesky decomposition of R shared by all linears of a site if out > in. Memory: a few [in, out] matrices
-// in float64.
+// Cost, the smaller of out and in being n, the larger m: about n m (n + m) / 2 multiplications for D R D^T, a
+// Cholesky decomposition of R shared by all linears of a site if out > in, and the eigenvectors
+// (top_eigenvectors.cpp). Memory: a few [in, out] matrices in float64.
 //
 // Differs from the authors' code in the form above, and in that they round the factors of each layer to the
 // weights' dtype before they measure.
@@ -30,14 +30,13 @@
 
 #include "ptq/step/low_rank.h"
 #include "step/one_thread.h"
+#include "step/top_eigenvectors.h"
 
 namespace ptq {
 namespace {
 
 constexpr double kSmallestEigenvalue = 1e-12;  // of the largest; smaller ones have arbitrary directions
-constexpr int64_t kOversampling = 16;
-constexpr int kKrylovPowers = 6;
-constexpr int64_t kBlock = 256;  // rows of a triangle that are multiplied at a time
+constexpr int64_t kBlock = 256;                // rows of a triangle that are multiplied at a time
 
 // x y^T, of which only the upper triangle's blocks are computed: the product must be symmetric. x, y [n, m].
 Tensor symmetric_product(const Tensor& x, const Tensor& y) {
@@ -47,27 +46,23 @@ Tensor symmetric_product(const Tensor& x, const Tensor& y) {
     const int64_t rows = std::min(kBlock, n - i);
     const Tensor part = x.narrow(0, i, rows).matmul(y.narrow(0, i, n - i).t());
     result.narrow(0, i, rows).narrow(1, i, n - i).copy_(part);
-    result.narrow(0, i, n - i).narrow(1, i, rows).copy_(part.t());
+    if (i + rows == n) break;
+    const int64_t below = i + rows;
+    result.narrow(0, below, n - below).narrow(1, i, rows).copy_(part.narrow(1, rows, n - below).t());
   }
   return result;
 }
 
-// U E for an upper triangular U [n, n].
-Tensor triangular_product(const Tensor& U, const Tensor& E) {
-  const int64_t n = U.size(0);
-  const Tensor result = at::empty_like(E);
+// D L for a lower triangular L [n, n].
+Tensor triangular_product(const Tensor& D, const Tensor& L) {
+  const int64_t n = L.size(0);
+  const Tensor result = at::empty_like(D);
   for (int64_t i = 0; i < n; i += kBlock) {
-    const int64_t rows = std::min(kBlock, n - i);
-    result.narrow(0, i, rows).copy_(U.narrow(0, i, rows).narrow(1, i, n - i).matmul(E.narrow(0, i, n - i)));
+    const int64_t columns = std::min(kBlock, n - i);
+    result.narrow(1, i, columns)
+        .copy_(D.narrow(1, i, n - i).matmul(L.narrow(0, i, n - i).narrow(1, i, columns)));
   }
   return result;
-}
-
-// Eigenvalues and eigenvectors (columns), largest first.
-std::pair<Tensor, Tensor> descending_eigh(const Tensor& symmetric) {
-  const OneThread one_thread;
-  const auto [values, vectors] = at::linalg_eigh(symmetric);
-  return {values.flip({0}), vectors.flip({1})};
 }
 
 Tensor orthonormal(const Tensor& columns) {
@@ -93,42 +88,31 @@ LowRankSolution truncated(const Tensor& eigenvalues, const Tensor& V, double ene
   return {with_fixed_signs(V.slice(1, 0, kept)).contiguous(), eigenvalues.slice(0, 0, kept), energy};
 }
 
-// E [in, out], out <= in.
-LowRankSolution solve_over_outputs(const Tensor& E, const InputMetric& metric, int64_t rank) {
-  const Tensor columns = E.t().contiguous();
-  const Tensor G = symmetric_product(columns, metric.times(E).t().contiguous());
-  const auto [values, V] = descending_eigh(G);
+// out <= in
+LowRankSolution solve_over_outputs(const Tensor& D, const InputMetric& metric, int64_t rank) {
+  const Tensor G = symmetric_product(D, metric.times(D));
+  const auto [values, V] = top_eigenvectors(G, rank);
   return truncated(values, V, G.diagonal().sum().item<double>(), rank);
 }
 
-// E [in, out], out > in: from the eigenvectors U of F F^T for F = S E, V = F^T U / s.
-LowRankSolution solve_over_inputs(const Tensor& E, const InputMetric& metric, int64_t rank) {
-  const Tensor F = metric.root_times(E);
-  const Tensor K = symmetric_product(F, F);
-  const auto [values, U] = descending_eigh(K);
+// out > in: from the eigenvectors U of F^T F for F = D S^T [out, in], V = F U / s.
+LowRankSolution solve_over_inputs(const Tensor& D, const InputMetric& metric, int64_t rank) {
+  const Tensor F = metric.root_times(D);
+  const Tensor K = symmetric_product(F.t(), F.t());
+  const auto [values, U] = top_eigenvectors(K, rank);
   const int64_t kept = kept_directions(values, rank);
-  Tensor V = F.t().matmul(U.slice(1, 0, kept));
+  Tensor V = F.matmul(U.slice(1, 0, kept));
   // Small singular values leave columns that are not quite orthogonal.
   if (kept > 0) V = orthonormal(V / values.slice(0, 0, kept).sqrt());
   return truncated(values, V, K.diagonal().sum().item<double>(), rank);
 }
 
-// A block Krylov space of D R D^T from random columns, and the best vectors in it.
-LowRankSolution solve_by_krylov(const Tensor& E, const InputMetric& metric, const LowRankOptions& options) {
-  const int64_t out = E.size(1), width = std::min(options.rank + kOversampling, out);
-  const Tensor start = at::randn({out, width}, at::detail::createCPUGenerator(options.seed), at::kDouble);
-  std::vector<Tensor> blocks = {orthonormal(start.to(E.device()))};
-  const Tensor Et = E.t().contiguous();
-  for (int power = 0; power < kKrylovPowers; ++power) {
-    blocks.push_back(orthonormal(Et.matmul(metric.times(E.matmul(blocks.back())))));
-  }
-  Tensor all = at::cat(blocks, 1);
-  const Tensor Q = orthonormal(all.size(1) > out ? all.slice(1, all.size(1) - out) : all);
-  const Tensor Z = E.matmul(Q);
-  const auto [values, U] =
-      descending_eigh(symmetric_product(Z.t().contiguous(), metric.times(Z).t().contiguous()));
-  const double energy = (E * metric.times(E)).sum().item<double>();
-  return truncated(values, Q.matmul(U), energy, options.rank);
+// D R D^T is only multiplied with, never formed.
+LowRankSolution solve_by_products(const Tensor& D, const InputMetric& metric, const LowRankOptions& options) {
+  const auto times = [&](const Tensor& columns) { return D.matmul(metric.times(columns.t().matmul(D)).t()); };
+  const int64_t out = D.size(0), rank = std::min({options.rank, out, D.size(1)});
+  const auto [values, V] = top_eigenvectors(times, out, rank, D.options(), options.seed);
+  return truncated(values, V, (D * metric.times(D)).sum().item<double>(), rank);
 }
 
 }  // namespace
@@ -146,8 +130,8 @@ InputMetric InputMetric::diagonal(const Tensor& d) {
   return InputMetric(d.to(at::kDouble).contiguous());
 }
 
-Tensor InputMetric::times(const Tensor& E) const {
-  return is_diagonal() ? R_.unsqueeze(1) * E : R_.matmul(E);
+Tensor InputMetric::times(const Tensor& D) const {
+  return is_diagonal() ? D * R_ : D.matmul(R_);
 }
 
 void InputMetric::decompose() const {
@@ -156,27 +140,27 @@ void InputMetric::decompose() const {
   const auto [L, info] = at::linalg_cholesky_ex(R_);
   triangular_ = info.item<int>() == 0 && L.isfinite().all().item<bool>();
   if (triangular_) {
-    root_ = L.t().contiguous();
+    root_ = L.contiguous();
     return;
   }
   const auto [values, Q] = at::linalg_eigh(R_);
-  root_ = values.clamp_min(0).sqrt().unsqueeze(1) * Q.t();
+  root_ = Q * values.clamp_min(0).sqrt();
 }
 
-Tensor InputMetric::root_times(const Tensor& E) const {
-  if (is_diagonal()) return R_.clamp_min(0).sqrt().unsqueeze(1) * E;
+Tensor InputMetric::root_times(const Tensor& D) const {
+  if (is_diagonal()) return D * R_.clamp_min(0).sqrt();
   decompose();
-  return triangular_ ? triangular_product(root_, E) : root_.matmul(E);
+  return triangular_ ? triangular_product(D, root_) : D.matmul(root_);
 }
 
 LowRankSolution solve_low_rank(const Tensor& D, const InputMetric& metric, const LowRankOptions& options) {
   TORCH_CHECK(D.dim() == 2 && metric.size() == D.size(1) && options.rank > 0, "solve_low_rank: D has shape ",
               D.sizes(), ", R ", metric.size(), ", rank ", options.rank);
   const int64_t out = D.size(0), in = D.size(1);
-  const Tensor E = D.to(at::kDouble).t().contiguous();
+  const Tensor wide = D.to(at::kDouble).contiguous();
   const int64_t rank = std::min({options.rank, out, in});
-  if (std::min(out, in) > options.krylov_above) return solve_by_krylov(E, metric, options);
-  return out <= in ? solve_over_outputs(E, metric, rank) : solve_over_inputs(E, metric, rank);
+  if (std::min(out, in) > options.formed_up_to) return solve_by_products(wide, metric, options);
+  return out <= in ? solve_over_outputs(wide, metric, rank) : solve_over_inputs(wide, metric, rank);
 }
 
 std::pair<Tensor, Tensor> low_rank_factors(const Tensor& V, const Tensor& D) {

@@ -47,7 +47,7 @@ void append_stage(Block& block, const std::string& name, const TransformStage& s
   for (Linear* linear : block.linears()) {
     if (linear->site == name) linear->weight.value = apply_stage(stage, linear->weight.value);
   }
-  carry(statistics, name, [&](const Tensor& rows) { return apply_stage(stage, rows); });
+  carry(statistics, name, [stage](const Tensor& rows) { return apply_stage(stage, rows); });
 }
 
 Tensor smoothing_scales(const Tensor& activation_abs_max, const Tensor& weight_abs_max, double alpha,
@@ -81,7 +81,7 @@ void fold_scales(Block& block, const FoldEdge& edge, const Tensor& s, Statistics
   for (Linear* reader : edge.readers) reader->weight.value = reader->weight.value * s;
   Site& site = block.site(edge.site);
   site.smooth = site.smooth.defined() ? site.smooth * s : s;
-  carry(statistics, edge.site, [&](const Tensor& rows) { return rows / s; });
+  carry(statistics, edge.site, [s](const Tensor& rows) { return rows / s; });
 }
 
 int64_t power_of_two_block(int64_t n, int64_t most) {

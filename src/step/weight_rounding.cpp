@@ -75,7 +75,10 @@ WeightRounding::WeightRounding(JsonFields& options)
 }
 
 Tensor WeightRounding::clips(const Tensor& W, const Tensor& M) const {
-  if (search_) return choose_weight_clips(W, M, scheme_);
+  return search_ ? choose_weight_clips(W, M, scheme_) : fixed_clip(W);
+}
+
+Tensor WeightRounding::fixed_clip(const Tensor& W) const {
   return clip_ == 1 ? Tensor() : at::full({1}, clip_, W.options());
 }
 

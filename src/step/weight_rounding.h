@@ -26,8 +26,10 @@ class WeightRounding {
   bool searches_clips() const { return search_; }
   // Tokens from which the second moment of rounded activations is made.
   int64_t samples() const { return samples_; }
-  // The clip of each scale of W: searched under M, or the fixed one (undefined if it is 1).
+  // The clip of each scale of W: searched under M, or the fixed one.
   Tensor clips(const Tensor& W, const Tensor& M) const;
+  // [1], undefined if it is 1.
+  Tensor fixed_clip(const Tensor& W) const;
 
   // The linears to round, by site, in forward order; for the others a remark says why they stay float.
   std::vector<LinearGroup> groups(Block& block, StepContext& context) const {

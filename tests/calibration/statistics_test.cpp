@@ -182,7 +182,8 @@ TEST(SiteObserver, GathersTheFirstTokensAndTheSecondMomentOfAll) {
   const SiteStatistics statistics = observer.statistics();
   const Tensor rows = x.flatten(0, 1);
   EXPECT_TRUE(at::equal(statistics.samples, rows.slice(0, 0, 10)));
-  EXPECT_TRUE(at::allclose(statistics.second_moment, at::matmul(rows.t(), rows).to(at::kDouble) / 42, 1e-5));
+  EXPECT_TRUE(
+      at::allclose(statistics.second_moment.value(), at::matmul(rows.t(), rows).to(at::kDouble) / 42, 1e-5));
 }
 
 TEST(SiteStatistics, CarriedThroughALinearMapAreThoseOfTheMappedValues) {
@@ -194,13 +195,44 @@ TEST(SiteStatistics, CarriedThroughALinearMapAreThoseOfTheMappedValues) {
   statistics.abs_max = 1;
   statistics.channel_abs_max = at::ones({6});
   statistics.samples = x;
-  statistics.second_moment = at::matmul(x.t(), x).to(at::kDouble) / 40;
+  statistics.second_moment = SecondMoment(at::matmul(x.t(), x).to(at::kDouble) / 40);
   statistics.carry(map);
   const Tensor y = map(x);
   EXPECT_TRUE(at::equal(statistics.samples, y));
-  EXPECT_TRUE(at::allclose(statistics.second_moment, at::matmul(y.t(), y).to(at::kDouble) / 40, 1e-4, 1e-5));
+  EXPECT_TRUE(
+      at::allclose(statistics.second_moment.value(), at::matmul(y.t(), y).to(at::kDouble) / 40, 1e-4, 1e-5));
   EXPECT_EQ(statistics.abs_max, 0);
   EXPECT_FALSE(statistics.channel_abs_max.defined());
+}
+
+TEST(SecondMoment, FollowsSeveralMapsInTheirOrder) {
+  at::manual_seed(7);
+  const Tensor x = at::randn({40, 6}), moment = at::matmul(x.t(), x).to(at::kDouble) / 40;
+  SecondMoment carried(moment);
+  Tensor y = x;
+  for (int i = 0; i < 3; ++i) {
+    const Tensor T = at::randn({6, 6});
+    carried.carry([T](const Tensor& rows) { return at::matmul(rows, T); });
+    y = at::matmul(y, T);
+    if (i == 1) carried.value();  // asked for on the way
+  }
+  const SecondMoment copy = carried;
+  const Tensor expected = at::matmul(y.t(), y).to(at::kDouble) / 40;
+  EXPECT_TRUE(at::allclose(carried.value(), expected, 1e-4, 1e-4));
+  EXPECT_TRUE(at::equal(copy.value(), carried.value()));
+  EXPECT_FALSE(SecondMoment().defined());
+}
+
+TEST(SiteObserver, ChannelMaximaOfManyRowsKeepNan) {
+  at::manual_seed(8);
+  Tensor x = at::randn({2, 100, 5});
+  SiteNeeds needs;
+  needs.channel_abs_max = true;
+  SiteObserver observer("site", needs, 2);
+  observer.observe(x);
+  EXPECT_TRUE(at::equal(observer.statistics().channel_abs_max, x.abs().flatten(0, 1).amax(0)));
+  x[1][99][2] = NAN;
+  EXPECT_THROW(observer.observe(x), Error);
 }
 
 }  // namespace

@@ -62,13 +62,13 @@ void check_mode(const std::string& mode, const Json& expected, const Json& test,
 }
 
 // The iterative route, which leaves hardly more than the optimum.
-void check_krylov(const Json& test, const CaseTensors& tensors, Checks& checks) {
+void check_products(const Json& test, const CaseTensors& tensors, Checks& checks) {
   const Tensor D = tensors["W"] - tensors["Wq"], R = second_moment_of(tensors);
   const double without = test.at("energy_without_correction").get<double>();
   const double optimum = test.at("modes").at("exact").at("residual_energy_in_R").get<double>();
   LowRankOptions options;
   options.rank = test.at("rank").get<int64_t>();
-  options.krylov_above = 1;
+  options.formed_up_to = 1;
   const LowRankSolution solution = solve_low_rank(D, InputMetric::full(R), options);
   const double left = solution.energy - solution.eigenvalues.sum().item<double>();
   checks.expect(left <= optimum * (1 + kKrylov) + kEnergyFloor * without,
@@ -132,7 +132,7 @@ void run_qera_factors(const std::filesystem::path& json_path, Checks& checks) {
   if (test.contains("modes")) {
     for (const auto& [mode, expected] : test.at("modes").items())
       check_mode(mode, expected, test, tensors, checks);
-    if (test.at("modes").contains("exact")) check_krylov(test, tensors, checks);
+    if (test.at("modes").contains("exact")) check_products(test, tensors, checks);
   } else if (test.contains("a")) {
     check_shrinkage(test, tensors, checks);
   } else {

@@ -303,11 +303,38 @@ TEST(Ops, OneAndTwoThreadsGiveTheSameBits) {
                                ops::quantize_codes(x, at::full({1}, 0.01f), -8, 7),
                                std::get<0>(ops::quantize_asymmetric(x, 4, 0.9)),
                                ops::abs_max_rows(x),
-                               ops::rms_norm(x, at::ones({384}), 1e-5)};
+                               ops::rms_norm(x, at::ones({384}), 1e-5),
+                               ops::gather_columns(x, at::arange(383, -1, -1))};
   };
   const std::vector<Tensor> one = run_all(1), two = run_all(2);
   at::set_num_threads(1);
   for (size_t i = 0; i < one.size(); ++i) EXPECT_TRUE(same_bits(one[i], two[i])) << "result " << i;
+}
+
+TEST(GatherColumns, BitsEqualFallbackAndIndicesAreChecked) {
+  at::manual_seed(10);
+  for (const int64_t n : {1, 7, 33, 576}) {
+    const Tensor x = at::randn({4, 5, n}), index = at::randint(n, {n + 3}, at::kLong);
+    for (const Tensor& rows : {x, x.transpose(0, 1), x.narrow(0, 0, 0), at::randn({4, n, 5}).transpose(1, 2)})
+      EXPECT_TRUE(same_bits(ops::gather_columns(rows, index), fallback::gather_columns(rows, index))) << n;
+    EXPECT_THROW(ops::gather_columns(x, index + n), c10::Error);
+    EXPECT_THROW(ops::gather_columns(x, index - n), c10::Error);
+    EXPECT_THROW(ops::gather_columns(x, index.to(at::kInt)), c10::Error);
+  }
+}
+
+TEST(Gram, AddedUpAndMirroredIsTheSumOfProducts) {
+  at::manual_seed(22);
+  for (const int64_t n : {1, 191, 192, 500}) {
+    const Tensor a = at::randn({30, n}), b = at::randn({50, n});
+    const Tensor sum = at::zeros({n, n}, at::kDouble);
+    ops::add_gram(sum, a);
+    ops::add_gram(sum, b);
+    ops::mirror_upper(sum);
+    const Tensor all = at::cat({a, b}).to(at::kDouble);
+    EXPECT_LT((sum - all.t().matmul(all)).abs().max().item<double>(), 1e-4) << n;
+    EXPECT_TRUE(at::equal(sum, sum.t())) << n;
+  }
 }
 
 TEST(Gram, IsTheProductWithItselfAndExactlySymmetric) {

@@ -132,6 +132,21 @@ TEST(Gptq, ClipShrinksTheGridsOfGroupsMadeOnTheWay) {
   }
 }
 
+TEST(Gptq, SearchedClipsLoseLessThanNone) {
+  at::manual_seed(12);
+  const Tensor W = at::randn({70, 64}) * at::randn({70, 64}).abs().pow(2), M = correlated_moment(64);
+  for (const WeightScheme& scheme : schemes()) {
+    if (scheme.granularity == Granularity::kTensor) continue;
+    for (const bool ordered : {false, true}) {
+      GptqOptions options;
+      options.order_by_activation = ordered;
+      const double plain = output_error(W, gptq(W, M, {}, scheme, options), M);
+      options.search_clips = true;
+      EXPECT_LT(output_error(W, gptq(W, M, {}, scheme, options), M), plain) << ordered;
+    }
+  }
+}
+
 TEST(Gptq, DeadChannelGetsTheCodeOfZeroAndWidensNoGrid) {
   at::manual_seed(6);
   Tensor W = at::randn({8, 48}), M = correlated_moment(48);

@@ -23,8 +23,8 @@ Tensor moment(int64_t in, int64_t tokens) {
   return x.t().matmul(x) / tokens;
 }
 
-Tensor correction(const Tensor& D, const InputMetric& metric, int64_t rank, int64_t krylov_above = 2048) {
-  const LowRankSolution solution = solve_low_rank(D, metric, {rank, krylov_above, 0});
+Tensor correction(const Tensor& D, const InputMetric& metric, int64_t rank, int64_t formed_up_to = 2048) {
+  const LowRankSolution solution = solve_low_rank(D, metric, {rank, formed_up_to, 0});
   const auto [A, B] = low_rank_factors(solution.V, D);
   return B.matmul(A);
 }
@@ -145,7 +145,7 @@ TEST(LowRank, IterativeSolutionIsWithinAHundredThousandthOfTheExactOne) {
   for (const auto& [out, in] : {std::pair{150, 200}, {200, 150}}) {
     const Tensor D = at::randn({out, in}), R = moment(in, 1000);
     const double exact = left(D, correction(D, InputMetric::full(R), 8), R);
-    EXPECT_LT(left(D, correction(D, InputMetric::full(R), 8, /*krylov_above=*/100), R), exact * (1 + 1e-5));
+    EXPECT_LT(left(D, correction(D, InputMetric::full(R), 8, /*formed_up_to=*/100), R), exact * (1 + 1e-5));
   }
 }
 

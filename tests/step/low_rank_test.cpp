@@ -41,7 +41,7 @@ TEST(LowRankStep, EnergiesAreThoseOfTheLayersOutputs) {
   BlockFixture fixture = llama();
   fixture.apply_all({kMxint3, low_rank({{"variant", "exact"}, {"shrinkage", .2}})});
   for (Linear* linear : fixture.block->linears()) {
-    const Tensor& R = fixture.statistics.at(linear->site).second_moment;
+    const Tensor& R = fixture.statistics.at(linear->site).second_moment.value();
     Tensor W;
     for (const Linear* original : fixture.rewritten->linears()) {
       if (original->name == linear->name) W = original->weight.value.to(at::kDouble);

@@ -38,13 +38,31 @@ struct SiteNeeds {
 
 using Needs = std::map<std::string, SiteNeeds>;  // by site name
 
+// E[x^T x] of a site. Rewrites turn x into x T one after the other; their maps are kept and applied together
+// when the moment is next asked for, because each alone would pass over the whole matrix several times.
+class SecondMoment {
+ public:
+  SecondMoment() = default;
+  explicit SecondMoment(Tensor moment) : moment_(std::move(moment)) {}
+
+  bool defined() const { return moment_.defined(); }
+  // [channels, channels] float64. Not for several threads at a time.
+  const Tensor& value() const;
+  // From here on that of map(x), a linear map of each row of [n, channels]; it is called later.
+  void carry(std::function<Tensor(const Tensor& rows)> map);
+
+ private:
+  mutable Tensor moment_;
+  mutable std::vector<std::function<Tensor(const Tensor&)>> maps_;  // not applied yet
+};
+
 struct SiteStatistics {
   double abs_max = 0;                    // largest |x| of all samples
   Tensor channel_abs_max;                // [channels], if asked for
   Tensor channel_mean_abs;               // [channels] float64, the mean over tokens, if asked for
   std::map<double, double> percentiles;  // p -> value of |x|, if asked for
   Tensor samples;                        // [tokens, channels], if asked for
-  Tensor second_moment;                  // [channels, channels] float64: the mean of x^T x over tokens
+  SecondMoment second_moment;            // the mean of x^T x over tokens, if asked for
   int64_t tokens = 0;                    // that the means were taken over
 
   // What is known of the site once its values x have become map(x), a linear map of each token's channels:
@@ -65,6 +83,7 @@ class SiteObserver : public Observer {
   SiteStatistics statistics() const;
 
  private:
+  void observe_channels(const Tensor& x);
   void observe_percentiles(const Tensor& x);
   void keep_largest(const std::vector<float>& largest, int64_t values_per_sample);
 
@@ -77,6 +96,7 @@ class SiteObserver : public Observer {
   std::vector<Tensor> samples_;  // [tokens, channels] of each call, as many as are asked for
   int64_t sampled_tokens_ = 0;
   int64_t tokens_ = 0;          // seen so far
+  Tensor moment_sum_;           // [channels, channels] float64: x^T x, summed, on and above the diagonal
   std::vector<float> largest_;  // kExact: the largest |x| so far, as many as the lowest percentile needs
   int64_t values_ = 0;          // kExact: how many |x| were seen
 };

@@ -6,10 +6,10 @@
 // never on how rows or channels are split among calls, so callers may split as they like and get the same
 // bits.
 //
-// Across instruction sets quantize_codes, quantize_asymmetric, abs_max_rows, hadamard and product_extremes
-// give the same bits (hadamard for a base of +1 and -1). The others differ in rounding: exp is right to 2
-// units in the last place and results agree with the plain loops to 2e-6 of the largest one. The vector forms
-// of exp give 0 below 2^-126 where AVX-512 is missing.
+// Across instruction sets all give the same bits but selective_scan, causal_conv1d_silu and rms_norm
+// (hadamard for a base of +1 and -1). Those differ in rounding: exp is right to 2 units in the last place and
+// results agree with the plain loops to 2e-6 of the largest one. The vector forms of exp give 0 below 2^-126
+// where AVX-512 is missing.
 #pragma once
 
 #include <cstddef>
@@ -108,6 +108,37 @@ struct RmsNorm {
   float eps;
 };
 
+// y[r][c] = x[r][index[c]].
+struct GatherColumns {
+  const float* x;        // [rows, any number of columns]
+  const int32_t* index;  // [columns], each a column of x
+  float* y;              // [rows, columns]
+  int64_t x_stride, y_stride;
+  int64_t rows, columns;
+};
+
+// Rounds a block of weights column by column, each with the errors of those before it (GPTQ). A column is a
+// row of every matrix here, and weights of one column do not depend on each other:
+//   v_j    <- v_j + sum_{i < j} R[i][j] error_i                   in ascending order of i
+//   code_j  = clamp(round_half_even(v_j / divisor_j) + zero_j, low, high); NaN becomes low
+//   error_j = w_j - (code_j - zero_j) scale_j
+// scale_j is row grid[j] of `scale`, and so for divisor and zero. A divisor of infinity makes the code
+// zero_j.
+struct RoundColumns {
+  const float* w;        // [columns, rows]
+  float* v;              // [columns, rows]
+  const float* R;        // [columns, columns], R_stride from one row to the next
+  const float* scale;    // [grids, rows]
+  const float* divisor;  // [grids, rows]
+  const float* zero;     // [grids, rows]
+  const int64_t* grid;   // [columns]
+  float* codes;          // [columns, rows]
+  float* error;          // [columns, rows]
+  int64_t R_stride;
+  int64_t columns, rows;
+  float low, high;
+};
+
 // The largest and the smallest entry of each row of a product in 8-bit codes:
 //   y[r][c] = start[c] + sum_k rows[r][k] columns[k][c];  highest[r] = max_c y[r][c];  lowest[r] = min_c
 //   y[r][c]
@@ -133,6 +164,8 @@ struct Kernels {
   void (*quantize_asymmetric)(const QuantizeAsymmetric&);
   void (*abs_max_rows)(const AbsMaxRows&);
   void (*rms_norm)(const RmsNorm&);
+  void (*gather_columns)(const GatherColumns&);
+  void (*round_columns)(const RoundColumns&);
   void (*product_extremes)(const ProductExtremes&);
   bool fast_product_extremes;  // false: a matrix product in float32 is faster
 };

@@ -59,6 +59,10 @@ Tensor abs_max_rows(const Tensor& x);
 // RMS norm: x / sqrt(mean(x^2) + eps) * gain, along the last dimension. x [..., n], gain [n].
 Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps);
 
+// x[..., index]: a permutation or selection of the last dimension. x [..., n], index [m] int64, each in [0,
+// n).
+Tensor gather_columns(const Tensor& x, const Tensor& index);
+
 // x [..., in] times W [out, in] transposed, plus bias [out] (may be undefined). By MKL on Intel's processors
 // and by oneDNN on others, whichever is the faster there. float32 throughout: integers stay exact to 2^24.
 Tensor linear(const Tensor& x, const Tensor& W, const Tensor& bias = {});
@@ -66,6 +70,13 @@ Tensor linear(const Tensor& x, const Tensor& W, const Tensor& bias = {});
 // x^T x for x [rows, n]: [n, n] float32, exactly symmetric. Little more than half the work of the full
 // product: blocks below the diagonal are copied from those above.
 Tensor gram(const Tensor& x);
+
+// Adds x^T x, computed in float32, to `sum` [n, n], in place, on and above its diagonal; what is below
+// becomes meaningless until mirror_upper() is called.
+void add_gram(const Tensor& sum, const Tensor& x);
+
+// Copies what is above the diagonal of a matrix [n, n] below it, in place.
+void mirror_upper(const Tensor& matrix);
 
 // The instruction set the CPU kernels run with: "avx512", "avx2" or "scalar". PTQ_ISA forces one.
 const char* isa_name();

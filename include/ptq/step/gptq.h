@@ -9,10 +9,13 @@ namespace ptq {
 
 struct GptqOptions {
   double damping = 0.01;  // of the mean of M's diagonal, added to its diagonal
-  int64_t block = 128;    // columns that are rounded before the later ones hear of it; changes speed only
+  int64_t block = 64;     // columns that are rounded before the later ones hear of it; changes speed only
   // Columns with the largest M_jj first, while there are many others left to make up for them.
   bool order_by_activation = false;
   Tensor clip = {};  // as in weight_grid, for the grids that gptq makes itself
+  // Instead of `clip`: chosen for each row, or group of a row, by choose_weight_clips() under the diagonal D
+  // of the factored M. Not for one scale a tensor.
+  bool search_clips = false;
 };
 
 // Rounds W so that e M e^T is small for the error e of each row.

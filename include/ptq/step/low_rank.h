@@ -24,25 +24,25 @@ class InputMetric {
 
   bool is_diagonal() const { return R_.dim() == 1; }
   int64_t size() const { return R_.size(0); }
-  // R E for E [in, n].
-  Tensor times(const Tensor& E) const;
-  // S E for some S [in, in] with S^T S = R: from a Cholesky decomposition, or from the eigenvectors of R if
+  // D R for D [n, in].
+  Tensor times(const Tensor& D) const;
+  // D S^T for some S [in, in] with S^T S = R: from a Cholesky decomposition, or from the eigenvectors of R if
   // that is singular. The first call decomposes: a metric is not for several threads at a time.
-  Tensor root_times(const Tensor& E) const;
+  Tensor root_times(const Tensor& D) const;
 
  private:
   void decompose() const;
   explicit InputMetric(Tensor R) : R_(std::move(R)) {}
 
   Tensor R_;
-  mutable Tensor root_;              // [in, in]
-  mutable bool triangular_ = false;  // zeros below its diagonal
+  mutable Tensor root_;              // S^T [in, in]
+  mutable bool triangular_ = false;  // zeros above its diagonal
 };
 
 struct LowRankOptions {
   int64_t rank = 32;
-  int64_t krylov_above = 2048;  // smaller of the weight's two sizes, from which the solution is iterative
-  uint64_t seed = 0;            // of the iteration's start
+  int64_t formed_up_to = 2048;  // the smaller of the weight's two sizes up to which D R D^T is formed
+  uint64_t seed = 0;            // of the columns that the products begin with where it is not
 };
 
 // The best correction of a rank: C = V V^T D.
@@ -55,12 +55,9 @@ struct LowRankSolution {
 // The top eigenvectors V of D R D^T: no other matrix of that rank leaves less of trace((D - C) R (D - C)^T),
 // and what is left is `energy` less the eigenvalues. Directions whose eigenvalue is below 1e-12 of the
 // largest are dropped, so k may be 0.
-//   exact       up to `krylov_above`: in float64; D R D^T [out, out] is formed if out <= in, else the smaller
-//               (S D^T)(S D^T)^T [in, in]
-//   iterative   block Krylov space of 7 blocks of rank + 16, then Rayleigh-Ritz; leaves at most 1e-5 more
-//   than
-//               the optimum where measured
-// For a given number of threads, the same bits always.
+// Up to `formed_up_to` D R D^T [out, out] is formed in float64 if out <= in, else the smaller (S D^T)(S
+// D^T)^T [in, in]; above, it is only multiplied with. Both leave what the optimum leaves, to 1e-12 of the
+// energy. For a given number of threads, the same bits always.
 LowRankSolution solve_low_rank(const Tensor& D, const InputMetric& metric, const LowRankOptions& options);
 
 // A [k, in] and B [out, k], float64, with B A = V V^T D, row i of A and column i of B of equal norms. Columns
