@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <functional>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -99,6 +100,43 @@ std::vector<Bench> row_benches(int64_t rows, int64_t columns) {
           {"rms_norm" + shape, values * 8, "GB/s", 2e-6, rms, rows * columns}};
 }
 
+// A permutation of 576 or 1536 channels, as DuQuant's, of `rows` tokens.
+Bench gather_bench(int64_t rows, int64_t columns) {
+  Floats x = normal(rows * columns, 0, 1);
+  std::vector<int32_t> index(static_cast<size_t>(columns));
+  std::iota(index.begin(), index.end(), 0);
+  std::shuffle(index.begin(), index.end(), std::mt19937(1));
+  auto run = [=](const Kernels& kernels, float* y) {
+    kernels.gather_columns({x.data(), index.data(), y, columns, columns, rows, columns});
+  };
+  return {"gather_columns " + std::to_string(rows) + "x" + std::to_string(columns),
+          static_cast<double>(rows * columns * 8),
+          "GB/s",
+          0,
+          run,
+          rows * columns};
+}
+
+// A block of GPTQ: `columns` columns of 64 rows of weights.
+Bench round_bench(int64_t columns) {
+  constexpr int64_t kRows = 64;
+  Floats w = normal(columns * kRows, 0, 1), R = normal(columns * columns, 0, 0.1f);
+  Floats scale(kRows, 0.3f), zero(kRows, 1.0f);
+  std::vector<int64_t> grid(static_cast<size_t>(columns), 0);
+  auto run = [=](const Kernels& kernels, float* y) {
+    const int64_t size = columns * kRows;
+    std::copy(w.begin(), w.end(), y);
+    kernels.round_columns({w.data(), y, R.data(), scale.data(), scale.data(), zero.data(), grid.data(),
+                           y + size, y + 2 * size, columns, columns, kRows, -8, 7});
+  };
+  return {"round_columns " + std::to_string(columns) + " columns of 64",
+          static_cast<double>(columns * kRows),
+          "G/s",
+          0,
+          run,
+          3 * columns * kRows};
+}
+
 bool matches(const Bench& bench, const Kernels& table, const Kernels& plain) {
   Floats got(static_cast<size_t>(bench.size)), expected(got.size());
   bench.run(table, got.data());
@@ -144,6 +182,9 @@ int main() {
       scan_bench(64, 256, 128),     conv_bench(512, 1536),        conv_bench(1, 1536),
       hadamard_bench(512, 1, 1024), hadamard_bench(512, 12, 128), hadamard_bench(128, 20, 256)};
   for (Bench& bench : row_benches(512, 768)) benches.push_back(std::move(bench));
+  benches.push_back(gather_bench(512, 576));
+  benches.push_back(gather_bench(128, 1536));
+  benches.push_back(round_bench(64));
 
   const ptq::kernels::KernelList tables = ptq::kernels::supported_kernels();
   const Kernels& plain = **tables.begin();

@@ -47,7 +47,7 @@ void check_files(Subject& subject, const Checkpoint& source) {
   if (subject.report.is_null()) return;
   const Json& stated = subject.report.at("source").at("files");
   for (const std::string& path : source.files()) {
-    const std::string name = std::filesystem::path(path).filename().string();
+    const std::string name = file_label(path);
     const std::string hash = sha256_file(path);
     if (!stated.contains(name)) {
       subject.findings.add("source " + path,

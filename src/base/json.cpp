@@ -1,6 +1,7 @@
 #include "ptq/base/json.h"
 
 #include <cmath>
+#include <filesystem>
 
 #include "ptq/base/error.h"
 #include "ptq/base/file.h"
@@ -102,6 +103,11 @@ Json parse_json(std::string_view text, const std::string& where, const JsonLimit
   StrictBuilder builder(where, limits);
   Json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
+}
+
+std::string file_label(const std::string& path) {
+  const Json name = std::filesystem::path(path).filename().string();
+  return Json::parse(name.dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
 }
 
 Json read_json_file(const std::string& path, const JsonLimits& limits) {

@@ -38,10 +38,23 @@ const auto& onednn_linear() {
 
 constexpr int64_t kPanel = 192;  // rows of a product with itself; narrower ones are computed at a lower rate
 
-// Rows [begin, end) of x^T x, from column `begin` on. x [rows, n]
+// Of x at a time. MKL splits longer sums among threads, and their bits then depend on how many there are.
+constexpr int64_t kRowsAtOnce = 512;
+
+// Rows [begin, end) of x^T x, from column `begin` on. x [rows, n]; `transposed` is x^T, or undefined.
 Tensor gram_panel(const Tensor& x, const Tensor& transposed, int64_t begin, int64_t end) {
-  if (transposed.defined()) return ops::linear(transposed.slice(0, begin, end), transposed.slice(0, begin));
-  return at::mm(x.slice(1, begin, end).t(), x.slice(1, begin));
+  Tensor sum = at::zeros({end - begin, x.size(1) - begin}, x.options());
+  for (int64_t first = 0; first < x.size(0); first += kRowsAtOnce) {
+    const int64_t last = std::min(x.size(0), first + kRowsAtOnce);
+    if (transposed.defined()) {
+      const Tensor part = transposed.slice(1, first, last);
+      sum.add_(ops::linear(part.slice(0, begin, end), part.slice(0, begin)));
+    } else {
+      const Tensor part = x.slice(0, first, last);
+      sum.addmm_(part.slice(1, begin, end).t(), part.slice(1, begin));
+    }
+  }
+  return sum;
 }
 
 // use(begin, end, panel) for panels that together are x^T x on and above the diagonal.

@@ -90,7 +90,7 @@ CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe
   } else {
     rows.ids = rows_of_files(options, recipe, length, tokenizer, model.vocab_size());
     for (const std::string& path : options.calibration) {
-      source += (source.empty() ? "" : ", ") + std::filesystem::path(path).filename().string();
+      source += (source.empty() ? "" : ", ") + file_label(path);
     }
   }
   if (rows.ids.size(0) < recipe.samples) {

@@ -66,7 +66,7 @@ Json source_json(const RunOptions& options, const OpenModel& open) {
   }
   const std::string stored =
       open.checkpoint->tensors().empty() ? "" : dtype_name(open.checkpoint->tensors().front().dtype);
-  return {{"name", std::filesystem::path(options.model_path).lexically_normal().filename().string()},
+  return {{"name", file_label(std::filesystem::path(options.model_path).lexically_normal().string())},
           {"architecture", open.architecture->name},
           {"parameters", open.model->num_parameters()},
           {"dtype", stored},

@@ -44,8 +44,7 @@ void write_outer_weights(Model& model, const Recipe& recipe, ArtifactWriter& wri
 Json describe_source(const RunOptions& options, const OpenModel& open) {
   Json source = source_json(options, open);
   Json files = Json::object();
-  for (const std::string& path : open.checkpoint->files())
-    files[std::filesystem::path(path).filename().string()] = sha256_file(path);
+  for (const std::string& path : open.checkpoint->files()) files[file_label(path)] = sha256_file(path);
   source["files"] = files;
   return source;
 }
@@ -175,7 +174,7 @@ void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop,
   } else {
     run.report.quality =
         quality_on_text(*open.model, artifact, eval_ids, window_length(run.recipe, *open.model),
-                        std::filesystem::path(run.options.eval_text).filename().string(), run.progress);
+                        file_label(run.options.eval_text), run.progress);
   }
   measure_sizes(weight_files, run.output, open.model->num_parameters(), run.report);
   warn_of_better_bases(run.report);

@@ -18,7 +18,7 @@ constexpr size_t kLongestValue = 80;
 Json file_identity(const std::string& path) {
   // Hashing anything else might wait forever; open() refuses it, and says why as every reader does.
   if (!fs::is_regular_file(path)) MappedFile::open(path, /*use_mmap=*/false);
-  return {{"name", fs::path(path).filename().string()}, {"sha256", sha256_file(path)}};
+  return {{"name", file_label(path)}, {"sha256", sha256_file(path)}};
 }
 
 std::string shown(const Json* value) {

@@ -44,8 +44,8 @@
 
 #include "ptq/base/error.h"
 #include "ptq/kernels/kernels.h"
+#include "ptq/ops/one_thread.h"
 #include "ptq/step/weight_clips.h"
-#include "step/one_thread.h"
 
 namespace ptq {
 namespace {

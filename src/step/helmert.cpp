@@ -7,8 +7,8 @@
 #include <cmath>
 
 #include "ptq/base/error.h"
+#include "ptq/ops/one_thread.h"
 #include "ptq/step/rotation_search.h"
-#include "step/one_thread.h"
 
 namespace ptq {
 Tensor helmert(int64_t n) {

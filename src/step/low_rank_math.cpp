@@ -26,17 +26,19 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <vector>
 
+#include "ptq/ops/one_thread.h"
+#include "ptq/ops/ops.h"
 #include "ptq/step/low_rank.h"
-#include "step/one_thread.h"
 #include "step/top_eigenvectors.h"
 
 namespace ptq {
 namespace {
 
 constexpr double kSmallestEigenvalue = 1e-12;  // of the largest; smaller ones have arbitrary directions
-constexpr int64_t kBlock = 256;                // rows of a triangle that are multiplied at a time
+constexpr int64_t kBlock = 192;                // rows of a triangle that are multiplied at a time
 
 // x y^T, of which only the upper triangle's blocks are computed: the product must be symmetric. x, y [n, m].
 Tensor symmetric_product(const Tensor& x, const Tensor& y) {
@@ -115,6 +117,28 @@ LowRankSolution solve_by_products(const Tensor& D, const InputMetric& metric, co
   return truncated(values, V, (D * metric.times(D)).sum().item<double>(), rank);
 }
 
+// What alternation needs of a solution that only leads to the next one, in float32: two products of D R D^T
+// with `columns` [out, rank + 8], which are those of the round before, random at first, and the best vectors
+// in what they span. `columns` becomes what they span.
+LowRankSolution solve_roughly(const Tensor& D, const InputMetric& metric, Tensor& columns,
+                              const LowRankOptions& options) {
+  constexpr int kProducts = 2;
+  constexpr int64_t kMore = 8;
+  const int64_t out = D.size(0), rank = std::min({options.rank, out, D.size(1)});
+  const Tensor DR = metric.rough_times(D);
+  const double energy = (D * DR).sum(1).to(at::kDouble).sum().item<double>();
+  if (!columns.defined()) {
+    const Tensor random = at::randn({out, std::min(rank + kMore, out)},
+                                    at::detail::createCPUGenerator(options.seed), at::kFloat);
+    columns = DR.matmul(D.t().matmul(random.to(D.device())));
+  }
+  for (int i = 0; i < kProducts; ++i) columns = DR.matmul(D.t().matmul(orthonormal(columns)));
+  columns = orthonormal(columns);
+  const Tensor H = D.t().matmul(columns).t().matmul(DR.t().matmul(columns)).to(at::kDouble);
+  const auto [values, U] = top_eigenvectors((H + H.t()) / 2, std::min(rank, H.size(0)));
+  return {columns.matmul(U.to(at::kFloat)), values.clamp_min(0), energy};
+}
+
 }  // namespace
 
 InputMetric InputMetric::full(const Tensor& R, double shrinkage) {
@@ -132,6 +156,11 @@ InputMetric InputMetric::diagonal(const Tensor& d) {
 
 Tensor InputMetric::times(const Tensor& D) const {
   return is_diagonal() ? D * R_ : D.matmul(R_);
+}
+
+Tensor InputMetric::rough_times(const Tensor& D) const {
+  if (!single_.defined()) single_ = R_.to(at::kFloat);
+  return is_diagonal() ? D * single_ : ops::linear(D, single_);
 }
 
 void InputMetric::decompose() const {
@@ -188,18 +217,26 @@ AlternatingSolution alternate(const Tensor& W, const InputMetric& metric, const 
                               int rounds, const std::function<Tensor(const Tensor&, int)>& round) {
   AlternatingSolution best;
   double least = std::numeric_limits<double>::infinity();
-  Tensor C;
+  // What is rounded in the end depends on the rounds before, and codes must not depend on the number of
+  // threads.
+  std::optional<OneThread> one_thread;
+  if (rounds > 1) one_thread.emplace();
+  const bool exact = rounds == 1 || std::min(W.size(0), W.size(1)) <= options.exact_rounds_up_to;
+  Tensor C, columns;
   for (int i = 0; i < rounds; ++i) {
     const Tensor rounded = round(i == 0 ? W : (W.to(at::kDouble) - C).to(at::kFloat), i);
     const Tensor D = W - rounded;
-    LowRankSolution solution = solve_low_rank(D, metric, options);
+    LowRankSolution solution =
+        exact ? solve_low_rank(D, metric, options) : solve_roughly(D, metric, columns, options);
     const double left = solution.energy - solution.eigenvalues.sum().item<double>();
-    if (i + 1 < rounds) C = solution.V.matmul(solution.V.t().matmul(D.to(at::kDouble)));
+    if (i + 1 < rounds) C = solution.V.matmul(solution.V.t().matmul(D.to(solution.V.scalar_type())));
     if (left < least) {
       least = left;
       best = {rounded, i, std::move(solution)};
     }
   }
+  one_thread.reset();
+  if (!exact) best.correction = solve_low_rank(W - best.W, metric, options);
   return best;
 }
 

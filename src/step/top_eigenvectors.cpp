@@ -17,7 +17,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "step/one_thread.h"
+#include "ptq/ops/one_thread.h"
 
 namespace ptq {
 namespace {
@@ -82,10 +82,10 @@ class Space {
   // G times the columns that joined last.
   Tensor next() const { return image_.slice(0, last_, size_).t(); }
 
-  // The eigenvectors of G restricted to the space: the coefficients of `vectors` in its basis.
-  Eigenpairs restricted(int64_t count) const {
+  // G restricted to the space, in its basis. [size, size]
+  Tensor restricted() const {
     const Tensor H = basis_.slice(0, 0, size_).matmul(image_.slice(0, 0, size_).t());
-    return full_decomposition((H + H.t()) / 2, count);
+    return (H + H.t()) / 2;
   }
 
   Tensor combine(const Tensor& coefficients) const {
@@ -111,9 +111,10 @@ Eigenpairs top_eigenvectors(const std::function<Tensor(const Tensor&)>& times, i
   double before = -1;
   while (true) {
     if (space.size() >= std::min(check, most)) {
-      const Eigenpairs found = space.restricted(std::min(count, space.size()));
-      const double sum = found.values.sum().item<double>();
+      const Tensor H = space.restricted();
+      const double sum = at::linalg_eigvalsh(H).slice(0, -std::min(count, space.size())).sum().item<double>();
       if (space.size() == most || std::abs(sum - before) <= kStandsStill * sum) {
+        const Eigenpairs found = full_decomposition(H, std::min(count, space.size()));
         return {found.values, space.combine(found.vectors)};
       }
       before = sum;

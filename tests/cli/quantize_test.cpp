@@ -163,6 +163,13 @@ TEST_F(Quantize, SeveralCalibrationFilesShareTheSamples) {
   EXPECT_EQ(calibration["samples"], 8);
 }
 
+TEST_F(Quantize, FileNamesThatAreNotUtf8CanBeReported) {
+  std::filesystem::copy_file(calib_, directory_ / "\xff.txt");
+  run_well(Words{model_, "--method", "rtn", "--bits", "w8a8", "-o", "q", "--calib", directory_ / "\xff.txt",
+                 "--eval-text", directory_ / "\xff.txt", "--seq-len", "16"});
+  EXPECT_EQ(report("q")["quality"]["text"], "\uFFFD.txt");
+}
+
 TEST_F(Quantize, OptionsThatRepeatDoNotSwallowTheModel) {
   run_well(
       Words{"--method", "quamba"} + small_ +

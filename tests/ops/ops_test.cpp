@@ -323,6 +323,19 @@ TEST(GatherColumns, BitsEqualFallbackAndIndicesAreChecked) {
   }
 }
 
+TEST(Gram, OneAndTwoThreadsGiveTheSameBits) {
+  at::manual_seed(23);
+  for (const int64_t n : {64, 192, 500}) {
+    const Tensor x = at::randn({2048, n});
+    at::set_num_threads(1);
+    const Tensor one = ops::gram(x);
+    at::set_num_threads(2);
+    EXPECT_TRUE(same_bits(one, ops::gram(x))) << n;
+    EXPECT_EQ(at::get_num_threads(), 2);
+    at::set_num_threads(1);
+  }
+}
+
 TEST(Gram, AddedUpAndMirroredIsTheSumOfProducts) {
   at::manual_seed(22);
   for (const int64_t n : {1, 191, 192, 500}) {

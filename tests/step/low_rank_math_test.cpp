@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include "ptq/codec/quantized_tensor.h"
 #include "ptq/step/low_rank.h"
 #include "step/rank_budget.h"
 
@@ -180,6 +181,29 @@ TEST(Alternate, NeverKeepsARoundThatLeavesMore) {
     EXPECT_LE(energy, before);
     EXPECT_LT(found.round, rounds);
     before = energy;
+  }
+}
+
+TEST(Alternate, RoughRoundsLeaveHardlyMoreThanExactOnes) {
+  at::manual_seed(12);
+  WeightScheme scheme{3, Granularity::kGroup, 32};
+  scheme.format = NumberFormat::kMxint;
+  const auto round = [&](const Tensor& target, int) { return dequantize(round_to_nearest(target, scheme)); };
+  for (const auto& [out, in] : {std::pair{96, 160}, {160, 96}}) {
+    const Tensor W = at::randn({out, in});
+    for (const InputMetric& metric :
+         {InputMetric::full(moment(in, 1000)), InputMetric::diagonal(at::rand({in}, at::kDouble) + .1)}) {
+      LowRankOptions options{8, 2048, 0};
+      const auto left = [&](int rounds) {
+        const AlternatingSolution found = alternate(W, metric, options, rounds, round);
+        return found.correction.energy - found.correction.eigenvalues.sum().item<double>();
+      };
+      const double once = left(1), exact = left(4);
+      options.exact_rounds_up_to = 0;
+      EXPECT_LT(left(4), once) << out;
+      EXPECT_LT(left(4), exact * 1.02) << out;
+      EXPECT_EQ(left(1), once);
+    }
   }
 }
 

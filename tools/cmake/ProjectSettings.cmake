@@ -27,15 +27,20 @@ target_compile_options(ptq_settings INTERFACE -Wall -Wextra -Wpedantic -Wshadow 
                        $<$<BOOL:${PTQ_WERROR}>:-Werror>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   # "text" + std::string sets off a false alarm in this compiler's own headers (GCC bug 105651).
-  target_compile_options(ptq_settings INTERFACE -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds)
+  target_compile_options(ptq_settings INTERFACE -Wno-restrict -Wno-stringop-overflow -Wno-stringop-overread
+                         -Wno-array-bounds)
 endif()
 if(PTQ_SANITIZE)
   target_compile_options(ptq_settings INTERFACE -fsanitize=${PTQ_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(ptq_settings INTERFACE -fsanitize=${PTQ_SANITIZE})
 endif()
 
+# Everything shares one of two precompiled headers, libtorch's (of ops) or the one without (of base), but for the
+# kernels, whose files have flags of their own.
+set(PTQ_PCH <algorithm> <filesystem> <functional> <map> <memory> <optional> <string> <vector> <nlohmann/json.hpp>)
+
 # ptq_add_library(folder sources... [TORCH] [USES folders...] [LINK targets...])
-# A static library ptq_<folder> from the folder's sources. TORCH gives it libtorch and the shared precompiled header.
+# A static library ptq_<folder> from the folder's sources. TORCH gives it libtorch.
 function(ptq_add_library folder)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;USES;LINK" ${ARGN})
   add_library(ptq_${folder} STATIC ${ARG_SOURCES})
@@ -46,10 +51,14 @@ function(ptq_add_library folder)
   target_link_libraries(ptq_${folder} PUBLIC ${ARG_LINK})
   if(ARG_TORCH)
     target_link_libraries(ptq_${folder} PUBLIC ptq::torch)
-    if(folder STREQUAL "ops")
-      target_precompile_headers(ptq_ops PRIVATE <ATen/ATen.h> <torch/library.h>)
-    else()
-      target_precompile_headers(ptq_${folder} REUSE_FROM ptq_ops)
-    endif()
+  endif()
+  if(folder STREQUAL "base")
+    target_precompile_headers(ptq_base PRIVATE ${PTQ_PCH})
+  elseif(folder STREQUAL "ops")
+    target_precompile_headers(ptq_ops PRIVATE ${PTQ_PCH} <ATen/ATen.h> <torch/library.h>)
+  elseif(ARG_TORCH)
+    target_precompile_headers(ptq_${folder} REUSE_FROM ptq_ops)
+  elseif(NOT folder STREQUAL "kernels")
+    target_precompile_headers(ptq_${folder} REUSE_FROM ptq_base)
   endif()
 endfunction()

@@ -23,6 +23,9 @@ struct JsonLimits {
 // key, invalid UTF-8, text after the document, or a limit exceeded. Memory is bounded by the limits.
 Json parse_json(std::string_view text, const std::string& where, const JsonLimits& limits = {});
 
+// The last part of a path as JSON can hold it: bytes that are not UTF-8 become U+FFFD.
+std::string file_label(const std::string& path);
+
 // Reads and parses a file; errors name the path.
 Json read_json_file(const std::string& path, const JsonLimits& limits = {});
 

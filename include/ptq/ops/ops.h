@@ -68,7 +68,7 @@ Tensor gather_columns(const Tensor& x, const Tensor& index);
 Tensor linear(const Tensor& x, const Tensor& W, const Tensor& bias = {});
 
 // x^T x for x [rows, n]: [n, n] float32, exactly symmetric. Little more than half the work of the full
-// product: blocks below the diagonal are copied from those above.
+// product: blocks below the diagonal are copied from those above. The same bits for any number of threads.
 Tensor gram(const Tensor& x);
 
 // Adds x^T x, computed in float32, to `sum` [n, n], in place, on and above its diagonal; what is below

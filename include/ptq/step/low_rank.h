@@ -14,7 +14,8 @@ namespace ptq {
 
 using at::Tensor;
 
-// A symmetric positive semidefinite R, full [in, in] or a diagonal [in]; float64.
+// A symmetric positive semidefinite R, full [in, in] or a diagonal [in]; float64. Keeps what is made of it
+// once, so it is not for several threads at a time.
 class InputMetric {
  public:
   // The second moment, shrunk towards its diagonal: (1 - shrinkage) R + shrinkage diag(R). With shrinkage 1
@@ -26,8 +27,10 @@ class InputMetric {
   int64_t size() const { return R_.size(0); }
   // D R for D [n, in].
   Tensor times(const Tensor& D) const;
+  // The same in float32, for D of it.
+  Tensor rough_times(const Tensor& D) const;
   // D S^T for some S [in, in] with S^T S = R: from a Cholesky decomposition, or from the eigenvectors of R if
-  // that is singular. The first call decomposes: a metric is not for several threads at a time.
+  // that is singular. The first call decomposes.
   Tensor root_times(const Tensor& D) const;
 
  private:
@@ -35,6 +38,7 @@ class InputMetric {
   explicit InputMetric(Tensor R) : R_(std::move(R)) {}
 
   Tensor R_;
+  mutable Tensor single_;            // R in float32
   mutable Tensor root_;              // S^T [in, in]
   mutable bool triangular_ = false;  // zeros above its diagonal
 };
@@ -43,6 +47,8 @@ struct LowRankOptions {
   int64_t rank = 32;
   int64_t formed_up_to = 2048;  // the smaller of the weight's two sizes up to which D R D^T is formed
   uint64_t seed = 0;            // of the columns that the products begin with where it is not
+  // Of alternate(): the smaller of the two sizes up to which every round is solved exactly.
+  int64_t exact_rounds_up_to = 192;
 };
 
 // The best correction of a rank: C = V V^T D.
@@ -78,7 +84,9 @@ struct AlternatingSolution {
 };
 
 // W~ <- round(W - B A), B A <- solve(W - W~), `rounds` times beginning with B A = 0; keeps the round that
-// leaves least. `round` returns the rounded values, float32, and is told the round.
+// leaves least. `round` returns the rounded values, float32, and is told the round. Above
+// `exact_rounds_up_to` the rounds are solved in float32 by a few products, a quarter of the time, and the one
+// that is kept exactly.
 AlternatingSolution alternate(const Tensor& W, const InputMetric& metric, const LowRankOptions& options,
                               int rounds,
                               const std::function<Tensor(const Tensor& target, int round)>& round);

@@ -1,4 +1,5 @@
-// Decompositions of libtorch give other bits for another number of threads.
+// Decompositions of libtorch, and products of long rows with few results, give other bits for another number
+// of threads.
 #pragma once
 
 #include <ATen/Parallel.h>
