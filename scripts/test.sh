@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# test.sh [--fast]: installs what is missing, builds, runs every test, the checks of format and layering among them,
-# and the unit tests once more under AddressSanitizer and UndefinedBehaviorSanitizer. The last lines are the summary
-# of the full run. Exit code 0 if everything passed.
+# test.sh [--fast] [--slow]: installs what is missing, builds, runs the tests, the checks of format and layering among
+# them, and the unit tests once more under AddressSanitizer and UndefinedBehaviorSanitizer. The last lines are the
+# summary of the run without sanitizers. Exit code 0 if everything passed.
 #
 #   --fast  without the sanitizers
+#   --slow  also the tests labelled slow: those on $PTQ_MODELS_DIR/smollm2-135m, and one that installs peft
 #
-# Environment: PTQ_SKIP_SLOW=1 leaves out the tests labelled slow; PTQ_TORCH_ROOT, PTQ_TORCH_INDEX (see setup.sh).
+# Environment: PTQ_TORCH_ROOT, PTQ_TORCH_INDEX (see setup.sh).
 
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -13,9 +14,11 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/lib.sh"
 
 sanitizers=1
+select=(--label-exclude '^slow$')
 for argument in "$@"; do
   case $argument in
     --fast) sanitizers=0 ;;
+    --slow) select=() ;;
     -h | --help)
       help_of "${BASH_SOURCE[0]}"
       exit 0
@@ -31,8 +34,6 @@ scripts/setup.sh --checks
 jobs=$(build_jobs)
 export CTEST_OUTPUT_ON_FAILURE=1
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"  # two tests at a time share the cores
-select=()
-if [[ ${PTQ_SKIP_SLOW:-} == 1 ]]; then select=(--label-exclude '^slow$'); fi
 failed=()
 
 build() {

@@ -9,7 +9,8 @@
 namespace ptq {
 namespace {
 
-constexpr int64_t kLayerTokens = 512;  // for the layers' own errors; the block's is over all rows kept aside
+constexpr int64_t kLayerTokens = 512;   // for the layers' own errors
+constexpr int64_t kBlockTokens = 2048;  // for the block's
 constexpr double kLargestHalf = 65504;
 
 // Keeps what arrives at a site.
@@ -93,6 +94,12 @@ void warn_of_overflow(const SiteRow& row, Report& report) {
                             format_number(row.peak_before, 0) + ", which" + tail);
 }
 
+// The first rows of x [rows, length, ...] that hold so many tokens, at least one.
+Tensor first_rows(const Tensor& x, int64_t tokens) {
+  const int64_t length = std::min(tokens, x.size(1));
+  return x.slice(0, 0, std::clamp<int64_t>(tokens / length, 1, x.size(0)));
+}
+
 }  // namespace
 
 LayerRow weight_row(const Weight& rewritten, const Weight& written) {
@@ -113,10 +120,8 @@ LayerRow weight_row(const Weight& rewritten, const Weight& written) {
 void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, const Tensor& outputs,
                    const Statistics& statistics, const std::map<std::string, CorrectionRow>& corrections,
                    Report& report) {
-  const int64_t length = std::min(kLayerTokens, inputs.size(1));
-  const int64_t rows = std::clamp<int64_t>(kLayerTokens / length, 1, inputs.size(0));
   const std::map<std::string, Tensor> values =
-      record_sites(rewritten, inputs.slice(0, 0, rows).slice(1, 0, length));
+      record_sites(rewritten, first_rows(inputs, kLayerTokens).slice(1, 0, kLayerTokens));
   const std::vector<Linear*> float_linears = rewritten.linears(), linears = quantized.linears();
   for (size_t i = 0; i < linears.size(); ++i) {
     report.layers.push_back(layer_row(*float_linears[i], *linears[i], quantized.site(linears[i]->site),
@@ -134,12 +139,13 @@ void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, con
     report.sites.push_back(site_row(quantized.prefix(), *site, values.at(site->name), statistics));
     warn_of_overflow(report.sites.back(), report);
   }
-  const Tensor output = run_block(quantized, inputs);
+  const Tensor x = first_rows(inputs, kBlockTokens), y = first_rows(outputs, kBlockTokens);
+  const Tensor output = run_block(quantized, x);
   BlockRow row;
   row.index = static_cast<int64_t>(report.blocks.size());
-  row.output_sqnr_db = sqnr_db(outputs - inputs, output - inputs);
+  row.output_sqnr_db = sqnr_db(y - x, output - x);
   row.relative_error = relative_error(row.output_sqnr_db);
-  row.max_abs_error = (outputs - output).abs().max().item<double>();
+  row.max_abs_error = (y - output).abs().max().item<double>();
   report.blocks.push_back(row);
 }
 

@@ -120,7 +120,8 @@ class LowRankStep : public Step {
       weights += out * in;
       bits += linear->weight.quantized->scheme.bits_per_weight(out, in) * static_cast<double>(out * in);
       bytes_per_rank += rank_bytes(linear->weight.value);
-      add_cost(out, in, context.cost);
+      add_cost(out, in, options_.target_bpw > 0 ? kLargestSharedRank : options_.rank_of(linear->name),
+               context.cost);
     }
     context.at_most = context.at_most || options_.target_bpw > 0;
     const double budget = std::max(0.0, options_.target_bpw * static_cast<double>(weights) - bits) / 8;
@@ -143,12 +144,15 @@ class LowRankStep : public Step {
     return (W.size(0) + W.size(1)) * static_cast<int64_t>(at::elementSize(options_.stored_dtype())) + scales;
   }
 
-  // Of one linear: products, eigenvectors of the smaller side; error, product and decomposition in float64.
-  void add_cost(int64_t out, int64_t in, StepCost& cost) const {
+  // Of one linear: products, and the space that the leading eigenvectors of the smaller side are found in;
+  // error, product and space in float64. With alternation also a product a round.
+  void add_cost(int64_t out, int64_t in, int64_t rank, StepCost& cost) const {
     const auto n = static_cast<double>(std::min(out, in)), m = static_cast<double>(std::max(out, in));
-    const double solves =
-        static_cast<double>(options_.rounds) * (options_.variant == "auto" ? kShrinkages.size() : 1);
-    cost.operations += solves * (2 * n * m * (n + m) + 9 * n * n * n);
+    const double solves = options_.variant == "auto" ? kShrinkages.size() : 1;
+    const double columns = std::min(n, static_cast<double>(4 * rank + 64));
+    const double rounds = options_.rounds > 1 ? static_cast<double>(options_.rounds) : 0;
+    cost.operations += solves * (2 * n * m * (n + m) + 10 * n * n * columns);
+    cost.operations += solves * rounds * 2 * static_cast<double>(out) * static_cast<double>(in * in);
     cost.bytes =
         std::max(cost.bytes, 8 * (3 * out * in + 4 * std::min(out, in) * std::min(out, in) + 2 * in * in));
   }

@@ -31,7 +31,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
                          -Wno-array-bounds)
 endif()
 if(PTQ_SANITIZE)
-  target_compile_options(ptq_settings INTERFACE -fsanitize=${PTQ_SANITIZE} -fno-omit-frame-pointer)
+  # Accesses through wrong pointers are AddressSanitizer's to find; to check each for null and alignment too takes a
+  # fifth of the time to compile.
+  target_compile_options(ptq_settings INTERFACE -fsanitize=${PTQ_SANITIZE} -fno-omit-frame-pointer
+                         -fno-sanitize=null,alignment,vptr,object-size,nonnull-attribute,returns-nonnull-attribute)
   target_link_options(ptq_settings INTERFACE -fsanitize=${PTQ_SANITIZE})
 endif()
 
