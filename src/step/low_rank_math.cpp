@@ -67,11 +67,6 @@ Tensor triangular_product(const Tensor& D, const Tensor& L) {
   return result;
 }
 
-Tensor orthonormal(const Tensor& columns) {
-  const OneThread one_thread;
-  return std::get<0>(at::linalg_qr(columns));
-}
-
 int64_t kept_directions(const Tensor& eigenvalues, int64_t rank) {
   if (eigenvalues.numel() == 0 || !(eigenvalues[0].item<double>() > 0)) return 0;
   const Tensor kept = eigenvalues > kSmallestEigenvalue * eigenvalues[0];

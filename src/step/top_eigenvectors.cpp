@@ -35,10 +35,6 @@ Eigenpairs full_decomposition(const Tensor& G, int64_t count) {
   return {values.flip({0}).slice(0, 0, count), vectors.flip({1}).slice(1, 0, count)};
 }
 
-Tensor orthonormal(const Tensor& columns) {
-  return std::get<0>(at::linalg_qr(columns));
-}
-
 // A growing orthonormal basis [n, d] and G times it.
 class Space {
  public:
@@ -100,6 +96,11 @@ class Space {
 };
 
 }  // namespace
+
+Tensor orthonormal(const Tensor& columns) {
+  const OneThread one_thread;
+  return std::get<0>(at::linalg_qr(columns));
+}
 
 Eigenpairs top_eigenvectors(const std::function<Tensor(const Tensor&)>& times, int64_t n, int64_t count,
                             const at::TensorOptions& options, uint64_t seed) {

@@ -10,6 +10,9 @@ namespace ptq {
 
 using at::Tensor;
 
+// An orthonormal basis of what columns [n, m] span, m <= n. The same bits for any number of threads. [n, m]
+Tensor orthonormal(const Tensor& columns);
+
 struct Eigenpairs {
   Tensor values;   // [k], descending
   Tensor vectors;  // [n, k], orthonormal columns
