@@ -57,11 +57,12 @@ class GptqStep : public Step {
     const bool together = rounding_.scheme().granularity != Granularity::kTensor;
     for (const LinearGroup& group : rounding_.plan(block, context)) {
       int64_t rows = 0, in = 0;
+      const double times = rounding_.searches_clips() ? kGptqClips : 1;
       for (const Linear* linear : group.linears) {
         const int64_t out = linear->weight.value.size(0);
         in = linear->weight.value.size(1);
         rows = together ? rows + out : std::max(rows, out);
-        context.cost.operations += static_cast<double>(out) * static_cast<double>(in * in);
+        context.cost.operations += times * static_cast<double>(out) * static_cast<double>(in * in);
       }
       const auto n = static_cast<double>(in);
       context.cost.operations += n * n * n / 3;  // the factor

@@ -17,10 +17,10 @@
 // v_j. Here no inverse is formed: R comes from one Cholesky decomposition of M with its rows and columns
 // reversed, a quarter of the work, and well behaved where M is nearly singular.
 //
-// Clips. A row's step may be set by less than its largest weight. What counts then is the sum above, in which
-// the off-diagonal part has been made up for: the factor is chosen by sum_j D_j e_j^2 with e of rounding to
-// nearest. The full e M e^T of rounding to nearest is no guide: between factors it differs by which errors
-// happen to cancel, and GPTQ cancels them anyway.
+// Clips. A row's step may be set by less than its largest weight. The sum above tells what a factor costs
+// when all columns are settled, so the row is rounded with each and the best is kept. Rounding to nearest is
+// no guide to it: there factors differ by which errors happen to cancel, and GPTQ cancels them anyway. A
+// group that makes its grid on the way chooses its own factor by its own part of the sum.
 //
 // Rows do not depend on each other: they are shared among threads in pieces of fixed size. A piece is held
 // with its columns as rows, so that the weights of one column, which do not depend on each other either, lie
@@ -45,12 +45,12 @@
 #include "ptq/base/error.h"
 #include "ptq/kernels/kernels.h"
 #include "ptq/ops/one_thread.h"
-#include "ptq/step/weight_clips.h"
 
 namespace ptq {
 namespace {
 
 constexpr int64_t kRows = 64;  // weights of a column in one piece of work
+constexpr double kClipStep = 0.05;
 
 // The damped M = R D R^T.
 struct Factor {
@@ -86,7 +86,8 @@ Factor unit_factor(const Tensor& M, double damping) {
 
 // What the pieces work on. Columns are in the order in which they are rounded.
 struct Work {
-  Tensor W;  // [out, in] float32
+  Tensor original;  // [out, in] float32, in the order of the layer
+  Tensor W;         // [out, in] float32
   Factor factor;
   Tensor codes;                   // [out, in] int8
   Tensor scale;                   // [out, scales] float32
@@ -95,7 +96,8 @@ struct Work {
   WeightScheme scheme;
   int64_t block = 0;
   bool grids_on_the_way = false;
-  Tensor clip;
+  bool search_clips = false;
+  Tensor clip;  // if it is not searched
 };
 
 // Some rows of the work, transposed: [in, rows] and [scales, rows].
@@ -128,61 +130,123 @@ Piece take_rows(const Work& work, int64_t first) {
   return piece;
 }
 
-// The grid of the group that begins at a column, from the weights that would be best if rounding ended there:
-// with v as it stands and no error made behind, v' - w = (v - w) R^-1.
-void make_grid(Work& work, Piece& piece, int64_t begin) {
-  const int64_t width = std::min(work.scheme.group, work.W.size(1) - begin);
-  const int64_t g = work.scale_of[static_cast<size_t>(begin)];
+// Gives a piece the grid of the columns that begin at `begin`: of a group, or of the whole rows.
+void set_grid(Piece& piece, const Work& work, int64_t begin, const WeightGrid& grid) {
+  const int64_t scales = grid.scale.size(1);
+  const int64_t first = work.grids_on_the_way ? work.scale_of[static_cast<size_t>(begin)] : 0;
+  const auto own = [&](const Tensor& t) { return t.narrow(0, first, scales); };
+  own(piece.scale).copy_(grid.scale.t());
+  own(piece.divisor).copy_(divisor_of(grid.scale).t());
+  if (grid.zero.defined()) own(piece.zero).copy_(grid.zero.t());
+}
+
+// The weights that make a piece's grid for the columns [begin, end): [rows, columns] in the layer's order.
+// Those of a group that is reached are what would be best if rounding ended there: with v as it stands and no
+// error made behind, v' - w = (v - w) R^-1.
+Tensor grid_weights(const Work& work, const Piece& piece, int64_t begin, int64_t end) {
+  if (!work.grids_on_the_way) return work.original.narrow(0, piece.first, piece.rows);
+  const int64_t width = end - begin;
   const Tensor w = piece.w.narrow(0, begin, width);
   const Tensor R = work.factor.R.narrow(0, begin, width).narrow(1, begin, width);
   const Tensor moved =
       at::linalg_solve_triangular(R.t(), piece.v.narrow(0, begin, width) - w, /*upper=*/false, /*left=*/true,
                                   /*unitriangular=*/true);
-  Tensor clip = work.clip;
-  if (clip.defined() && clip.numel() > 1) clip = clip.narrow(0, piece.first, piece.rows).narrow(1, g, 1);
-  const WeightGrid grid = weight_grid((w + moved).t().contiguous(), work.scheme, clip);
-  work.scale.narrow(0, piece.first, piece.rows).narrow(1, g, 1).copy_(grid.scale);
-  piece.scale.select(0, g).copy_(grid.scale.flatten());
-  piece.divisor.select(0, g).copy_(divisor_of(grid.scale).flatten());
-  if (!grid.zero.defined()) return;
-  work.zero.narrow(0, piece.first, piece.rows).narrow(1, g, 1).copy_(grid.zero);
-  piece.zero.select(0, g).copy_(grid.zero.flatten());
+  return (w + moved).t().contiguous();
 }
 
-// Rounds the columns [begin, end) and tells the columns behind them.
-void round_block(const Work& work, Piece& piece, int64_t begin, int64_t end) {
-  const int64_t size = end - begin, in = work.W.size(1);
-  const Tensor errors = at::empty({size, piece.rows}, piece.w.options());
-  const auto column = [&](const Tensor& t) { return t.data_ptr<float>() + begin * piece.rows; };
-  kernels::kernels().round_columns({.w = column(piece.w),
-                                    .v = column(piece.v),
-                                    .R = work.factor.R.const_data_ptr<float>() + begin * in + begin,
-                                    .scale = piece.scale.const_data_ptr<float>(),
-                                    .divisor = piece.divisor.const_data_ptr<float>(),
-                                    .zero = piece.zero.const_data_ptr<float>(),
-                                    .grid = work.scale_of.data() + begin,
-                                    .codes = column(piece.codes),
-                                    .error = errors.data_ptr<float>(),
-                                    .R_stride = in,
-                                    .columns = size,
-                                    .rows = piece.rows,
-                                    .low = static_cast<float>(work.scheme.low()),
-                                    .high = static_cast<float>(work.scheme.high())});
-  if (end == in) return;
-  Tensor behind = piece.v.narrow(0, end, in - end);
-  behind.addmm_(work.factor.R.narrow(0, begin, size).narrow(1, end, in - end).t(), errors);
+// Part of a piece, rounded: [columns, rows] and [scales, rows].
+struct Rounded {
+  Tensor codes, errors, scale, zero;
+  Tensor cost;  // [rows]: what the columns add to e M e^T
+};
+
+// Takes from `other` the rows that cost less.
+void take_better(Rounded& best, const Rounded& other) {
+  const Tensor better = other.cost < best.cost;
+  for (Tensor Rounded::* part :
+       {&Rounded::codes, &Rounded::errors, &Rounded::scale, &Rounded::zero, &Rounded::cost})
+    best.*part = at::where(better, other.*part, best.*part);
 }
 
-// The end of the block that begins at a column. A group that makes its grid on the way begins with a block,
-// so that it finds all errors before it settled.
-int64_t block_end(const Work& work, int64_t begin) {
-  int64_t size = work.block;
-  if (work.grids_on_the_way) size = std::min(size, work.scheme.group - begin % work.scheme.group);
-  return std::min(begin + size, work.W.size(1));
+// Rounds the columns [begin, end) on the piece's grid, block by block, of which each tells the later ones.
+Rounded round_columns(const Work& work, Piece& piece, int64_t begin, int64_t end) {
+  const int64_t in = work.W.size(1);
+  const Tensor errors = at::empty({end - begin, piece.rows}, piece.w.options());
+  for (int64_t from = begin; from < end; from += work.block) {
+    const int64_t size = std::min(work.block, end - from), behind = end - from - size;
+    const auto column = [&](const Tensor& t) { return t.data_ptr<float>() + from * piece.rows; };
+    const Tensor own = errors.narrow(0, from - begin, size);
+    kernels::kernels().round_columns({.w = column(piece.w),
+                                      .v = column(piece.v),
+                                      .R = work.factor.R.const_data_ptr<float>() + from * in + from,
+                                      .scale = piece.scale.const_data_ptr<float>(),
+                                      .divisor = piece.divisor.const_data_ptr<float>(),
+                                      .zero = piece.zero.const_data_ptr<float>(),
+                                      .grid = work.scale_of.data() + from,
+                                      .codes = column(piece.codes),
+                                      .error = own.data_ptr<float>(),
+                                      .R_stride = in,
+                                      .columns = size,
+                                      .rows = piece.rows,
+                                      .low = static_cast<float>(work.scheme.low()),
+                                      .high = static_cast<float>(work.scheme.high())});
+    if (behind == 0) continue;
+    piece.v.narrow(0, from + size, behind)
+        .addmm_(work.factor.R.narrow(0, from, size).narrow(1, from + size, behind).t(), own);
+  }
+  return {piece.codes.narrow(0, begin, end - begin), errors, piece.scale, piece.zero, {}};
+}
+
+// The same with the clip factor that costs each row least. What a column misses is v - q = (v - w) + e.
+Rounded round_columns_with_best_clip(const Work& work, Piece& piece, int64_t begin, int64_t end) {
+  const auto own = [&](const Tensor& t) { return t.narrow(0, begin, end - begin); };
+  const Tensor weights = grid_weights(work, piece, begin, end), asked = own(piece.v).clone();
+  const Tensor D = own(work.factor.D).unsqueeze(1);
+  Rounded best;
+  for (int i = 0; i < kGptqClips; ++i) {
+    own(piece.v).copy_(asked);
+    set_grid(piece, work, begin, weight_grid(weights, work.scheme, at::full({1}, 1 - i * kClipStep)));
+    Rounded rounded = round_columns(work, piece, begin, end);
+    rounded.codes = rounded.codes.clone();
+    rounded.scale = rounded.scale.clone();
+    rounded.zero = rounded.zero.clone();
+    rounded.cost = (own(piece.v) - own(piece.w)).add_(rounded.errors).square_().mul_(D).sum(0);
+    if (best.cost.defined()) {
+      take_better(best, rounded);
+    } else {
+      best = rounded;
+    }
+  }
+  own(piece.codes).copy_(best.codes);
+  piece.scale = best.scale;
+  piece.zero = best.zero;
+  return best;
+}
+
+void round_piece(const Work& work, Piece& piece) {
+  const int64_t in = work.W.size(1), unit = work.grids_on_the_way ? work.scheme.group : in;
+  for (int64_t begin = 0; begin < in; begin += unit) {
+    const int64_t end = std::min(in, begin + unit);
+    Rounded rounded;
+    if (work.search_clips) {
+      rounded = round_columns_with_best_clip(work, piece, begin, end);
+    } else {
+      if (work.grids_on_the_way) {
+        Tensor clip = work.clip;
+        if (clip.defined() && clip.numel() > 1)
+          clip = clip.narrow(0, piece.first, piece.rows).narrow(1, begin / unit, 1);
+        set_grid(piece, work, begin, weight_grid(grid_weights(work, piece, begin, end), work.scheme, clip));
+      }
+      rounded = round_columns(work, piece, begin, end);
+    }
+    if (end == in) return;
+    piece.v.narrow(0, end, in - end)
+        .addmm_(work.factor.R.narrow(0, begin, end - begin).narrow(1, end, in - end).t(), rounded.errors);
+  }
 }
 
 void round_rows(Work& work) {
-  const int64_t out = work.W.size(0), in = work.W.size(1), pieces = (out + kRows - 1) / kRows;
+  const int64_t out = work.W.size(0), pieces = (out + kRows - 1) / kRows;
   // A product outside of a parallel region would use all threads.
   std::optional<OneThread> one_thread;
   if (pieces == 1) one_thread.emplace();
@@ -191,23 +255,25 @@ void round_rows(Work& work) {
     const at::ThreadLocalStateGuard guard(state);
     for (int64_t i = from; i < to; ++i) {
       Piece piece = take_rows(work, i * kRows);
-      for (int64_t begin = 0; begin < in; begin = block_end(work, begin)) {
-        if (work.grids_on_the_way && begin % work.scheme.group == 0) make_grid(work, piece, begin);
-        round_block(work, piece, begin, block_end(work, begin));
-      }
-      work.codes.narrow(0, piece.first, piece.rows).copy_(piece.codes.t());
+      round_piece(work, piece);
+      const auto put = [&](const Tensor& all, const Tensor& part) {
+        all.narrow(0, piece.first, piece.rows).copy_(part.t());
+      };
+      put(work.codes, piece.codes);
+      put(work.scale, piece.scale);
+      put(work.zero, piece.zero);
     }
   });
 }
 
-// Scales and zero points: those given, or made from W, or room for those that will be made on the way.
-void set_grid(Work& work, const WeightGrid& grid, const Tensor& order) {
+// Scales and zero points: those given, or made from W, or room for those that pieces make.
+void prepare_grid(Work& work, const WeightGrid& grid, const Tensor& order) {
   const int64_t out = work.W.size(0), in = work.W.size(1);
   const bool grouped = work.scheme.granularity == Granularity::kGroup;
   const int64_t* original = order.const_data_ptr<int64_t>();
   for (int64_t j = 0; j < in; ++j) work.scale_of.push_back(grouped ? original[j] / work.scheme.group : 0);
   const int64_t scales = grouped ? (in + work.scheme.group - 1) / work.scheme.group : 1;
-  work.scale = work.grids_on_the_way ? at::zeros({out, scales}, work.W.options()) : for_rows(grid.scale, out);
+  work.scale = grid.scale.defined() ? for_rows(grid.scale, out) : at::zeros({out, scales}, work.W.options());
   work.zero = grid.zero.defined() ? for_rows(grid.zero, out) : at::zeros_like(work.scale);
 }
 
@@ -226,23 +292,23 @@ QuantizedTensor gptq(const Tensor& W, const Tensor& M, const WeightGrid& grid, c
                            : at::arange(W.size(1));
   const Tensor ordered =
       options.order_by_activation ? M.cpu().index_select(0, order).index_select(1, order) : M.cpu();
+  WeightGrid used = grid;
   Work work;
   work.scheme = scheme;
   work.block = options.block;
   work.factor = unit_factor(ordered, options.damping);
   work.clip = options.clip.defined() ? options.clip.cpu() : options.clip;
-  if (options.search_clips)
-    work.clip = choose_weight_clips(live, work.factor.D.index_select(0, order.argsort()), scheme);
-  WeightGrid used = grid;
   if (!used.scale.defined()) {
+    work.search_clips = options.search_clips;
     work.grids_on_the_way = scheme.granularity == Granularity::kGroup && !options.order_by_activation;
-    if (!work.grids_on_the_way) used = weight_grid(live, scheme, work.clip);
+    if (!work.search_clips && !work.grids_on_the_way) used = weight_grid(live, scheme, work.clip);
   }
+  work.original = live;
   work.W = live.index_select(1, order);
   work.codes = at::empty(work.W.sizes(), work.W.options().dtype(at::kChar));
-  set_grid(work, used, order);
+  prepare_grid(work, used, order);
   round_rows(work);
-  if (work.grids_on_the_way) {
+  if (!used.scale.defined()) {
     used.scale = work.scale;
     if (!scheme.symmetric) used.zero = work.zero.to(at::kChar);
   }

@@ -31,19 +31,12 @@ struct Moment {
   // diagonal.
   std::vector<Tensor> parts;
   bool grouped = false;
-  Tensor diagonal;   // [in], if that is all there is
-  int64_t size = 0;  // columns of a part, but for the last
 };
 
 Moment split_moment(const Tensor& M, const WeightScheme& scheme) {
   Moment blocks;
   blocks.grouped = scheme.granularity == Granularity::kGroup;
   const int64_t in = M.size(0), size = blocks.grouped ? scheme.group : kBlock;
-  if (M.dim() == 1) {
-    blocks.diagonal = M;
-    blocks.size = blocks.grouped ? scheme.group : in;
-    return blocks;
-  }
   for (int64_t begin = 0; begin < in; begin += size) {
     const int64_t end = std::min(in, begin + size);
     const Tensor rows = M.slice(0, begin, end);
@@ -61,11 +54,6 @@ Moment split_moment(const Tensor& M, const WeightScheme& scheme) {
 // e M e^T for every row of e [rows, in]: [rows, 1]; with groups for every group: [rows, groups].
 Tensor output_error(const Tensor& e, const Moment& M) {
   std::vector<Tensor> errors;
-  if (M.diagonal.defined()) {
-    const Tensor weighted = e.square().mul_(M.diagonal);
-    for (const Tensor& part : weighted.split(M.size, 1)) errors.push_back(part.sum(1, /*keepdim=*/true));
-    return at::cat(errors, 1);
-  }
   int64_t begin = 0;
   for (const Tensor& block : M.parts) {
     const int64_t end = begin + block.size(0);

@@ -147,6 +147,57 @@ TEST(Gptq, SearchedClipsLoseLessThanNone) {
   }
 }
 
+// e M e^T of every row. [out] float64
+Tensor row_errors(const Tensor& W, const QuantizedTensor& q, const Tensor& M) {
+  const Tensor e = (W - dequantize(q)).to(at::kDouble);
+  return (at::matmul(e, M) * e).sum(1);
+}
+
+TEST(Gptq, SearchedClipIsTheBestOfSevenForEachRow) {
+  at::manual_seed(13);
+  const int64_t in = 64;
+  const Tensor W = at::randn({70, in}) * at::randn({70, in}).abs().pow(2), M = correlated_moment(in);
+  const Tensor damped = M + 0.01 * M.diagonal().mean() * at::eye(in, M.options());
+  std::vector<WeightScheme> whole_rows = schemes();
+  for (WeightScheme& scheme : whole_rows) {
+    if (scheme.granularity == Granularity::kTensor) continue;
+    if (scheme.granularity == Granularity::kGroup) scheme.group = in;  // one group a row
+    GptqOptions options;
+    std::vector<Tensor> tried;
+    for (int i = 0; i < kGptqClips; ++i) {
+      options.clip = at::full({1}, 1 - 0.05 * i);
+      tried.push_back(row_errors(W, gptq(W, M, {}, scheme, options), damped));
+    }
+    options.search_clips = true;
+    const Tensor chosen = row_errors(W, gptq(W, M, {}, scheme, options), damped);
+    const Tensor least = at::stack(tried).amin(0);
+    EXPECT_TRUE(at::allclose(chosen, least, 1e-4, 0)) << granularity_name(scheme.granularity);
+    EXPECT_LT(least.sum().item<double>(), 0.9 * tried[0].sum().item<double>());
+  }
+}
+
+TEST(Gptq, GroupsThatShareNoInputsChooseTheirClipsAlone) {
+  at::manual_seed(14);
+  const int64_t group = 16;
+  const Tensor W = at::randn({30, 3 * group}) * at::randn({30, 3 * group}).abs().pow(2);
+  std::vector<Tensor> moments;
+  for (int i = 0; i < 3; ++i) moments.push_back(correlated_moment(group));
+  const WeightScheme scheme{4, Granularity::kGroup, group};
+  GptqOptions options;
+  options.search_clips = true;
+  options.damping = 0;
+  const QuantizedTensor all = gptq(W, at::block_diag(moments), {}, scheme, options);
+  for (int i = 0; i < 3; ++i) {
+    const Tensor own = W.narrow(1, i * group, group).contiguous();
+    const QuantizedTensor alone = gptq(own, moments[static_cast<size_t>(i)], {}, scheme, options);
+    EXPECT_TRUE(at::equal(all.codes.narrow(1, i * group, group), alone.codes));
+    EXPECT_TRUE(at::equal(all.scale.narrow(1, i, 1), alone.scale));
+  }
+  const Tensor factors = all.scale / weight_grid(W, scheme).scale;
+  EXPECT_NEAR(factors.max().item<double>(), 1, 1e-5);
+  EXPECT_LT(factors.min().item<double>(), 0.8);
+}
+
 TEST(Gptq, DeadChannelGetsTheCodeOfZeroAndWidensNoGrid) {
   at::manual_seed(6);
   Tensor W = at::randn({8, 48}), M = correlated_moment(48);
@@ -188,10 +239,12 @@ TEST(Gptq, OneAndTwoThreadsGiveTheSameBits) {
   for (const int64_t out : {200, 40}) {  // several pieces of rows, and one
     const Tensor W = at::randn({out, 300});
     for (const WeightScheme& scheme : schemes()) {
+      GptqOptions options;
+      options.search_clips = scheme.granularity != Granularity::kTensor;
       at::set_num_threads(1);
-      const QuantizedTensor one = gptq(W, M, {}, scheme);
+      const QuantizedTensor one = gptq(W, M, {}, scheme, options);
       at::set_num_threads(2);
-      const QuantizedTensor two = gptq(W, M, {}, scheme);
+      const QuantizedTensor two = gptq(W, M, {}, scheme, options);
       EXPECT_EQ(at::get_num_threads(), 2);
       at::set_num_threads(1);
       EXPECT_TRUE(at::equal(one.codes, two.codes));

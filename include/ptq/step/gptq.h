@@ -7,14 +7,17 @@
 
 namespace ptq {
 
+constexpr int kGptqClips = 7;  // factors that `search_clips` tries
+
 struct GptqOptions {
   double damping = 0.01;  // of the mean of M's diagonal, added to its diagonal
   int64_t block = 64;     // columns that are rounded before the later ones hear of it; changes speed only
   // Columns with the largest M_jj first, while there are many others left to make up for them.
   bool order_by_activation = false;
   Tensor clip = {};  // as in weight_grid, for the grids that gptq makes itself
-  // Instead of `clip`: chosen for each row, or group of a row, by choose_weight_clips() under the diagonal D
-  // of the factored M. Not for one scale a tensor.
+  // Instead of `clip`: each row, or each group that makes its grid on the way, is rounded with the factors
+  // 1, 0.95 ... 0.7, and what is kept leaves the least e M e^T, with the damped M; for a group the least
+  // addition to it. Of equal ones the largest factor. Not for one scale a tensor.
   bool search_clips = false;
 };
 
@@ -26,8 +29,8 @@ struct GptqOptions {
 //         before it.
 // A channel that is always 0 (M_jj = 0) gets the code of 0. On CPUs, the same bits for any number of threads.
 // Throws Error if M is not positive definite even with 100 times the damping.
-// Cost: (out in^2) / 2 + in^3 / 6 multiplications; the larger of two [in, in] float64 matrices and three
-// copies of W.
+// Cost: (out in^2) / 2 + in^3 / 6 multiplications, the former seven times for searched clips; the larger of
+// two [in, in] float64 matrices and three copies of W.
 QuantizedTensor gptq(const Tensor& W, const Tensor& M, const WeightGrid& grid, const WeightScheme& scheme,
                      const GptqOptions& options = {});
 
