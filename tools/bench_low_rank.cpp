@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -71,6 +72,10 @@ int64_t argument(int argc, char** argv, int index, int64_t fallback) {
 int main(int argc, char** argv) {
   const int64_t hidden = argument(argc, argv, 1, 576), inner = argument(argc, argv, 2, 1536);
   const int64_t kv = argument(argc, argv, 3, 192), rank = argument(argc, argv, 4, 32);
+  if (argc > 5 || std::min({hidden, inner, kv, rank}) < 1) {
+    std::fputs("usage: bench_low_rank [HIDDEN [INNER [KEYS_AND_VALUES [RANK]]]]\n", stderr);
+    return 2;
+  }
   const std::vector<Layer> layers = {
       {"q_proj", "qkv", hidden, hidden},       {"k_proj", "qkv", kv, hidden},
       {"v_proj", "qkv", kv, hidden},           {"o_proj", "o", hidden, hidden},

@@ -68,4 +68,15 @@ at::Tensor first_windows(const std::vector<int64_t>& ids, int64_t rows, int64_t 
       .reshape({taken, length});
 }
 
+at::Tensor in_turns(const std::vector<at::Tensor>& parts) {
+  int64_t most = 0;
+  for (const at::Tensor& part : parts) most = std::max(most, part.size(0));
+  std::vector<at::Tensor> rows;
+  for (int64_t turn = 0; turn < most; ++turn) {
+    for (const at::Tensor& part : parts)
+      if (turn < part.size(0)) rows.push_back(part[turn]);
+  }
+  return at::stack(rows);
+}
+
 }  // namespace ptq

@@ -17,7 +17,7 @@ int64_t rows_kept_aside(int64_t rows) {
   return std::max<int64_t>(1, rows / 8);
 }
 
-// Rows of several files: an equal share each, in order.
+// Rows of several files: an equal share each, in turns, so that those kept aside are of all files as well.
 Tensor rows_of_files(const RunOptions& options, const Recipe& recipe, int64_t length,
                      const Tokenizer* tokenizer, int64_t vocab_size) {
   std::vector<Tensor> parts;
@@ -28,7 +28,7 @@ Tensor rows_of_files(const RunOptions& options, const Recipe& recipe, int64_t le
     const std::vector<int64_t> ids = read_tokens({path, options.token_dtype}, tokenizer, vocab_size);
     parts.push_back(first_windows(ids, share, length, path));
   }
-  return at::cat(parts);
+  return in_turns(parts);
 }
 
 // What the model writes itself; on the meta device it only has its shape.

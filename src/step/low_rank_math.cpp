@@ -17,7 +17,7 @@
 // Float64 throughout: with eigenvalues that fall over twelve decades, D R D^T in float32 has lost the small
 // ones.
 //
-// Cost, the smaller of out and in being n, the larger m: about n m (n + m) / 2 multiplications for D R D^T, a
+// Cost, the smaller of out and in being n, the larger m: about n m (n + m / 2) multiplications for D R D^T, a
 // Cholesky decomposition of R shared by all linears of a site if out > in, and the eigenvectors
 // (top_eigenvectors.cpp). Memory: a few [in, out] matrices in float64.
 //
@@ -55,14 +55,19 @@ Tensor symmetric_product(const Tensor& x, const Tensor& y) {
   return result;
 }
 
-// D L for a lower triangular L [n, n].
-Tensor triangular_product(const Tensor& D, const Tensor& L) {
+// D L for a lower triangular L [n, n], of which the blocks above the diagonal are not read; those on it count
+// `on_diagonal` times.
+Tensor triangular_product(const Tensor& D, const Tensor& L, double on_diagonal = 1) {
   const int64_t n = L.size(0);
   const Tensor result = at::empty_like(D);
   for (int64_t i = 0; i < n; i += kBlock) {
     const int64_t columns = std::min(kBlock, n - i);
-    result.narrow(1, i, columns)
-        .copy_(D.narrow(1, i, n - i).matmul(L.narrow(0, i, n - i).narrow(1, i, columns)));
+    Tensor part = L.narrow(0, i, n - i).narrow(1, i, columns);
+    if (on_diagonal != 1) {
+      part = part.clone();
+      part.narrow(0, 0, columns).mul_(on_diagonal);
+    }
+    result.narrow(1, i, columns).copy_(D.narrow(1, i, n - i).matmul(part));
   }
   return result;
 }
@@ -87,7 +92,7 @@ LowRankSolution truncated(const Tensor& eigenvalues, const Tensor& V, double ene
 
 // out <= in
 LowRankSolution solve_over_outputs(const Tensor& D, const InputMetric& metric, int64_t rank) {
-  const Tensor G = symmetric_product(D, metric.times(D));
+  const Tensor G = metric.quadratic_form(D);
   const auto [values, V] = top_eigenvectors(G, rank);
   return truncated(values, V, G.diagonal().sum().item<double>(), rank);
 }
@@ -151,6 +156,14 @@ InputMetric InputMetric::diagonal(const Tensor& d) {
 
 Tensor InputMetric::times(const Tensor& D) const {
   return is_diagonal() ? D * R_ : D.matmul(R_);
+}
+
+// R = T + T^T, T being the blocks below its diagonal and half of those on it: D R D^T is P + P^T for
+// P = (D T) D^T, and D T costs half of D R.
+Tensor InputMetric::quadratic_form(const Tensor& D) const {
+  if (is_diagonal()) return symmetric_product(D, D * R_);
+  const Tensor P = triangular_product(D, R_, /*on_diagonal=*/0.5).matmul(D.t());
+  return P + P.t();
 }
 
 Tensor InputMetric::rough_times(const Tensor& D) const {

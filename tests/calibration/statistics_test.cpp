@@ -158,6 +158,13 @@ TEST(FirstWindows, AreConsecutiveAndAsManyAsThereAre) {
                "text.txt: has 10 tokens; one window needs 11");
 }
 
+TEST(InTurns, TakesOneRowOfEachPartUntilTheLongestEnds) {
+  const Tensor a = at::tensor({1, 2, 3}).reshape({3, 1}), b = at::tensor({10}).reshape({1, 1});
+  EXPECT_TRUE(at::equal(in_turns({a, b, a}).flatten(), at::tensor({1, 10, 1, 2, 2, 3, 3})));
+  EXPECT_TRUE(at::equal(in_turns({a}), a));
+  EXPECT_TRUE(at::equal(in_turns({b.slice(0, 0, 0), b}), b));
+}
+
 TEST(ForEachBatch, CoversEveryRowOnceInOrder) {
   for (const int64_t length : {int64_t{1}, int64_t{512}, kTokensPerBatch, 3 * kTokensPerBatch}) {
     int64_t next = 0;

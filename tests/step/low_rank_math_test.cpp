@@ -34,6 +34,18 @@ double left(const Tensor& D, const Tensor& C, const Tensor& R) {
   return output_energy(D.to(at::kDouble) - C, R);
 }
 
+TEST(InputMetric, QuadraticFormIsDRDForEverySize) {
+  at::manual_seed(21);
+  for (const int64_t in : {1, 40, 192, 500}) {
+    const Tensor x = at::randn({in + 10, in}, at::kDouble), R = x.t().matmul(x),
+                 D = at::randn({30, in}, at::kDouble);
+    for (const InputMetric& metric : {InputMetric::full(R), InputMetric::diagonal(R.diagonal())}) {
+      const Tensor G = metric.quadratic_form(D), expected = metric.times(D).matmul(D.t());
+      EXPECT_TRUE(at::allclose(G, expected, 1e-12, 1e-10 * expected.abs().max().item<double>())) << in;
+    }
+  }
+}
+
 TEST(LowRank, EqualsTheExampleWorkedByHand) {
   const Tensor R = matrix({{4, 1}, {1, 2}}), E = matrix({{1, 0, 2}, {0, 1, -1}});
   const LowRankSolution solution = solve_low_rank(E.t().contiguous(), InputMetric::full(R), {1, 2048, 0});

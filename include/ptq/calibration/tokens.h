@@ -26,4 +26,8 @@ std::vector<int64_t> read_tokens(const TokenSource& source, const Tokenizer* tok
 at::Tensor first_windows(const std::vector<int64_t>& ids, int64_t rows, int64_t length,
                          const std::string& where);
 
+// The rows of all parts [rows, length]: the first of each, the second of each, and so on; the longer parts
+// end alone. [sum of rows, length]
+at::Tensor in_turns(const std::vector<at::Tensor>& parts);
+
 }  // namespace ptq

@@ -27,7 +27,9 @@ class InputMetric {
   int64_t size() const { return R_.size(0); }
   // D R for D [n, in].
   Tensor times(const Tensor& D) const;
-  // The same in float32, for D of it.
+  // D R D^T [n, n].
+  Tensor quadratic_form(const Tensor& D) const;
+  // D R in float32, for D of it.
   Tensor rough_times(const Tensor& D) const;
   // D S^T for some S [in, in] with S^T S = R: from a Cholesky decomposition, or from the eigenvectors of R if
   // that is singular. The first call decomposes.
