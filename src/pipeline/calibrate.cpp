@@ -17,7 +17,7 @@ int64_t rows_kept_aside(int64_t rows) {
   return std::max<int64_t>(1, rows / 8);
 }
 
-// Rows of several files: an equal share each, in turns, so that those kept aside are of all files as well.
+// Rows of several files: an equal share each, in turns, so that those kept aside are of all files too.
 Tensor rows_of_files(const RunOptions& options, const Recipe& recipe, int64_t length,
                      const Tokenizer* tokenizer, int64_t vocab_size) {
   std::vector<Tensor> parts;

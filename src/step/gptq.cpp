@@ -54,10 +54,12 @@ class GptqStep : public Step {
   }
 
   void plan(Block& block, PlanContext& context) const override {
-    const bool together = rounding_.scheme().granularity != Granularity::kTensor;
+    const Granularity granularity = rounding_.scheme().granularity;
+    const bool together = granularity != Granularity::kTensor;
+    const bool by_row = granularity == Granularity::kChannel || order_by_activation_;
+    const double times = rounding_.searches_clips() && by_row ? kGptqClips : 1;
     for (const LinearGroup& group : rounding_.plan(block, context)) {
       int64_t rows = 0, in = 0;
-      const double times = rounding_.searches_clips() ? kGptqClips : 1;
       for (const Linear* linear : group.linears) {
         const int64_t out = linear->weight.value.size(0);
         in = linear->weight.value.size(1);

@@ -98,6 +98,8 @@ struct Work {
   bool grids_on_the_way = false;
   bool search_clips = false;
   Tensor clip;  // if it is not searched
+
+  bool makes_grids() const { return grids_on_the_way || search_clips; }
 };
 
 // Some rows of the work, transposed: [in, rows] and [scales, rows].
@@ -154,28 +156,35 @@ Tensor grid_weights(const Work& work, const Piece& piece, int64_t begin, int64_t
   return (w + moved).t().contiguous();
 }
 
-// Part of a piece, rounded: [columns, rows] and [scales, rows].
+// A clip factor for each row [rows], as weight_grid() takes it.
+Tensor clip_of_scales(const Work& work, const Tensor& clip) {
+  const int64_t scales = work.grids_on_the_way ? 1 : work.scale.size(1);
+  return clip.unsqueeze(1).expand({clip.size(0), scales});
+}
+
+// Columns of a piece, rounded with one clip factor for each row. [columns, rows] and [rows]
 struct Rounded {
-  Tensor codes, errors, scale, zero;
-  Tensor cost;  // [rows]: what the columns add to e M e^T
+  Tensor codes, errors;
+  Tensor clip;
+  Tensor cost;  // what the columns add to e M e^T
 };
 
 // Takes from `other` the rows that cost less.
 void take_better(Rounded& best, const Rounded& other) {
   const Tensor better = other.cost < best.cost;
-  for (Tensor Rounded::* part :
-       {&Rounded::codes, &Rounded::errors, &Rounded::scale, &Rounded::zero, &Rounded::cost})
+  for (Tensor Rounded::* part : {&Rounded::codes, &Rounded::errors, &Rounded::clip, &Rounded::cost})
     best.*part = at::where(better, other.*part, best.*part);
 }
 
-// Rounds the columns [begin, end) on the piece's grid, block by block, of which each tells the later ones.
-Rounded round_columns(const Work& work, Piece& piece, int64_t begin, int64_t end) {
+// Rounds the columns [begin, end) on the piece's grid, block by block, of which each tells the later ones
+// before `end`. Returns the errors w - q [columns, rows].
+Tensor round_columns(const Work& work, Piece& piece, int64_t begin, int64_t end) {
   const int64_t in = work.W.size(1);
   const Tensor errors = at::empty({end - begin, piece.rows}, piece.w.options());
   for (int64_t from = begin; from < end; from += work.block) {
     const int64_t size = std::min(work.block, end - from), behind = end - from - size;
     const auto column = [&](const Tensor& t) { return t.data_ptr<float>() + from * piece.rows; };
-    const Tensor own = errors.narrow(0, from - begin, size);
+    const Tensor block_errors = errors.narrow(0, from - begin, size);
     kernels::kernels().round_columns({.w = column(piece.w),
                                       .v = column(piece.v),
                                       .R = work.factor.R.const_data_ptr<float>() + from * in + from,
@@ -184,7 +193,7 @@ Rounded round_columns(const Work& work, Piece& piece, int64_t begin, int64_t end
                                       .zero = piece.zero.const_data_ptr<float>(),
                                       .grid = work.scale_of.data() + from,
                                       .codes = column(piece.codes),
-                                      .error = own.data_ptr<float>(),
+                                      .error = block_errors.data_ptr<float>(),
                                       .R_stride = in,
                                       .columns = size,
                                       .rows = piece.rows,
@@ -192,56 +201,54 @@ Rounded round_columns(const Work& work, Piece& piece, int64_t begin, int64_t end
                                       .high = static_cast<float>(work.scheme.high())});
     if (behind == 0) continue;
     piece.v.narrow(0, from + size, behind)
-        .addmm_(work.factor.R.narrow(0, from, size).narrow(1, from + size, behind).t(), own);
+        .addmm_(work.factor.R.narrow(0, from, size).narrow(1, from + size, behind).t(), block_errors);
   }
-  return {piece.codes.narrow(0, begin, end - begin), errors, piece.scale, piece.zero, {}};
+  return errors;
 }
 
 // The same with the clip factor that costs each row least. What a column misses is v - q = (v - w) + e.
-Rounded round_columns_with_best_clip(const Work& work, Piece& piece, int64_t begin, int64_t end) {
-  const auto own = [&](const Tensor& t) { return t.narrow(0, begin, end - begin); };
-  const Tensor weights = grid_weights(work, piece, begin, end), asked = own(piece.v).clone();
-  const Tensor D = own(work.factor.D).unsqueeze(1);
+Tensor round_columns_with_best_clip(const Work& work, Piece& piece, int64_t begin, int64_t end) {
+  const auto columns = [&](const Tensor& t) { return t.narrow(0, begin, end - begin); };
+  const Tensor weights = grid_weights(work, piece, begin, end), asked = columns(piece.v).clone();
+  const Tensor D = columns(work.factor.D).unsqueeze(1);
   Rounded best;
   for (int i = 0; i < kGptqClips; ++i) {
-    own(piece.v).copy_(asked);
-    set_grid(piece, work, begin, weight_grid(weights, work.scheme, at::full({1}, 1 - i * kClipStep)));
-    Rounded rounded = round_columns(work, piece, begin, end);
-    rounded.codes = rounded.codes.clone();
-    rounded.scale = rounded.scale.clone();
-    rounded.zero = rounded.zero.clone();
-    rounded.cost = (own(piece.v) - own(piece.w)).add_(rounded.errors).square_().mul_(D).sum(0);
-    if (best.cost.defined()) {
-      take_better(best, rounded);
-    } else {
+    const Tensor clip = at::full({piece.rows}, 1 - i * kClipStep);
+    columns(piece.v).copy_(asked);
+    set_grid(piece, work, begin, weight_grid(weights, work.scheme, clip_of_scales(work, clip)));
+    const Tensor errors = round_columns(work, piece, begin, end);
+    const Tensor missed = (columns(piece.v) - columns(piece.w)).add_(errors);
+    const Rounded rounded = {columns(piece.codes).clone(), errors, clip, missed.square_().mul_(D).sum(0)};
+    if (i == 0) {
       best = rounded;
+    } else {
+      take_better(best, rounded);
     }
   }
-  own(piece.codes).copy_(best.codes);
-  piece.scale = best.scale;
-  piece.zero = best.zero;
-  return best;
+  columns(piece.codes).copy_(best.codes);
+  set_grid(piece, work, begin, weight_grid(weights, work.scheme, clip_of_scales(work, best.clip)));
+  return best.errors;
 }
 
 void round_piece(const Work& work, Piece& piece) {
-  const int64_t in = work.W.size(1), unit = work.grids_on_the_way ? work.scheme.group : in;
-  for (int64_t begin = 0; begin < in; begin += unit) {
-    const int64_t end = std::min(in, begin + unit);
-    Rounded rounded;
+  const int64_t in = work.W.size(1), width = work.grids_on_the_way ? work.scheme.group : in;
+  for (int64_t begin = 0; begin < in; begin += width) {
+    const int64_t end = std::min(in, begin + width);
+    Tensor errors;
     if (work.search_clips) {
-      rounded = round_columns_with_best_clip(work, piece, begin, end);
+      errors = round_columns_with_best_clip(work, piece, begin, end);
     } else {
       if (work.grids_on_the_way) {
         Tensor clip = work.clip;
         if (clip.defined() && clip.numel() > 1)
-          clip = clip.narrow(0, piece.first, piece.rows).narrow(1, begin / unit, 1);
+          clip = clip.narrow(0, piece.first, piece.rows).narrow(1, begin / width, 1);
         set_grid(piece, work, begin, weight_grid(grid_weights(work, piece, begin, end), work.scheme, clip));
       }
-      rounded = round_columns(work, piece, begin, end);
+      errors = round_columns(work, piece, begin, end);
     }
     if (end == in) return;
     piece.v.narrow(0, end, in - end)
-        .addmm_(work.factor.R.narrow(0, begin, end - begin).narrow(1, end, in - end).t(), rounded.errors);
+        .addmm_(work.factor.R.narrow(0, begin, end - begin).narrow(1, end, in - end).t(), errors);
   }
 }
 
@@ -260,6 +267,7 @@ void round_rows(Work& work) {
         all.narrow(0, piece.first, piece.rows).copy_(part.t());
       };
       put(work.codes, piece.codes);
+      if (!work.makes_grids()) continue;
       put(work.scale, piece.scale);
       put(work.zero, piece.zero);
     }
@@ -270,8 +278,8 @@ void round_rows(Work& work) {
 void prepare_grid(Work& work, const WeightGrid& grid, const Tensor& order) {
   const int64_t out = work.W.size(0), in = work.W.size(1);
   const bool grouped = work.scheme.granularity == Granularity::kGroup;
-  const int64_t* original = order.const_data_ptr<int64_t>();
-  for (int64_t j = 0; j < in; ++j) work.scale_of.push_back(grouped ? original[j] / work.scheme.group : 0);
+  const int64_t* column_of = order.const_data_ptr<int64_t>();
+  for (int64_t j = 0; j < in; ++j) work.scale_of.push_back(grouped ? column_of[j] / work.scheme.group : 0);
   const int64_t scales = grouped ? (in + work.scheme.group - 1) / work.scheme.group : 1;
   work.scale = grid.scale.defined() ? for_rows(grid.scale, out) : at::zeros({out, scales}, work.W.options());
   work.zero = grid.zero.defined() ? for_rows(grid.zero, out) : at::zeros_like(work.scale);
@@ -285,6 +293,8 @@ QuantizedTensor gptq(const Tensor& W, const Tensor& M, const WeightGrid& grid, c
               "gptq: W has shape ", W.sizes(), ", M ", M.sizes());
   TORCH_CHECK(options.block > 0 && options.damping >= 0, "gptq: block ", options.block, ", damping ",
               options.damping);
+  TORCH_CHECK(!options.search_clips || scheme.granularity != Granularity::kTensor,
+              "gptq: clips are searched for rows and groups");
   const Tensor diagonal = M.cpu().diagonal();
   const Tensor live = at::where(diagonal == 0, 0, W.to(at::kCPU, at::kFloat));
   const Tensor order = options.order_by_activation
@@ -301,14 +311,14 @@ QuantizedTensor gptq(const Tensor& W, const Tensor& M, const WeightGrid& grid, c
   if (!used.scale.defined()) {
     work.search_clips = options.search_clips;
     work.grids_on_the_way = scheme.granularity == Granularity::kGroup && !options.order_by_activation;
-    if (!work.search_clips && !work.grids_on_the_way) used = weight_grid(live, scheme, work.clip);
+    if (!work.makes_grids()) used = weight_grid(live, scheme, work.clip);
   }
   work.original = live;
   work.W = live.index_select(1, order);
   work.codes = at::empty(work.W.sizes(), work.W.options().dtype(at::kChar));
   prepare_grid(work, used, order);
   round_rows(work);
-  if (!used.scale.defined()) {
+  if (work.makes_grids()) {
     used.scale = work.scale;
     if (!scheme.symmetric) used.zero = work.zero.to(at::kChar);
   }

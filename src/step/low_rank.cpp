@@ -151,7 +151,7 @@ class LowRankStep : public Step {
     const double solves = options_.variant == "auto" ? kShrinkages.size() : 1;
     const double columns = std::min(n, static_cast<double>(4 * rank + 64));
     const double rounds = options_.rounds > 1 ? static_cast<double>(options_.rounds) : 0;
-    cost.operations += solves * (2 * n * m * (n + m) + 10 * n * n * columns);
+    cost.operations += solves * (2 * n * m * (n + m / 2) + 10 * n * n * columns);
     cost.operations += solves * rounds * 2 * static_cast<double>(out) * static_cast<double>(in * in);
     cost.bytes =
         std::max(cost.bytes, 8 * (3 * out * in + 4 * std::min(out, in) * std::min(out, in) + 2 * in * in));

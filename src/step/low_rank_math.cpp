@@ -17,8 +17,8 @@
 // Float64 throughout: with eigenvalues that fall over twelve decades, D R D^T in float32 has lost the small
 // ones.
 //
-// Cost, the smaller of out and in being n, the larger m: about n m (n + m / 2) multiplications for D R D^T, a
-// Cholesky decomposition of R shared by all linears of a site if out > in, and the eigenvectors
+// Cost, the smaller of out and in being n, the larger m: at most n m (n + m / 2) multiplications for D R D^T,
+// a Cholesky decomposition of R shared by all linears of a site if out > in, and the eigenvectors
 // (top_eigenvectors.cpp). Memory: a few [in, out] matrices in float64.
 //
 // Differs from the authors' code in the form above, and in that they round the factors of each layer to the
@@ -55,8 +55,7 @@ Tensor symmetric_product(const Tensor& x, const Tensor& y) {
   return result;
 }
 
-// D L for a lower triangular L [n, n], of which the blocks above the diagonal are not read; those on it count
-// `on_diagonal` times.
+// D L for L [n, n] whose blocks above the diagonal are taken as 0; those on it count `on_diagonal` times.
 Tensor triangular_product(const Tensor& D, const Tensor& L, double on_diagonal = 1) {
   const int64_t n = L.size(0);
   const Tensor result = at::empty_like(D);

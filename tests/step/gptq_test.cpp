@@ -198,6 +198,20 @@ TEST(Gptq, GroupsThatShareNoInputsChooseTheirClipsAlone) {
   EXPECT_LT(factors.min().item<double>(), 0.8);
 }
 
+TEST(Gptq, GridThatIsGivenIsNotSearchedFor) {
+  at::manual_seed(15);
+  const Tensor W = at::randn({20, 64}), M = correlated_moment(64);
+  GptqOptions options;
+  options.search_clips = true;
+  for (const WeightScheme& scheme : schemes()) {
+    if (scheme.granularity == Granularity::kTensor) continue;
+    const WeightGrid grid = weight_grid(W, scheme);
+    const QuantizedTensor q = gptq(W, M, grid, scheme, options);
+    EXPECT_TRUE(at::equal(q.scale, grid.scale));
+    EXPECT_TRUE(at::equal(q.codes, gptq(W, M, grid, scheme).codes));
+  }
+}
+
 TEST(Gptq, DeadChannelGetsTheCodeOfZeroAndWidensNoGrid) {
   at::manual_seed(6);
   Tensor W = at::randn({8, 48}), M = correlated_moment(48);
@@ -211,6 +225,12 @@ TEST(Gptq, DeadChannelGetsTheCodeOfZeroAndWidensNoGrid) {
     const QuantizedTensor q = gptq(W, M, {}, scheme);
     EXPECT_EQ(dequantize(q).select(1, dead).abs().max().item<float>(), 0);
     EXPECT_TRUE(at::equal(q.codes, gptq(without, M, {}, scheme).codes));
+    if (scheme.granularity == Granularity::kTensor) continue;
+    GptqOptions options;
+    options.search_clips = true;
+    const QuantizedTensor searched = gptq(W, M, {}, scheme, options);
+    EXPECT_EQ(dequantize(searched).select(1, dead).abs().max().item<float>(), 0);
+    EXPECT_TRUE(at::equal(searched.codes, gptq(without, M, {}, scheme, options).codes));
   }
   const QuantizedTensor all_dead = gptq(W, at::zeros({48, 48}), {}, {});
   EXPECT_EQ(all_dead.codes.abs().max().item<int>(), 0);

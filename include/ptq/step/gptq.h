@@ -15,9 +15,10 @@ struct GptqOptions {
   // Columns with the largest M_jj first, while there are many others left to make up for them.
   bool order_by_activation = false;
   Tensor clip = {};  // as in weight_grid, for the grids that gptq makes itself
-  // Instead of `clip`: each row, or each group that makes its grid on the way, is rounded with the factors
-  // 1, 0.95 ... 0.7, and what is kept leaves the least e M e^T, with the damped M; for a group the least
-  // addition to it. Of equal ones the largest factor. Not for one scale a tensor.
+  // Instead of `clip`: each row is rounded with the factors 1, 0.95 ... 0.7 for all its scales, and what is
+  // kept leaves the least e M e^T, with the damped M. A group that makes its grid on the way chooses its own,
+  // by what it adds to that. Of equal ones the largest factor. Ignored where a grid is given; not for one
+  // scale a tensor.
   bool search_clips = false;
 };
 
@@ -29,8 +30,8 @@ struct GptqOptions {
 //         before it.
 // A channel that is always 0 (M_jj = 0) gets the code of 0. On CPUs, the same bits for any number of threads.
 // Throws Error if M is not positive definite even with 100 times the damping.
-// Cost: (out in^2) / 2 + in^3 / 6 multiplications, the former seven times for searched clips; the larger of
-// two [in, in] float64 matrices and three copies of W.
+// Cost: (out in^2) / 2 + in^3 / 6 multiplications, the former seven times for clips searched by row; the
+// larger of two [in, in] float64 matrices and three copies of W.
 QuantizedTensor gptq(const Tensor& W, const Tensor& M, const WeightGrid& grid, const WeightScheme& scheme,
                      const GptqOptions& options = {});
 
