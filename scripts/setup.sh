@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # setup.sh [--checks] [--fuzz]: installs what building needs and is missing. Quick when everything is there.
 #
-#   --checks  also clang-format-19 and clang-tidy-19
+#   --checks  also what only checks and tests use: clang-format-19, clang-tidy-19, and the shells and groff whose
+#             tests are skipped without them
 #   --fuzz    also clang-19 with libFuzzer
 #
 # Packages come from apt-get, as root or by sudo; where neither is possible the line to run is printed.
@@ -20,7 +21,7 @@ packages=(g++ cmake ninja-build pkg-config python3-venv ccache libcli11-dev nloh
 optional=()
 for argument in "$@"; do
   case $argument in
-    --checks) optional+=(clang-format-19 clang-tidy-19) ;;
+    --checks) optional+=(clang-format-19 clang-tidy-19 fish zsh groff-base) ;;
     --fuzz) optional+=(clang-19 libclang-rt-19-dev) ;;
     -h | --help)
       help_of "${BASH_SOURCE[0]}"

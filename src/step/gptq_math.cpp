@@ -230,22 +230,21 @@ Tensor round_columns_with_best_clip(const Work& work, Piece& piece, int64_t begi
   return best.errors;
 }
 
+// Gives a group that is reached its grid, with the clip that is not searched.
+void make_grid(const Work& work, Piece& piece, int64_t begin, int64_t end) {
+  Tensor clip = work.clip;
+  if (clip.defined() && clip.numel() > 1)
+    clip = clip.narrow(0, piece.first, piece.rows).narrow(1, begin / work.scheme.group, 1);
+  set_grid(piece, work, begin, weight_grid(grid_weights(work, piece, begin, end), work.scheme, clip));
+}
+
 void round_piece(const Work& work, Piece& piece) {
   const int64_t in = work.W.size(1), width = work.grids_on_the_way ? work.scheme.group : in;
   for (int64_t begin = 0; begin < in; begin += width) {
     const int64_t end = std::min(in, begin + width);
-    Tensor errors;
-    if (work.search_clips) {
-      errors = round_columns_with_best_clip(work, piece, begin, end);
-    } else {
-      if (work.grids_on_the_way) {
-        Tensor clip = work.clip;
-        if (clip.defined() && clip.numel() > 1)
-          clip = clip.narrow(0, piece.first, piece.rows).narrow(1, begin / width, 1);
-        set_grid(piece, work, begin, weight_grid(grid_weights(work, piece, begin, end), work.scheme, clip));
-      }
-      errors = round_columns(work, piece, begin, end);
-    }
+    if (work.grids_on_the_way && !work.search_clips) make_grid(work, piece, begin, end);
+    const Tensor errors = work.search_clips ? round_columns_with_best_clip(work, piece, begin, end)
+                                            : round_columns(work, piece, begin, end);
     if (end == in) return;
     piece.v.narrow(0, end, in - end)
         .addmm_(work.factor.R.narrow(0, begin, end - begin).narrow(1, end, in - end).t(), errors);

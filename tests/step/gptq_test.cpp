@@ -259,16 +259,19 @@ TEST(Gptq, OneAndTwoThreadsGiveTheSameBits) {
   for (const int64_t out : {200, 40}) {  // several pieces of rows, and one
     const Tensor W = at::randn({out, 300});
     for (const WeightScheme& scheme : schemes()) {
-      GptqOptions options;
-      options.search_clips = scheme.granularity != Granularity::kTensor;
-      at::set_num_threads(1);
-      const QuantizedTensor one = gptq(W, M, {}, scheme, options);
-      at::set_num_threads(2);
-      const QuantizedTensor two = gptq(W, M, {}, scheme, options);
-      EXPECT_EQ(at::get_num_threads(), 2);
-      at::set_num_threads(1);
-      EXPECT_TRUE(at::equal(one.codes, two.codes));
-      EXPECT_TRUE(at::equal(one.scale, two.scale));
+      for (const bool search : {false, true}) {
+        if (search && scheme.granularity == Granularity::kTensor) continue;
+        GptqOptions options;
+        options.search_clips = search;
+        at::set_num_threads(1);
+        const QuantizedTensor one = gptq(W, M, {}, scheme, options);
+        at::set_num_threads(2);
+        const QuantizedTensor two = gptq(W, M, {}, scheme, options);
+        EXPECT_EQ(at::get_num_threads(), 2);
+        at::set_num_threads(1);
+        EXPECT_TRUE(at::equal(one.codes, two.codes));
+        EXPECT_TRUE(at::equal(one.scale, two.scale));
+      }
     }
   }
 }
