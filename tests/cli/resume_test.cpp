@@ -52,7 +52,8 @@ TEST_F(Resume, KilledAtRandomMomentsEndsWithTheSameBytes) {
     const ProcessResult result =
         run_signalled(mamba_run_ + Words{"-o", "parts", "--resume"}, {SIGKILL}, "", delay_ms);
     killed += result.exit_code == 128 + SIGKILL ? 1 : 0;
-    if (result.exit_code == 0) {
+    // The kill may also come between the last rename and the exit.
+    if (fs::exists(directory_ / "parts")) {
       expect_same_output("whole", "parts");
       fs::remove_all(directory_ / "parts");
     }
