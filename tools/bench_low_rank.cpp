@@ -10,17 +10,17 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <ctime>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "bench_block.h"
 #include "ptq/codec/quantized_tensor.h"
 #include "ptq/step/low_rank.h"
 
 namespace {
 
+using ptq::cpu_seconds;
 using ptq::Tensor;
 
 struct Layer {
@@ -28,18 +28,6 @@ struct Layer {
   const char* site;
   int64_t out, in;
 };
-
-double cpu_seconds() {
-  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
-}
-
-// E[x^T x] of inputs in which few directions hold most of the energy, as in models.
-Tensor second_moment(int64_t in) {
-  const Tensor mixing = at::randn({in, in}, at::kDouble) *
-                        at::exp(at::arange(in, at::kDouble).mul(-6.0 / static_cast<double>(in)));
-  const Tensor x = at::randn({4 * in, in}, at::kDouble).matmul(mixing.t());
-  return x.t().matmul(x) / x.size(0);
-}
 
 // The root of R and its inverse.
 std::pair<Tensor, Tensor> roots(const Tensor& R) {
@@ -63,15 +51,11 @@ Tensor our_correction(const Tensor& D, const ptq::InputMetric& metric, int64_t r
   return B.matmul(A);
 }
 
-int64_t argument(int argc, char** argv, int index, int64_t fallback) {
-  return argc > index ? std::strtoll(argv[index], nullptr, 10) : fallback;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int64_t hidden = argument(argc, argv, 1, 576), inner = argument(argc, argv, 2, 1536);
-  const int64_t kv = argument(argc, argv, 3, 192), rank = argument(argc, argv, 4, 32);
+  const int64_t hidden = ptq::argument(argc, argv, 1, 576), inner = ptq::argument(argc, argv, 2, 1536);
+  const int64_t kv = ptq::argument(argc, argv, 3, 192), rank = ptq::argument(argc, argv, 4, 32);
   if (argc > 5 || std::min({hidden, inner, kv, rank}) < 1) {
     std::fputs("usage: bench_low_rank [HIDDEN [INNER [KEYS_AND_VALUES [RANK]]]]\n", stderr);
     return 2;
@@ -96,7 +80,7 @@ int main(int argc, char** argv) {
   double ours = 0, theirs = 0;
   for (const Layer& layer : layers) {
     if (R.find(layer.site) == R.end()) {
-      R[layer.site] = second_moment(layer.in);
+      R[layer.site] = ptq::second_moment(layer.in);
       metrics.emplace(layer.site, ptq::InputMetric::full(R.at(layer.site)));
       const double begin = cpu_seconds();
       site_roots[layer.site] = roots(R.at(layer.site));

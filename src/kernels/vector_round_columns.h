@@ -35,13 +35,21 @@ inline void round_lanes(const RoundColumns& s, int64_t j, int64_t row, Lanes lan
   }
 }
 
+// All columns of the weights at `row`, in `count` whole vectors. Returns the row behind them.
+template <int64_t count>
+int64_t round_vectors(const RoundColumns& s, int64_t row) {
+  for (int64_t j = 0; j < s.columns; ++j) round_lanes<count>(s, j, row, AllLanes{});
+  return row + count * kWidth;
+}
+
+// Four vectors at once hide the latency of their sums.
 void round_columns(const RoundColumns& s) {
-  constexpr int64_t kAtOnce = 4;
   int64_t row = 0;
-  for (; row + kAtOnce * kWidth <= s.rows; row += kAtOnce * kWidth)
-    for (int64_t j = 0; j < s.columns; ++j) round_lanes<kAtOnce>(s, j, row, AllLanes{});
-  for (; row + kWidth <= s.rows; row += kWidth)
-    for (int64_t j = 0; j < s.columns; ++j) round_lanes<1>(s, j, row, AllLanes{});
+  while (row + 4 * kWidth <= s.rows) row = round_vectors<4>(s, row);
+  const int64_t left = (s.rows - row) / kWidth;
+  if (left == 3) row = round_vectors<3>(s, row);
+  if (left == 2) row = round_vectors<2>(s, row);
+  if (left == 1) row = round_vectors<1>(s, row);
   if (row == s.rows) return;
   const SomeLanes rest(s.rows - row);
   for (int64_t j = 0; j < s.columns; ++j) round_lanes<1>(s, j, row, rest);

@@ -49,7 +49,8 @@
 namespace ptq {
 namespace {
 
-constexpr int64_t kRows = 64;  // weights of a column in one piece of work
+constexpr int64_t kRows = 64;          // weights of a column in one piece of work
+constexpr int64_t kSearchedRows = 32;  // the same where whole rows are rounded with every clip factor
 constexpr double kClipStep = 0.05;
 
 // The damped M = R D R^T.
@@ -102,9 +103,10 @@ struct Work {
   bool makes_grids() const { return grids_on_the_way || search_clips; }
 };
 
-// Some rows of the work, transposed: [in, rows] and [scales, rows].
+// Some rows of the work, transposed: [columns, rows] and [scales, rows].
 struct Piece {
   int64_t first, rows;
+  int64_t begin;  // the first of its columns
   Tensor w;
   Tensor v;  // what a column should be, given the errors before it
   Tensor codes;
@@ -122,10 +124,9 @@ Tensor for_rows(const Tensor& scale, int64_t out) {
   return scale.to(at::kCPU, at::kFloat).expand({out, scales}).contiguous();
 }
 
-Piece take_rows(const Work& work, int64_t first) {
-  const int64_t rows = std::min(kRows, work.W.size(0) - first);
+Piece take_rows(const Work& work, int64_t first, int64_t rows) {
   const auto turned = [&](const Tensor& t) { return t.narrow(0, first, rows).t().contiguous(); };
-  Piece piece{first, rows, turned(work.W), {}, {}, turned(work.scale), {}, turned(work.zero)};
+  Piece piece{first, rows, 0, turned(work.W), {}, {}, turned(work.scale), {}, turned(work.zero)};
   piece.v = piece.w.clone();
   piece.codes = at::empty_like(piece.w);
   piece.divisor = divisor_of(piece.scale);
@@ -162,20 +163,6 @@ Tensor clip_of_scales(const Work& work, const Tensor& clip) {
   return clip.unsqueeze(1).expand({clip.size(0), scales});
 }
 
-// Columns of a piece, rounded with one clip factor for each row. [columns, rows] and [rows]
-struct Rounded {
-  Tensor codes, errors;
-  Tensor clip;
-  Tensor cost;  // what the columns add to e M e^T
-};
-
-// Takes from `other` the rows that cost less.
-void take_better(Rounded& best, const Rounded& other) {
-  const Tensor better = other.cost < best.cost;
-  for (Tensor Rounded::* part : {&Rounded::codes, &Rounded::errors, &Rounded::clip, &Rounded::cost})
-    best.*part = at::where(better, other.*part, best.*part);
-}
-
 // Rounds the columns [begin, end) on the piece's grid, block by block, of which each tells the later ones
 // before `end`. Returns the errors w - q [columns, rows].
 Tensor round_columns(const Work& work, Piece& piece, int64_t begin, int64_t end) {
@@ -183,7 +170,9 @@ Tensor round_columns(const Work& work, Piece& piece, int64_t begin, int64_t end)
   const Tensor errors = at::empty({end - begin, piece.rows}, piece.w.options());
   for (int64_t from = begin; from < end; from += work.block) {
     const int64_t size = std::min(work.block, end - from), behind = end - from - size;
-    const auto column = [&](const Tensor& t) { return t.data_ptr<float>() + from * piece.rows; };
+    const auto column = [&](const Tensor& t) {
+      return t.data_ptr<float>() + (from - piece.begin) * piece.rows;
+    };
     const Tensor block_errors = errors.narrow(0, from - begin, size);
     kernels::kernels().round_columns({.w = column(piece.w),
                                       .v = column(piece.v),
@@ -200,34 +189,44 @@ Tensor round_columns(const Work& work, Piece& piece, int64_t begin, int64_t end)
                                       .low = static_cast<float>(work.scheme.low()),
                                       .high = static_cast<float>(work.scheme.high())});
     if (behind == 0) continue;
-    piece.v.narrow(0, from + size, behind)
+    piece.v.narrow(0, from + size - piece.begin, behind)
         .addmm_(work.factor.R.narrow(0, from, size).narrow(1, from + size, behind).t(), block_errors);
   }
   return errors;
 }
 
-// The same with the clip factor that costs each row least. What a column misses is v - q = (v - w) + e.
+// The columns [begin, end) of a piece, `times` times side by side: [columns, times rows].
+Piece repeated(const Piece& piece, int64_t begin, int64_t end, int64_t times) {
+  const auto side_by_side = [&](const Tensor& t) { return t.repeat({1, times}); };
+  const auto columns = [&](const Tensor& t) { return side_by_side(t.narrow(0, begin, end - begin)); };
+  Piece wide{piece.first, times * piece.rows, begin, columns(piece.w), columns(piece.v), {}, {}, {}, {}};
+  wide.codes = at::empty_like(wide.w);
+  wide.scale = side_by_side(piece.scale);
+  wide.divisor = side_by_side(piece.divisor);
+  wide.zero = side_by_side(piece.zero);
+  return wide;
+}
+
+// The same with the clip factor that costs each row least. What a column misses is v - q = (v - w) + e. The
+// factors are tried side by side, so that each block of R is read once for all of them.
 Tensor round_columns_with_best_clip(const Work& work, Piece& piece, int64_t begin, int64_t end) {
-  const auto columns = [&](const Tensor& t) { return t.narrow(0, begin, end - begin); };
-  const Tensor weights = grid_weights(work, piece, begin, end), asked = columns(piece.v).clone();
-  const Tensor D = columns(work.factor.D).unsqueeze(1);
-  Rounded best;
-  for (int i = 0; i < kGptqClips; ++i) {
-    const Tensor clip = at::full({piece.rows}, 1 - i * kClipStep);
-    columns(piece.v).copy_(asked);
-    set_grid(piece, work, begin, weight_grid(weights, work.scheme, clip_of_scales(work, clip)));
-    const Tensor errors = round_columns(work, piece, begin, end);
-    const Tensor missed = (columns(piece.v) - columns(piece.w)).add_(errors);
-    const Rounded rounded = {columns(piece.codes).clone(), errors, clip, missed.square_().mul_(D).sum(0)};
-    if (i == 0) {
-      best = rounded;
-    } else {
-      take_better(best, rounded);
-    }
-  }
-  columns(piece.codes).copy_(best.codes);
-  set_grid(piece, work, begin, weight_grid(weights, work.scheme, clip_of_scales(work, best.clip)));
-  return best.errors;
+  const Tensor clips = (1 - at::arange(kGptqClips, at::kDouble) * kClipStep).to(at::kFloat);
+  const Tensor weights = grid_weights(work, piece, begin, end).repeat({kGptqClips, 1});
+  Piece wide = repeated(piece, begin, end, kGptqClips);
+  set_grid(wide, work, begin,
+           weight_grid(weights, work.scheme, clip_of_scales(work, clips.repeat_interleave(piece.rows))));
+  const Tensor errors = round_columns(work, wide, begin, end);
+  const Tensor D = work.factor.D.narrow(0, begin, end - begin).unsqueeze(1);
+  const Tensor missed = wide.v.sub_(wide.w).add_(errors);
+  const Tensor cost = missed.square_().mul_(D).sum(0).view({kGptqClips, piece.rows});
+  // min() gives the first of equal ones.
+  const Tensor best = std::get<1>(cost.min(0)) * piece.rows + at::arange(piece.rows);
+  const auto kept = [&](const Tensor& t) { return t.index_select(1, best); };
+  piece.codes.narrow(0, begin, end - begin).copy_(kept(wide.codes));
+  piece.scale = kept(wide.scale);
+  piece.divisor = kept(wide.divisor);
+  piece.zero = kept(wide.zero);
+  return kept(errors);
 }
 
 // Gives a group that is reached its grid, with the clip that is not searched.
@@ -252,7 +251,9 @@ void round_piece(const Work& work, Piece& piece) {
 }
 
 void round_rows(Work& work) {
-  const int64_t out = work.W.size(0), pieces = (out + kRows - 1) / kRows;
+  const bool wide = work.search_clips && !work.grids_on_the_way;
+  const int64_t out = work.W.size(0), most = wide ? kSearchedRows : kRows;
+  const int64_t pieces = (out + most - 1) / most;
   // A product outside of a parallel region would use all threads.
   std::optional<OneThread> one_thread;
   if (pieces == 1) one_thread.emplace();
@@ -260,7 +261,7 @@ void round_rows(Work& work) {
   at::parallel_for(0, pieces, 1, [&](int64_t from, int64_t to) {
     const at::ThreadLocalStateGuard guard(state);
     for (int64_t i = from; i < to; ++i) {
-      Piece piece = take_rows(work, i * kRows);
+      Piece piece = take_rows(work, i * most, std::min(most, out - i * most));
       round_piece(work, piece);
       const auto put = [&](const Tensor& all, const Tensor& part) {
         all.narrow(0, piece.first, piece.rows).copy_(part.t());
