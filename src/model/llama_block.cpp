@@ -9,6 +9,25 @@
 namespace ptq {
 namespace {
 
+constexpr int64_t kLeastRoom = 64;  // tokens that a cache has room for beyond those it holds
+
+// Puts `more` [batch, n, length, D] behind `held` [batch, n, kept, D], which lies in `buffer`. Returns both,
+// in `buffer`: as it is, or a larger one if it is full, so that few tokens are ever copied again.
+Tensor appended(const Tensor& held, const Tensor& more, Tensor& buffer) {
+  const int64_t kept = held.size(2), total = kept + more.size(2);
+  int64_t begin = held.storage_offset() / held.size(3);
+  if (begin + total > buffer.size(2)) {
+    std::vector<int64_t> sizes = more.sizes().vec();
+    sizes[2] = total + std::max(total / 2, kLeastRoom);
+    buffer = at::empty(sizes, more.options());
+    buffer.narrow(2, 0, kept).copy_(held);
+    begin = 0;
+  }
+  const Tensor all = buffer.narrow(2, begin, total);
+  all.narrow(2, kept, more.size(2)).copy_(more);
+  return all;
+}
+
 Site head_site(const char* name, int64_t head_dim) {
   Site site = make_site(name, "attention");
   site.head = head_dim;
@@ -65,13 +84,13 @@ Tensor LlamaBlock::by_head(const Activation& a) const {
 
 // Puts the keys and values seen before in front of k and v, and into the state what the next token can reach.
 void LlamaBlock::remember(BlockState& state, Tensor& k, Tensor& v) const {
-  Tensor& past = state.tensors.at(2);
+  Tensor &keys = state.tensors.at(0), &values = state.tensors.at(1), &past = state.tensors.at(2);
   past = past + k.size(2);
-  k = at::cat({state.tensors[0], k}, 2);
-  v = at::cat({state.tensors[1], v}, 2);
+  k = appended(keys, k, state.tensors.at(3));
+  v = appended(values, v, state.tensors.at(4));
   const int64_t kept = window_ == 0 ? k.size(2) : std::min(k.size(2), window_ - 1);
-  state.tensors[0] = k.slice(2, k.size(2) - kept);
-  state.tensors[1] = v.slice(2, v.size(2) - kept);
+  keys = k.slice(2, k.size(2) - kept);
+  values = v.slice(2, v.size(2) - kept);
 }
 
 // hidden [batch, length, d] -> what attention adds to it
@@ -96,7 +115,7 @@ Tensor LlamaBlock::forward(const Tensor& hidden, BlockState* state) const {
 
 BlockState LlamaBlock::initial_state(int64_t batch) const {
   const Tensor none = at::zeros({batch, kv_heads_, 0, head_dim_}, input_norm_.value.options());
-  return {{none, none, at::zeros({}, at::kLong)}};
+  return {{none, none, at::zeros({}, at::kLong), none, none}};
 }
 
 std::vector<Site*> LlamaBlock::sites() {

@@ -17,8 +17,9 @@ class LlamaBlock : public Block {
 
   std::unique_ptr<Block> clone() const override { return std::make_unique<LlamaBlock>(*this); }
   Tensor forward(const Tensor& hidden, BlockState* state) const override;
-  // Keys and values as their sites round them, [batch, kv_heads, kept, head_dim] each, and how many tokens
-  // came before, a scalar: `kept` stops growing where a window puts older tokens out of reach.
+  // Keys and values as their sites round them, [batch, kv_heads, kept, head_dim] each, how many tokens came
+  // before, a scalar, and the buffers that keys and values lie in, with room for more. `kept` stops growing
+  // where a window puts older tokens out of reach.
   BlockState initial_state(int64_t batch) const override;
   const std::string& prefix() const override { return prefix_; }
   std::vector<Site*> sites() override;

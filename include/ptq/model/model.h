@@ -14,7 +14,8 @@
 
 namespace ptq {
 
-// What one block carries between tokens while decoding. The block that made it knows what the tensors are.
+// What one block carries between tokens while decoding. The block that made it knows what the tensors are,
+// and writes into them: a copy is no second state to go on from.
 struct BlockState {
   std::vector<Tensor> tensors;
 };
