@@ -6,6 +6,7 @@
 #include <array>
 #include <limits>
 
+#include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
 #include "ptq/calibration/stream.h"
 #include "ptq/step/gptq.h"
@@ -35,8 +36,11 @@ struct SiteInput {
 struct Candidate {
   Linear* linear = nullptr;
   const SiteInput* input = nullptr;
-  Tensor W;  // [out, in] before rounding
-  Tensor D;  // [out, in] its error
+  Tensor W;                             // [out, in] before rounding
+  QuantizedTensor base;                 // as the steps before have rounded it
+  int64_t rank = 0;                     // at most
+  const InputMetric* metric = nullptr;  // that it is solved with
+  Tensor D;                             // [out, in] the error of the weight that it corrects
   LowRankSolution solution;
   CorrectionRow row;
 };
@@ -64,7 +68,7 @@ void warn_of_few_tokens(const std::string& site, const SiteStatistics& statistic
 }
 
 // trace(D R D^T) under the second moment itself, whatever metric the solution is from.
-double energy_before(const Candidate& candidate) {
+double energy_of_error(const Candidate& candidate) {
   const double a = candidate.row.shrinkage;
   if (candidate.row.variant != "exact" || a == 1)
     return output_energy(candidate.D, candidate.input->R.to(at::kFloat));
@@ -97,15 +101,19 @@ class LowRankStep : public Step {
       Candidate candidate;
       candidate.linear = linears[i];
       candidate.W = originals[i]->weight.value;
+      candidate.base = *linears[i]->weight.quantized;
+      candidate.rank = options_.target_bpw > 0 ? kLargestSharedRank : options_.rank_of(linears[i]->name);
       candidates.push_back(std::move(candidate));
     }
     const std::map<std::string, SiteInput> inputs = site_inputs(candidates, context);
     for (Candidate& candidate : candidates) {
-      throw_if_interrupted();
       candidate.input = &inputs.at(candidate.linear->site);
-      solve(candidate, context.seed);
+      solve(candidate, options_.target_bpw > 0 ? 1 : options_.rounds, context.seed);
     }
-    if (options_.target_bpw > 0) share_budget(candidates);
+    if (options_.target_bpw > 0) {
+      share_budget(candidates);
+      for (Candidate& candidate : candidates) give_share(candidate, context.seed);
+    }
     for (Candidate& candidate : candidates) finish(candidate, context);
   }
 
@@ -124,7 +132,7 @@ class LowRankStep : public Step {
                context.cost);
     }
     context.at_most = context.at_most || options_.target_bpw > 0;
-    const double budget = std::max(0.0, options_.target_bpw * static_cast<double>(weights) - bits) / 8;
+    const double budget = options_.target_bpw > 0 ? budget_bytes(weights, bits) : 0;
     for (Linear* linear : corrected) {
       const Tensor& W = linear->weight.value;
       int64_t rank = options_.rank_of(linear->name);
@@ -144,11 +152,28 @@ class LowRankStep : public Step {
     return (W.size(0) + W.size(1)) * static_cast<int64_t>(at::elementSize(options_.stored_dtype())) + scales;
   }
 
+  // What corrections of `weights` weights may take, whose base takes `bits`. A base that takes more than the
+  // target is refused.
+  double budget_bytes(int64_t weights, double bits) const {
+    const auto count = static_cast<double>(weights);
+    if (bits > options_.target_bpw * count) {
+      throw usage_error("--target-bpw",
+                        format_number(options_.target_bpw, 2) + " bits a weight are fewer than the " +
+                            format_number(bits / count, 2) + " that the base takes without a correction",
+                        "a larger target, or a base of fewer bits");
+    }
+    return (options_.target_bpw * count - bits) / 8;
+  }
+
+  // Whether a layer whose share of the budget is known is solved again.
+  bool solves_again() const { return options_.rounds > 1 || options_.variant == "auto"; }
+
   // Of one linear: products, and the space that the leading eigenvectors of the smaller side are found in;
   // error, product and space in float64. With alternation also a product a round.
   void add_cost(int64_t out, int64_t in, int64_t rank, StepCost& cost) const {
     const auto n = static_cast<double>(std::min(out, in)), m = static_cast<double>(std::max(out, in));
-    const double solves = options_.variant == "auto" ? kShrinkages.size() : 1;
+    const double passes = options_.target_bpw > 0 && solves_again() ? 2 : 1;
+    const double solves = passes * (options_.variant == "auto" ? kShrinkages.size() : 1);
     const double columns = std::min(n, static_cast<double>(4 * rank + 64));
     const double rounds = options_.rounds > 1 ? static_cast<double>(options_.rounds) : 0;
     cost.operations += solves * (2 * n * m * (n + m / 2) + 10 * n * n * columns);
@@ -178,28 +203,28 @@ class LowRankStep : public Step {
   }
 
   // Fills in the error and its solution; with alternation the linear's codes become those of the best round.
-  void solve(Candidate& candidate, uint64_t seed) const {
+  void solve(Candidate& candidate, int64_t rounds, uint64_t seed) const {
+    throw_if_interrupted();
     LowRankOptions options;
-    options.rank = options_.target_bpw > 0 ? kLargestSharedRank : options_.rank_of(candidate.linear->name);
+    options.rank = candidate.rank;
     options.seed = seed;
-    const QuantizedTensor base = *candidate.linear->weight.quantized;
     QuantizedTensor codes;
     double least = std::numeric_limits<double>::infinity();
     const std::vector<InputMetric>& metrics = candidate.input->metrics;
     for (size_t i = 0; i < metrics.size(); ++i) {
-      std::vector<QuantizedTensor> rounds;
-      AlternatingSolution found =
-          alternate(candidate.W, metrics[i], options, static_cast<int>(options_.rounds),
-                    [&](const Tensor& target, int round) {
-                      rounds.push_back(round == 0 ? base : round_again(target, base, candidate));
-                      return dequantize(rounds.back());
-                    });
+      std::vector<QuantizedTensor> rounded;
+      AlternatingSolution found = alternate(
+          candidate.W, metrics[i], options, static_cast<int>(rounds), [&](const Tensor& target, int round) {
+            rounded.push_back(round == 0 ? candidate.base : round_again(target, candidate));
+            return dequantize(rounded.back());
+          });
       const Tensor D = candidate.W - found.W;
       const double left = metrics.size() > 1 ? energy_on_kept_rows(D, found.correction.V, candidate) : 0;
       if (!(left < least)) continue;
       least = left;
-      codes = rounds.at(static_cast<size_t>(found.round));
+      codes = rounded.at(static_cast<size_t>(found.round));
       candidate.D = D;
+      candidate.metric = &metrics[i];
       candidate.solution = std::move(found.correction);
       const bool automatic = options_.variant == "auto";
       candidate.row.variant = automatic ? "exact" : options_.variant;
@@ -210,10 +235,10 @@ class LowRankStep : public Step {
     if (candidate.row.rounds > 1) candidate.linear->weight.set_quantized(codes);
   }
 
-  QuantizedTensor round_again(const Tensor& target, const QuantizedTensor& base,
-                              const Candidate& candidate) const {
-    if (options_.rounding == "gptq") return gptq(target, candidate.input->R, {}, base.scheme);
-    return round_to_nearest(target, base.scheme);
+  QuantizedTensor round_again(const Tensor& target, const Candidate& candidate) const {
+    const WeightScheme& scheme = candidate.base.scheme;
+    if (options_.rounding == "gptq") return gptq(target, candidate.input->R, {}, scheme);
+    return round_to_nearest(target, scheme);
   }
 
   // trace((D - V V^T D) R (D - V V^T D)^T): V V^T is a projection, so what it takes off stands alone.
@@ -226,25 +251,36 @@ class LowRankStep : public Step {
 
   // Ranks by what each takes off the relative error of its layer, a byte, within the block. Every block thus
   // gets its own share of the budget: errors of different blocks cannot be compared, and one pass is enough.
+  // Error and signal are measured by the metric that the layer is solved with.
   void share_budget(std::vector<Candidate>& candidates) const {
     double bits = 0;
+    int64_t weights = 0;
     std::vector<RankOffer> offers;
     for (const Candidate& candidate : candidates) {
       const int64_t out = candidate.W.size(0), in = candidate.W.size(1);
-      const WeightScheme& scheme = candidate.linear->weight.quantized->scheme;
-      bits += (options_.target_bpw - scheme.bits_per_weight(out, in)) * static_cast<double>(out * in);
-      const double signal = output_energy(candidate.W, candidate.input->R.to(at::kFloat));
+      weights += out * in;
+      bits += candidate.base.scheme.bits_per_weight(out, in) * static_cast<double>(out * in);
+      const Tensor W = candidate.W.to(at::kDouble);
+      const double signal = (W * candidate.metric->times(W)).sum().item<double>();
       const Tensor gains = candidate.solution.eigenvalues.cpu() / std::max(signal, 1e-300);
       offers.push_back({std::vector<double>(gains.const_data_ptr<double>(),
                                             gains.const_data_ptr<double>() + gains.numel()),
                         rank_bytes(candidate.W)});
     }
-    const std::vector<int64_t> ranks = share_ranks(offers, static_cast<int64_t>(std::max(0.0, bits / 8)));
-    for (size_t i = 0; i < candidates.size(); ++i) {
-      LowRankSolution& solution = candidates[i].solution;
-      solution.V = solution.V.slice(1, 0, ranks[i]);
-      solution.eigenvalues = solution.eigenvalues.slice(0, 0, ranks[i]);
+    const std::vector<int64_t> ranks = share_ranks(offers, static_cast<int64_t>(budget_bytes(weights, bits)));
+    for (size_t i = 0; i < candidates.size(); ++i) candidates[i].rank = ranks[i];
+  }
+
+  // The correction of the rank that a candidate has got. Codes that alternation has found for one rank are
+  // not those for another.
+  void give_share(Candidate& candidate, uint64_t seed) const {
+    if (candidate.rank > 0 && solves_again()) {
+      solve(candidate, options_.rounds, seed);
+      return;
     }
+    LowRankSolution& solution = candidate.solution;
+    solution.V = solution.V.slice(1, 0, candidate.rank);
+    solution.eigenvalues = solution.eigenvalues.slice(0, 0, candidate.rank);
   }
 
   void finish(Candidate& candidate, StepContext& context) const {
@@ -252,13 +288,15 @@ class LowRankStep : public Step {
     CorrectionRow& row = candidate.row;
     row.rank = A.size(0);
     row.stored = options_.stored;
-    const double before = energy_before(candidate);
-    row.energy_before = before;
-    row.energy_after = before;
+    const double own = energy_of_error(candidate);
+    // Codes that alternation has moved would be worse than the base if they stood alone.
+    row.energy_before = row.rounds > 1 ? output_energy(candidate.W - dequantize(candidate.base),
+                                                       candidate.input->R.to(at::kFloat))
+                                       : own;
+    row.energy_after = own;
     if (row.rank > 0) {
       LowRank correction = make_low_rank(A, B, options_.stored_dtype());
-      row.energy_after =
-          corrected_energy(before, candidate.D, correction.A, correction.B, candidate.input->R);
+      row.energy_after = corrected_energy(own, candidate.D, correction.A, correction.B, candidate.input->R);
       row.bytes = correction.bytes();
       row.bits_per_weight = 8 * static_cast<double>(row.bytes) / static_cast<double>(candidate.W.numel());
       candidate.linear->correction = std::move(correction);
@@ -268,7 +306,7 @@ class LowRankStep : public Step {
   }
 
   void compare(Candidate& candidate) const {
-    const WeightScheme& base = candidate.linear->weight.quantized->scheme;
+    const WeightScheme& base = candidate.base.scheme;
     const double bits =
         base.bits_per_weight(candidate.W.size(0), candidate.W.size(1)) + candidate.row.bits_per_weight;
     const auto rival = best_rival(candidate.W, base, bits, candidate.input->R.to(at::kFloat));

@@ -14,8 +14,8 @@
 // inverse, no damping, and R may be singular, which it is whenever there are fewer tokens than inputs. The
 // authors' route ends hundreds of times worse than no correction there.
 //
-// Float64 throughout: with eigenvalues that fall over twelve decades, D R D^T in float32 has lost the small
-// ones.
+// Float64 for every solution that is kept: with eigenvalues that fall over twelve decades, D R D^T in float32
+// has lost the small ones.
 //
 // Cost, the smaller of out and in being n, the larger m: at most n m (n + m / 2) multiplications for D R D^T,
 // a Cholesky decomposition of R shared by all linears of a site if out > in, and the eigenvectors

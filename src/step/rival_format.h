@@ -14,7 +14,7 @@ struct RivalFormat {
   double energy = 0;  // of the output error, see output_energy
 };
 
-// "mxint4 in blocks of 32", "int8 per channel", "nf4 in groups of 64".
+// "mxint4 in groups of 32", "int8 per channel", "nf4 in groups of 64".
 std::string format_name(const WeightScheme& scheme);
 
 // The best of: the base's format in the smallest groups that cost at most `bits` a weight, and the base's

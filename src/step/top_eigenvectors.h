@@ -19,7 +19,8 @@ struct Eigenpairs {
 };
 
 // Of a symmetric positive semidefinite G [n, n], float64: the `count` largest, all of them if count is n.
-// Their sum is right to 1e-13 of the trace. The same bits for any number of threads.
+// Their sum is right to 1e-13 of the trace, unless an eigenvalue is repeated, to the last digit, more often
+// than the 8 columns of a block that look for it. The same bits for any number of threads.
 Eigenpairs top_eigenvectors(const Tensor& G, int64_t count);
 
 // The same of a map on columns that is never formed: `times` takes [n, m] to G times it, float64, and

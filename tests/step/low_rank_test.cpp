@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "block_fixture.h"
+#include "ptq/base/error.h"
 #include "ptq/step/low_rank.h"
 
 namespace ptq {
@@ -19,6 +20,13 @@ NamedOptions low_rank(Json options) {
 BlockFixture llama(int64_t rows = 40) {
   const auto toy = testing::toy_llama(ToyLlama{48, 4, 2, 96});
   return BlockFixture(toy.tensors, toy.config, rows);
+}
+
+// The summed error of a block's layers.
+double energy_after(const BlockFixture& fixture) {
+  double energy = 0;
+  for (const auto& [name, row] : fixture.corrections) energy += *row.energy_after;
+  return energy;
 }
 
 TEST(LowRankStep, EveryVariantLowersTheErrorOfEveryLayerAndOfTheBlock) {
@@ -104,17 +112,65 @@ TEST(LowRankStep, AlternationLeavesLessThanOneRound) {
     BlockFixture once = llama(), often = llama();
     once.apply_all({kMxint3, low_rank({})});
     often.apply_all({kMxint3, low_rank({{"rounds", 5}, {"rounding", rounding}})});
-    double before = 0, after = 0;
-    for (const auto& [name, row] : once.corrections) before += *row.energy_after;
-    for (const auto& [name, row] : often.corrections) after += *row.energy_after;
-    EXPECT_LT(after, before) << rounding;
+    EXPECT_LT(energy_after(often), energy_after(once)) << rounding;
   }
 }
 
-TEST(LowRankStep, BudgetIsKeptAndUsed) {
+TEST(LowRankStep, EnergyBeforeIsThatOfTheBaseWhateverAlternationHasDone) {
+  BlockFixture once = llama(), often = llama();
+  once.apply_all({kMxint3, low_rank({})});
+  often.apply_all({kMxint3, low_rank({{"rounds", 5}})});
+  int64_t alternated = 0;
+  for (const auto& [name, row] : often.corrections) {
+    EXPECT_NEAR(*row.energy_before / *once.corrections.at(name).energy_before, 1, 1e-5) << name;
+    alternated += row.rounds > 1 ? 1 : 0;
+  }
+  EXPECT_GT(alternated, 0);
+}
+
+TEST(LowRankStep, AlternationUnderABudgetLeavesLess) {
+  for (const char* variant : {"exact", "auto"}) {
+    BlockFixture once = llama(), often = llama();
+    once.apply_all({kMxint3, low_rank({{"variant", variant}, {"target_bpw", 5}})});
+    often.apply_all({kMxint3, low_rank({{"variant", variant}, {"target_bpw", 5}, {"rounds", 4}})});
+    EXPECT_LT(energy_after(often), energy_after(once)) << variant;
+    for (const auto& [name, row] : often.corrections) EXPECT_EQ(row.rank, once.corrections.at(name).rank);
+  }
+}
+
+// The identity does not look at inputs, so the shares must not do so either.
+TEST(LowRankStep, SharesOfABudgetAreMeasuredByTheMetricOfTheVariant) {
+  auto toy = testing::toy_llama(ToyLlama{48, 4, 2, 96});
+  BlockFixture fixture(toy.tensors, toy.config, 40);
+  toy.tensors.at("model.layers.0.post_attention_layernorm.weight").mul_(0.01);
+  BlockFixture small_inputs(toy.tensors, toy.config, 40);
+  for (BlockFixture* each : {&fixture, &small_inputs})
+    each->apply_all({kMxint3, low_rank({{"variant", "identity"}, {"target_bpw", 6}})});
+  int64_t ranks = 0;
+  for (const auto& [name, row] : fixture.corrections) {
+    EXPECT_EQ(row.rank, small_inputs.corrections.at(name).rank) << name;
+    ranks += row.rank;
+  }
+  EXPECT_GT(ranks, 10);
+}
+
+TEST(LowRankStep, BudgetBelowTheBaseIsRefused) {
+  BlockFixture fixture = llama();
+  try {
+    fixture.apply_all({kMxint3, low_rank({{"target_bpw", 3}})});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("3.00 bits a weight are fewer than the 3.31"), std::string::npos)
+        << error.what();
+  }
+}
+
+class Budget : public ::testing::TestWithParam<int> {};
+
+TEST_P(Budget, IsKeptAndUsed) {
   BlockFixture fixture = llama();
   const double target = 6;
-  fixture.apply_all({kMxint3, low_rank({{"target_bpw", target}})});
+  fixture.apply_all({kMxint3, low_rank({{"target_bpw", target}, {"rounds", GetParam()}})});
   double bits = 0, weights = 0, largest_step = 0;
   for (const Linear* linear : fixture.block->linears()) {
     const int64_t out = linear->weight.value.size(0), in = linear->weight.value.size(1);
@@ -127,6 +183,8 @@ TEST(LowRankStep, BudgetIsKeptAndUsed) {
   EXPECT_LE(bits, target * weights);
   EXPECT_GT(bits, target * weights - largest_step);
 }
+
+INSTANTIATE_TEST_SUITE_P(LowRankStep, Budget, ::testing::Values(1, 4));
 
 TEST(LowRankStep, TooFewTokensAreAWarningWithTheNumberWanted) {
   BlockFixture fixture = llama(/*rows=*/4);
