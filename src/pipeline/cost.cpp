@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
+#include <string>
 
 #include "ptq/calibration/stream.h"
 #include "ptq/model/decoder.h"
@@ -73,9 +75,10 @@ void RunCost::add(Block& block, const BlockPlan& plan) {
   if (rows_.self_written) text_operations_ += forward(rows_.rows);
 
   int64_t statistics = 0, step_bytes = 0;
+  std::set<std::string> counted;  // linears share the statistics of a site
   for (const Linear* linear : block.linears()) {
     const auto needs = plan.needs.find(linear->site);
-    if (needs == plan.needs.end()) continue;
+    if (needs == plan.needs.end() || !counted.insert(linear->site).second) continue;
     const int64_t in = linear->weight.value.size(1);
     statistics += std::min(needs->second.samples, calibrated * rows_.length) * in * kFloat;
     if (!needs->second.second_moment) continue;

@@ -1,6 +1,8 @@
 // The step that rounds weights by GPTQ (gptq_math.cpp), with the second moment of what each site receives.
 #include "ptq/step/gptq.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 
 #include "step/options.h"
@@ -68,19 +70,22 @@ class GptqStep : public Step {
       }
       const auto n = static_cast<double>(in);
       context.cost.operations += n * n * n / 3;  // the factor
-      // First the moment and its factor in float64 beside two copies of the rows, then the factor in float32
-      // beside four, and the codes twice.
-      const int64_t factoring = 16 * in * in + 8 * rows * in, rounding = 4 * in * in + 18 * rows * in;
-      context.cost.bytes = std::max({context.cost.bytes, factoring, rounding});
+      context.cost.bytes =
+          std::max(context.cost.bytes, gptq_bytes(rows, in, gptq_options(), at::get_num_threads()));
     }
   }
 
  private:
-  QuantizedTensor round(const Tensor& W, const Tensor& M) const {
+  GptqOptions gptq_options() const {
     GptqOptions options;
     options.damping = damping_;
     options.order_by_activation = order_by_activation_;
     options.search_clips = rounding_.searches_clips();
+    return options;
+  }
+
+  QuantizedTensor round(const Tensor& W, const Tensor& M) const {
+    GptqOptions options = gptq_options();
     if (!options.search_clips) options.clip = rounding_.fixed_clip(W);
     return gptq(W, M, {}, rounding_.scheme(), options);
   }

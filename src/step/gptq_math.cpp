@@ -28,7 +28,8 @@
 // behind the block get its errors in one matrix product. Decompositions run on one thread, because their last
 // bits depend on the number.
 //
-// Memory: M twice in float64 while it is decomposed, then R in float32, W twice in float32.
+// Memory: M twice in float64 while it is decomposed, then R in float32, W and what it becomes, and the
+// pieces.
 //
 // Differs from the authors' code in the form above; the mean of the diagonal that the damping is measured by
 // is that of M as it is, without ones for dead channels.
@@ -62,7 +63,7 @@ struct Factor {
 Factor unit_factor(const Tensor& M, double damping) {
   constexpr int kAttempts = 3;
   const OneThread one_thread;
-  const Tensor reversed = M.to(at::kDouble).flip({0, 1});
+  Tensor reversed = M.to(at::kDouble).flip({0, 1});
   Tensor diagonal = reversed.diagonal();
   const double mean = diagonal.mean().item<double>();
   diagonal.masked_fill_(diagonal == 0, 1);  // a dead channel meets no other: any number does
@@ -70,11 +71,12 @@ Factor unit_factor(const Tensor& M, double damping) {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     diagonal.add_(damping * mean - added);
     added = damping * mean;
-    const auto [L, info] = at::linalg_cholesky_ex(reversed);
+    auto [L, info] = at::linalg_cholesky_ex(reversed);
     const Tensor pivots = L.diagonal().clone();
     if (info.item<int>() == 0 && pivots.isfinite().all().item<bool>()) {
-      return {L.div_(pivots).to(at::kFloat).flip({0, 1}).contiguous(),
-              pivots.square().flip({0}).to(at::kFloat)};
+      reversed = diagonal = Tensor();  // before the copies are made
+      L = L.div_(pivots).to(at::kFloat);
+      return {L.flip({0, 1}).contiguous(), pivots.square().flip({0}).to(at::kFloat)};
     }
     damping = std::max(10 * damping, 1e-4);
   }
@@ -325,6 +327,17 @@ QuantizedTensor gptq(const Tensor& W, const Tensor& M, const WeightGrid& grid, c
   const Tensor codes = work.codes.index_select(1, order.argsort());
   const auto home = [&](const Tensor& t) { return t.defined() ? t.to(W.device()) : t; };
   return {home(codes), home(used.scale), home(used.zero), scheme};
+}
+
+int64_t gptq_bytes(int64_t out, int64_t in, const GptqOptions& options, int threads) {
+  constexpr int64_t kOfPiece = 6;  // w, v, codes and errors; twice what makes a grid
+  constexpr auto kFloat = static_cast<int64_t>(sizeof(float)), kDouble = static_cast<int64_t>(sizeof(double));
+  const int64_t columns = options.search_clips ? kGptqClips * kSearchedRows : kRows;
+  const int64_t pieces = threads * kOfPiece * columns * in * kFloat;
+  const int64_t ordered = options.order_by_activation ? in * in * kDouble : 0;
+  const int64_t factoring = 2 * in * in * kDouble + 2 * out * in * kFloat;
+  const int64_t rounding = in * in * kFloat + out * in * (4 * kFloat + 2) + pieces;
+  return ordered + std::max(factoring, rounding);
 }
 
 }  // namespace ptq

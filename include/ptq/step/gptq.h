@@ -30,9 +30,12 @@ struct GptqOptions {
 //         before it.
 // A channel that is always 0 (M_jj = 0) gets the code of 0. On CPUs, the same bits for any number of threads.
 // Throws Error if M is not positive definite even with 100 times the damping.
-// Cost: (out in^2) / 2 + in^3 / 6 multiplications, the former seven times for clips searched by row; the
-// larger of two [in, in] float64 matrices and three copies of W.
+// Cost: (out in^2) / 2 + in^3 / 6 multiplications, the former seven times for clips searched by row;
+// gptq_bytes() of memory.
 QuantizedTensor gptq(const Tensor& W, const Tensor& M, const WeightGrid& grid, const WeightScheme& scheme,
                      const GptqOptions& options = {});
+
+// About how many bytes gptq() needs at most beside W [out, in] and M, on so many threads.
+int64_t gptq_bytes(int64_t out, int64_t in, const GptqOptions& options, int threads);
 
 }  // namespace ptq
