@@ -119,28 +119,30 @@ std::vector<float> largest_magnitudes(const float* x, int64_t n, int64_t count) 
 SiteObserver::SiteObserver(std::string name, SiteNeeds needs, int64_t num_samples)
     : name_(std::move(name)), needs_(std::move(needs)), num_samples_(num_samples) {}
 
+// A maximum of what was measured; NaN stays in one.
+double SiteObserver::finite(double largest) const {
+  if (std::isfinite(largest)) return largest;
+  throw Error(
+      name_, "activations are NaN or infinite in the float model",
+      "check the calibration text and the checkpoint; values past 65504 overflow models stored in F16");
+}
+
 void SiteObserver::observe(const Tensor& x) {
   if (needs_.channel_abs_max) observe_channels(x);
   if (needs_.abs_max || needs_.channel_abs_max || !needs_.percentiles.empty()) {
     const Tensor maxima = needs_.channel_abs_max ? result_.channel_abs_max : ops::abs_max_rows(x);
-    const auto largest = maxima.max().item<double>();
-    if (!std::isfinite(largest)) {
-      throw Error(
-          name_, "activations are NaN or infinite in the float model",
-          "check the calibration text and the checkpoint; values past 65504 overflow models stored in F16");
-    }
-    result_.abs_max = std::max(result_.abs_max, largest);
+    result_.abs_max = std::max(result_.abs_max, finite(maxima.max().item<double>()));
   }
   if (!needs_.percentiles.empty()) observe_percentiles(x);
   tokens_ += x.numel() / x.size(-1);
   if (needs_.channel_mean_abs) {
     const Tensor sum = x.abs().flatten(0, -2).sum(0, /*keepdim=*/false, at::kDouble);
+    finite(sum.max().item<double>());
     result_.channel_mean_abs = result_.channel_mean_abs.defined() ? result_.channel_mean_abs.add_(sum) : sum;
   }
   if (needs_.samples > 0 || needs_.second_moment) observe_samples(x);
 }
 
-// A NaN stays in the maximum.
 void SiteObserver::observe_channels(const Tensor& x) {
   constexpr int64_t kRows = 64;  // whose magnitudes stay in the second-level cache
   const Tensor rows = x.flatten(0, -2);
@@ -156,6 +158,7 @@ void SiteObserver::observe_samples(const Tensor& x) {
   const int64_t wanted = std::min(needs_.samples - sampled_tokens_, rows.size(0));
   if (wanted > 0) {
     samples_.push_back(rows.slice(0, 0, wanted).clone());
+    finite(samples_.back().abs().max().item<double>());
     sampled_tokens_ += wanted;
   }
   if (!needs_.second_moment) return;
@@ -163,6 +166,7 @@ void SiteObserver::observe_samples(const Tensor& x) {
   if (!moment_sum_.defined())
     moment_sum_ = at::zeros({rows.size(1), rows.size(1)}, rows.options().dtype(at::kDouble));
   ops::add_gram(moment_sum_, rows);
+  finite(moment_sum_.diagonal().max().item<double>());
 }
 
 void SiteObserver::observe_percentiles(const Tensor& x) {

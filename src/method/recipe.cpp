@@ -27,11 +27,12 @@ std::vector<std::string> string_list(JsonFields& fields, const std::string& key)
   return list;
 }
 
-int64_t positive(JsonFields& fields, const std::string& key, int64_t fallback, int64_t most) {
+int64_t within(JsonFields& fields, const std::string& key, int64_t fallback, int64_t least) {
+  constexpr int64_t kMost = 1'000'000;
   const int64_t value = fields.integer(key, fallback);
-  if (value < 1 || value > most) {
-    throw usage_error(fields.path() + "." + key,
-                      std::to_string(value) + " is outside 1 to " + std::to_string(most));
+  if (value < least || value > kMost) {
+    throw usage_error(fields.path() + "." + key, std::to_string(value) + " is outside " +
+                                                     std::to_string(least) + " to " + std::to_string(kMost));
   }
   return value;
 }
@@ -270,8 +271,8 @@ Recipe read_recipe(const Json& json, const std::string& where) {
     throw usage_error(where + ".embedding", "\"" + recipe.embedding + "\" is not a form of the embedding",
                       suggest(recipe.embedding, {"float", "int8"}));
   }
-  recipe.samples = positive(fields, "samples", recipe.samples, 1'000'000);
-  recipe.seq_len = positive(fields, "seq_len", recipe.seq_len, 1'000'000);
+  recipe.samples = within(fields, "samples", recipe.samples, 1);
+  recipe.seq_len = within(fields, "seq_len", recipe.seq_len, 2);  // a token, and one to predict
   fields.finish();
   for (const StepConfig& step : recipe.steps) {  // options are checked here, before any work
     JsonFields options(step.options, where + ".steps (" + step.name + ")");

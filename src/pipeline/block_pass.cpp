@@ -32,8 +32,10 @@ void expect_activity(Block& block, const Statistics& statistics) {
   for (const Site* site : block.sites()) {
     const auto known = statistics.find(site->name);
     if (known == statistics.end()) continue;
-    const Tensor& samples = known->second.samples;
-    const Tensor& values = samples.defined() ? samples : known->second.channel_abs_max;
+    const SiteStatistics& site_statistics = known->second;
+    Tensor values = site_statistics.channel_abs_max;
+    if (site_statistics.samples.defined()) values = site_statistics.samples;
+    if (site_statistics.second_moment.defined()) values = site_statistics.second_moment.value().diagonal();
     if (!values.defined() || values.abs().max().item<double>() > 0) continue;
     throw Error(block.prefix() + "." + site->name, "all its calibration activations are zero",
                 "the weights before it are zero, or the calibration text does not reach it: check both, or "

@@ -17,11 +17,18 @@ int64_t rows_kept_aside(int64_t rows) {
   return std::max<int64_t>(1, rows / 8);
 }
 
-// Rows of several files: an equal share each, in turns, so that those kept aside are of all files too.
+// Rows of several files: an equal share each, in turns, so that those kept aside are of all files too, if
+// there are as many.
 Tensor rows_of_files(const RunOptions& options, const Recipe& recipe, int64_t length,
                      const Tokenizer* tokenizer, int64_t vocab_size) {
   std::vector<Tensor> parts;
   const auto files = static_cast<int64_t>(options.calibration.size());
+  if (recipe.samples < files) {
+    throw usage_error("--samples",
+                      std::to_string(recipe.samples) + " rows cannot be shared by " + std::to_string(files) +
+                          " files of --calib",
+                      "at least a row for each file");
+  }
   for (int64_t i = 0; i < files; ++i) {
     const std::string& path = options.calibration[static_cast<size_t>(i)];
     const int64_t share = recipe.samples / files + (i < recipe.samples % files ? 1 : 0);

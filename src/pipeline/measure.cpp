@@ -76,9 +76,9 @@ SiteRow site_row(const std::string& prefix, const Site& site, const Tensor& x, c
   const double scale = site.quantizer.scale.item<double>();
   const auto highest = static_cast<double>((int64_t{1} << (site.quantizer.bits - 1)) - 1);
   row.scale = scale;
-  const double high = scale * (highest + 0.5);  // past this the nearest code would be one that does not exist
-  row.clipped_fraction =
-      static_cast<double>((x.abs() > high).sum().item<int64_t>()) / static_cast<double>(x.numel());
+  // Past these the nearest code would be one that does not exist; there is one more below zero than above.
+  const Tensor clipped = (x > scale * (highest + 0.5)).logical_or(x < -scale * (highest + 1.5));
+  row.clipped_fraction = static_cast<double>(clipped.sum().item<int64_t>()) / static_cast<double>(x.numel());
   if (measured != statistics.end()) row.percentile = covered_percentile(scale * highest, measured->second);
   return row;
 }

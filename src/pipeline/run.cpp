@@ -177,11 +177,11 @@ void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop,
                         file_label(run.options.eval_text), run.progress);
   }
   measure_sizes(weight_files, run.output, open.model->num_parameters(), run.report);
-  warn_of_better_bases(run.report);
 }
 
 void commit_output(Run& run) {
   if (run.options.strict) refuse_fallbacks(run.report.fallbacks, run.report.warnings);
+  warn_of_better_bases(run.report);  // advice: all was done as asked
   run.report.time_ms = run.times.totals_ms();
   run.report.peak_rss_bytes = peak_rss_bytes();
   write_file(run.output.path("report.json"), to_json(run.report).dump(1) + "\n");

@@ -54,7 +54,8 @@ class BlockOption {
   int64_t block_ = 0;  // 0: the largest power of two up to 128
 };
 
-// How `auto` rounds what it compares: as the recipe will, but for the clips of weights.
+// How `auto` rounds what it compares: with the bits and activation clip of the recipe, weights per channel
+// and asymmetric.
 struct Trial {
   int weight_bits;
   int activation_bits;  // 16: float

@@ -126,14 +126,20 @@ TEST(SiteObserver, MaximaAreThoseOfAllSamples) {
 }
 
 TEST(SiteObserver, NanOrInfiniteActivationsAreAnErrorThatNamesTheSite) {
-  for (const float bad :
-       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -INFINITY}) {
-    SiteNeeds needs;
-    needs.abs_max = true;
-    SiteObserver observer("layers.3.ssm.x", needs, 1);
-    Tensor x = at::ones({1, 3, 40});
-    x[0][1][20] = bad;
-    EXPECT_ERROR(observer.observe(x), ExitCode::kFailed, "layers.3.ssm.x");
+  std::vector<SiteNeeds> all(5);
+  all[0].abs_max = true;
+  all[1].channel_abs_max = true;
+  all[2].channel_mean_abs = true;
+  all[3].samples = 3;
+  all[4].second_moment = true;
+  for (const SiteNeeds& needs : all) {
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -INFINITY}) {
+      SiteObserver observer("layers.3.ssm.x", needs, 1);
+      Tensor x = at::ones({1, 3, 40});
+      x[0][1][20] = bad;
+      EXPECT_ERROR(observer.observe(x), ExitCode::kFailed, "layers.3.ssm.x");
+    }
   }
 }
 

@@ -104,6 +104,21 @@ TEST_F(Quantize, StrictTurnsFallbacksIntoAnError) {
   run_well(Words{model_, "--method", "quamba", "--strict", "-o", "q"} + small_);
 }
 
+// That other bytes would buy more is advice, not something that was not done.
+TEST_F(Quantize, StrictLetsAdviceOnBetterBasesPass) {
+  run_well(Words{PTQ_TEST_DATA "/llama-1m", "--method", "qera", "--base", "mxint3", "--rank", "48",
+                 "--strict", "-o", "q"} +
+           Words{"--samples", "32", "--seq-len", "64", "--calib", calib_});
+  EXPECT_NE(report("q")["warnings"].dump().find("a better base of no more bytes"), std::string::npos);
+}
+
+TEST_F(Quantize, RowsAreEnoughForEveryFileAndForAPrediction) {
+  expect_error(Words{model_, "--method", "rtn", "--calib", calib_, "--calib", eval_, "-o", "q"} +
+                   Words{"--samples", "1"},
+               2, {"--samples", "1 rows cannot be shared by 2 files"});
+  expect_error(Words{model_, "--method", "rtn", "--seq-len", "1", "-o", "q"}, 2, {"seq_len: 1 is outside 2"});
+}
+
 TEST_F(Quantize, ExistingOutputNeedsForce) {
   quantize({"--method", "rtn"}, "q");
   const std::string before = directory_.read("q/report.json");

@@ -81,8 +81,9 @@ TEST_F(Transformer, DuQuantOnAMambaSaysWhatItIsFor) {
 
 TEST_F(Transformer, SiteWithoutActivationsIsNamed) {
   const std::string model = filled("model.layers.1.post_attention_layernorm.weight", 0);
-  refused(model, {"--method", "duquant"}, 1,
-          {"model.layers.1.gate_up.input", "all its calibration activations are zero"});
+  for (const char* method : {"duquant", "gptq", "qera"})
+    refused(model, {"--method", method}, 1,
+            {"model.layers.1.gate_up.input", "all its calibration activations are zero"});
 }
 
 TEST_F(Transformer, ActivationsThatOverflowInHalfPrecisionAreAWarningThatNamesTheFirstSite) {

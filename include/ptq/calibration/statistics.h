@@ -72,7 +72,7 @@ struct SiteStatistics {
 
 using Statistics = std::map<std::string, SiteStatistics>;
 
-// Measures one site. Throws Error if a value is NaN or infinite.
+// Measures one site. Throws Error if a value that it measures is NaN or infinite.
 class SiteObserver : public Observer {
  public:
   // `name` is for messages; `num_samples` is the number of samples that will come (kExact sizes its memory by
@@ -83,6 +83,7 @@ class SiteObserver : public Observer {
   SiteStatistics statistics() const;
 
  private:
+  double finite(double largest) const;
   void observe_channels(const Tensor& x);
   void observe_percentiles(const Tensor& x);
   void keep_largest(const std::vector<float>& largest, int64_t values_per_sample);
