@@ -36,6 +36,10 @@ void export_command(const ExportOptions& options, const CommonOptions& common) {
   const OpenModel artifact = open_model(options.model, common.checkpoint, common.torch_device());
   if (!artifact.quantized)
     throw Error(options.model, "is a float checkpoint; an export needs a quantized one");
+  for (const std::string& path : {output, base_path}) {
+    if (std::filesystem::exists(std::filesystem::symlink_status(path)))
+      throw Error(path, "already exists", "another -o, or move it away");
+  }
   OutputDirectory adapter(output, /*force=*/false), base(base_path, /*force=*/false);
   const PeftExport done = export_peft(artifact, stem_of(base_path), dtype, adapter, base);
   base.commit();

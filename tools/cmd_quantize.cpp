@@ -46,6 +46,9 @@ RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& c
   run_options.output = options.output.empty() ? default_output(options.model, recipe) : options.output;
   run_options.force = options.force;
   run_options.calibration = options.calibration;
+  for (const std::string& path : options.calibration) {
+    if (path.empty()) throw usage_error("--calib", "the name of a file is empty");
+  }
   run_options.tokenizer = common.tokenizer;
   run_options.token_dtype = common.token_dtype;
   run_options.seed = options.seed;

@@ -63,8 +63,10 @@ void verify_command(const VerifyOptions& options, const CommonOptions& common) {
   const Verification found = verify_artifact(options.directory, options.source, common.checkpoint);
   print(common.json ? result_json(options, found).dump(1) + "\n" : result_text(options, found));
   if (found.findings.empty()) return;
-  throw Error(options.directory, std::to_string(found.findings.size()) + " differences", "",
-              ExitCode::kDiffers);
+  throw Error(
+      options.directory,
+      std::to_string(found.findings.size()) + (found.findings.size() == 1 ? " difference" : " differences"),
+      "", ExitCode::kDiffers);
 }
 
 }  // namespace ptq

@@ -43,7 +43,7 @@ std::function<void()> declare_eval(CLI::App& app, CommonOptions& common) {
       ->check(CLI::Range(2, 1 << 20))
       ->type_name("N");
   app.add_option("--max-tokens", options->max_tokens, "use the first N tokens of the text")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->type_name("N");
   add_model_options(app, common);
   return [options, &common] { eval_command(*options, common); };

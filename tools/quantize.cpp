@@ -18,6 +18,7 @@
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
 #include "ptq/base/log.h"
+#include "ptq/base/shell.h"
 #include "ptq/base/suggest.h"
 #include "ptq/ops/ops.h"
 #include "version.h"
@@ -72,19 +73,8 @@ void refuse_misspelled_command(const std::string& word) {
 
 // The words as a shell reads them back.
 std::string quoted(int argc, char** argv) {
-  constexpr const char* kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=.,:/@%";
-  std::string line;
-  for (int i = 0; i < argc; ++i) {
-    const std::string word = argv[i];
-    line += i == 0 ? "" : " ";
-    if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) {
-      line += word;
-      continue;
-    }
-    line += "'";
-    for (const char c : word) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    line += "'";
-  }
+  std::string line = shell_word(argv[0]);
+  for (int i = 1; i < argc; ++i) line += " " + shell_word(argv[i]);
   return line;
 }
 
@@ -164,6 +154,8 @@ int guarded_main(int argc, char** argv) {
     return static_cast<int>(ExitCode::kDone);
   } catch (const Error& error) {
     return fail(error.what(), error.exit_code());
+  } catch (const std::filesystem::filesystem_error& error) {
+    return fail(error.path1().string() + ": " + error.code().message(), ExitCode::kFailed);
   } catch (const std::bad_alloc&) {
     return fail("out of memory\n  try: fewer --samples, a smaller --seq-len, or a machine with more memory",
                 ExitCode::kFailed);

@@ -16,6 +16,7 @@
 #include "ptq/base/error.h"
 #include "ptq/base/file.h"
 #include "ptq/base/json.h"
+#include "ptq/base/shell.h"
 
 namespace ptq {
 namespace {
@@ -73,7 +74,7 @@ std::string absolute_path(const std::string& typed) {
   const fs::path parent = fs::canonical(path.has_parent_path() ? path.parent_path() : fs::path("."), failed);
   if (failed) {
     throw Error(typed, "the parent directory cannot be used: " + failed.message(),
-                "mkdir -p " + path.parent_path().string());
+                "mkdir -p " + shell_word(path.parent_path().string()));
   }
   if (!fs::is_directory(parent, failed)) throw Error(parent.string(), "is not a directory");
   return (parent / name).string();
@@ -102,6 +103,10 @@ bool written_by_us(const std::string& directory) {
          });
 }
 
+bool lists(const std::string& sums, const std::string& name) {
+  return ("\n" + sums).find("  " + name + "\n") != std::string::npos;
+}
+
 // Throws unless --force may remove what is there.
 void expect_replaceable(const std::string& path) {
   const std::string hint = "another -o, or move it away";
@@ -114,11 +119,10 @@ void expect_replaceable(const std::string& path) {
     throw Error(path, "was not written by this program, and --force replaces only its outputs", hint);
   }
   const bool has_sums = fs::exists(path + "/SHA256SUMS");
-  const std::string sums = has_sums ? "\n" + read_file(path + "/SHA256SUMS") : "";
+  const std::string sums = has_sums ? read_file(path + "/SHA256SUMS") : "";
   for (const auto& entry : fs::directory_iterator(path)) {
     const std::string name = entry.path().filename().string();
-    const bool listed =
-        !has_sums || name == "SHA256SUMS" || sums.find("  " + name + "\n") != std::string::npos;
+    const bool listed = !has_sums || name == "SHA256SUMS" || lists(sums, name);
     if (!fs::is_regular_file(entry.symlink_status()) || !listed) {
       throw Error(path, "holds \"" + name + "\", which this program did not write", hint);
     }
@@ -212,8 +216,17 @@ void flush_directory(const std::string& path) {
   expect_flushed(path);
 }
 
+bool is_file_of_output(const std::string& directory, const std::string& file) {
+  const std::string sums = directory + "/SHA256SUMS";
+  if (!fs::is_regular_file(fs::symlink_status(sums)) || !written_by_us(directory)) return false;
+  return file == "SHA256SUMS" || lists(read_file(sums), file);
+}
+
 std::string output_path(const std::string& path, bool force) {
   const std::string final_path = absolute_path(path);
+  const std::string parent = fs::path(final_path).parent_path().string();
+  if (is_file_of_output(parent, "SHA256SUMS"))
+    throw Error(path, parent + " is itself an output of this program", "another -o");
   if (fs::exists(fs::symlink_status(final_path))) {
     if (!force) throw Error(path, "already exists", "--force to replace it, or another -o");
     expect_replaceable(final_path);

@@ -9,6 +9,7 @@
 
 #include "ptq/base/error.h"
 #include "ptq/base/output.h"
+#include "ptq/base/shell.h"
 
 namespace ptq {
 namespace {
@@ -29,8 +30,11 @@ void expect_writable_result(const std::string& path, bool force) {
   if (!file.has_filename()) throw usage_error(path, "is not a name for a file");
   const fs::path directory = file.has_parent_path() ? file.parent_path() : fs::path(".");
   if (!fs::is_directory(directory, failed)) {
-    throw Error(path, directory.string() + " is not a directory", "mkdir -p " + directory.string());
+    throw Error(path, directory.string() + " is not a directory",
+                "mkdir -p " + shell_word(directory.string()));
   }
+  if (is_file_of_output(directory.string(), file.filename().string()))
+    throw Error(path, "is a file of a quantized output", "another name");
   const fs::file_status status = fs::symlink_status(file, failed);
   if (!fs::exists(status)) return;
   if (!fs::is_regular_file(status)) throw Error(path, "exists and is not a regular file", "another name");

@@ -207,6 +207,8 @@ void check_form_options(const MethodEntry& method, const RecipeOptions& options,
     throw usage_error(given, "is not an option of " + name,
                       "--bits; --base, --rank and --target-bpw are for qera");
   }
+  if (options.rank && options.target_bpw)
+    throw usage_error("--rank", "has no place beside --target-bpw, which shares ranks out", "one of the two");
   if (options.rank) assignments.push_back({name + ".rank", *options.rank});
   if (options.target_bpw) assignments.push_back({name + ".target_bpw", *options.target_bpw});
 }

@@ -61,8 +61,9 @@ LowRank make_low_rank(const Tensor& A, const Tensor& B, at::ScalarType stored) {
     return result;
   }
   // Codes of -127 to 127; a row of zeros keeps a scale that divides.
-  const auto scale_of = [](const Tensor& t, int64_t dim) {
-    return (t.abs().amax(dim).to(at::kFloat) / 127).clamp_min_(std::numeric_limits<float>::min());
+  const auto scale_of = [](const Tensor& t, int64_t dim) {  // without abs(), which meta tensors do not have
+    const Tensor largest = at::maximum(t.amax(dim), -t.amin(dim));
+    return (largest.to(at::kFloat) / 127).clamp_min_(std::numeric_limits<float>::min());
   };
   result.A_scale = scale_of(A, 1);
   result.B_scale = scale_of(B, 0);

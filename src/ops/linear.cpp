@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "ptq/ops/ops.h"
 
@@ -69,12 +70,29 @@ void for_gram_panels(const Tensor& x, const Use& use) {
   }
 }
 
+// Of fewer rows MKL computes x W^T at half the rate of W x^T, and splits sums among threads, so that the bits
+// depend on their number.
+constexpr int64_t kFewRows = 16;
+
+bool has_few_rows(const Tensor& x) {
+  const int64_t rows = x.dim() == 0 || x.size(-1) == 0 ? 0 : x.numel() / x.size(-1);
+  return x.is_cpu() && x.scalar_type() == at::kFloat && rows > 1 && rows < kFewRows;
+}
+
+Tensor linear_of_few_rows(const Tensor& x, const Tensor& W, const Tensor& bias) {
+  std::vector<int64_t> sizes = x.sizes().vec();
+  sizes.back() = W.size(0);
+  const Tensor y = W.matmul(x.reshape({-1, x.size(-1)}).t()).t().contiguous().view(sizes);
+  return bias.defined() ? y + bias : y;
+}
+
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& W, const Tensor& bias) {
   const auto& onednn = onednn_linear();
   const bool usable = onednn && x.is_cpu() && x.scalar_type() == at::kFloat &&
                       W.scalar_type() == at::kFloat && x.numel() > 0 && W.numel() > 0;
+  if (!usable && has_few_rows(x)) return linear_of_few_rows(x, W, bias);
   if (!usable) return at::linear(x, W, bias);
   const std::optional<Tensor> optional_bias = bias.defined() ? std::optional<Tensor>(bias) : std::nullopt;
   return onednn->call(x.contiguous(), W.contiguous(), optional_bias, "none",

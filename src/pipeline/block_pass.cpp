@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pipeline/measure.h"
+#include "pipeline/opening.h"
 #include "ptq/base/error.h"
 #include "ptq/base/pattern.h"
 #include "ptq/calibration/stream.h"
@@ -123,14 +124,20 @@ std::vector<BlockPass::Pass> BlockPass::plan_passes(Block& block) const {
   return passes;
 }
 
-BlockPlan BlockPass::plan(Block& block) const {
+void BlockPass::check_patterns(const std::vector<std::string>& names) const {
+  for (const NamedStep& step : steps_) {
+    for (const std::string& pattern : step.step->patterns()) expect_match(step.name, pattern, names);
+  }
+}
+
+BlockPlan BlockPass::plan(Block& block, int64_t calibration_tokens) const {
   BlockPlan result;
   for (const Pass& pass : plan_passes(block)) {
     ++result.passes;
     for (const auto& [site, needs] : pass.needs) result.needs[site].merge(needs);
   }
   for (const NamedStep& step : steps_) {
-    PlanContext context{skip_, result.remarks};
+    PlanContext context{skip_, result.remarks, result.warnings, calibration_tokens};
     step.step->plan(block, context);
     result.costs.push_back(context.cost);
     result.at_most = result.at_most || context.at_most;

@@ -27,6 +27,7 @@ struct Stream {
 // What the steps will do to one block.
 struct BlockPlan {
   std::vector<Remark> remarks;
+  std::vector<std::string> warnings;
   std::vector<StepCost> costs;  // one a step
   Needs needs;                  // of all passes together
   int64_t passes = 0;           // of the calibration rows through the block
@@ -43,7 +44,10 @@ class BlockPass {
 
   // Leaves a block on the meta device as apply() would leave it, but for values. Throws the Errors that
   // shapes show.
-  BlockPlan plan(Block& block) const;
+  BlockPlan plan(Block& block, int64_t calibration_tokens) const;
+
+  // Throws a usage Error if a pattern in a step's options matches none of the tensors `names`.
+  void check_patterns(const std::vector<std::string>& names) const;
 
   // Rewrites and rounds the block, moves the stream past it (as the float block would), and adds its rows to
   // the report. Throws Error if a rewrite changed the block's output, if an activation is not finite, or if

@@ -104,6 +104,11 @@ CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe
     warnings.push_back(std::to_string(rows.ids.size(0)) + " calibration rows of " + std::to_string(length) +
                        " tokens; " + std::to_string(recipe.samples) + " were asked for");
   }
+  if (needs_data && rows.ids.size(0) == 1) {
+    warnings.push_back(
+        "one calibration row: quality is measured on the text that the model is calibrated on; --samples 2 "
+        "keeps a row aside");
+  }
   rows.kept = needs_data ? rows_kept_aside(rows.ids.size(0)) : rows.ids.size(0);
   rows.json = {{"source", source},        {"samples", rows.ids.size(0)}, {"seq_len", length},
                {"kept_aside", rows.kept}, {"tokens", rows.ids.numel()},  {"seed", options.seed}};

@@ -14,25 +14,22 @@
 namespace ptq {
 namespace {
 
-void check_skip_patterns(const Recipe& recipe, const WeightSource& source) {
-  const std::vector<std::string> names = source.names();
-  for (const std::string& pattern : recipe.skip) {
-    const bool used = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
-      return matches_pattern(pattern, name) || matches_pattern(pattern + ".weight", name);
-    });
-    if (!used) {
-      throw usage_error("--skip", "no tensor matches \"" + pattern + "\"",
-                        "a layer's name or a shell pattern such as \"*.0.mixer.out_proj\"; `quantize "
-                        "inspect` lists the names");
-    }
-  }
-}
-
 bool is_text(const std::string& path) {
   return !path.ends_with(".npy") && !path.ends_with(".bin") && !path.ends_with(".safetensors");
 }
 
 }  // namespace
+
+void expect_match(const std::string& where, const std::string& pattern,
+                  const std::vector<std::string>& names) {
+  const bool used = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return matches_pattern(pattern, name) || matches_pattern(pattern + ".weight", name);
+  });
+  if (used) return;
+  throw usage_error(where, "no tensor matches \"" + pattern + "\"",
+                    "a layer's name or a shell pattern such as \"*.0.mixer.out_proj\"; `quantize "
+                    "inspect` lists the names");
+}
 
 OpenModel open_float_model(const RunOptions& options, const Recipe& recipe) {
   OpenModel open;
@@ -50,7 +47,7 @@ OpenModel open_float_model(const RunOptions& options, const Recipe& recipe) {
     throw Error(options.model_path, std::string("is a ") + open.architecture->description + "; " + purpose,
                 "`quantize list` shows the methods for each family");
   }
-  check_skip_patterns(recipe, *open.source);
+  for (const std::string& pattern : recipe.skip) expect_match("--skip", pattern, open.source->names());
   open.model = open.architecture->make(*open.source);
   for (const std::string& note : open.checkpoint->notes()) spdlog::info("{}", note);
   for (const std::string& note : open.model->notes()) spdlog::info("{}", note);
@@ -104,13 +101,14 @@ Weight outer_weight_as_written(const Weight& weight, const Recipe& recipe) {
 }
 
 void refuse_fallbacks(const std::vector<FallbackRow>& fallbacks, const std::vector<std::string>& warnings) {
-  if (fallbacks.empty() && warnings.empty()) return;
+  const size_t count = fallbacks.size() + warnings.size();
+  if (count == 0) return;
   std::string list;
   for (const FallbackRow& row : fallbacks)
     list += "\n  " + row.where + ": " + row.what + " (" + row.why + ")";
   for (const std::string& warning : warnings) list += "\n  " + warning;
-  throw Error("--strict",
-              std::to_string(fallbacks.size() + warnings.size()) + " things were not done as asked:" + list);
+  throw Error("--strict", std::to_string(count) + (count == 1 ? " thing was" : " things were") +
+                              " not done as asked:" + list);
 }
 
 }  // namespace ptq

@@ -18,6 +18,11 @@ namespace ptq {
 // headers.
 OpenModel open_float_model(const RunOptions& options, const Recipe& recipe);
 
+// Throws a usage Error if `pattern`, given by `where`, matches none of the tensors `names`, with or without
+// ".weight".
+void expect_match(const std::string& where, const std::string& pattern,
+                  const std::vector<std::string>& names);
+
 // The report's "source" without the files' checksums.
 Json source_json(const RunOptions& options, const OpenModel& open);
 

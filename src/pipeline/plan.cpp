@@ -1,5 +1,6 @@
 #include "ptq/pipeline/plan.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "pipeline/block_pass.h"
@@ -98,6 +99,7 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
   const OpenModel open = open_float_model(options, recipe);
   Model& model = *open.model;
   const BlockPass pass(recipe, options.seed);
+  pass.check_patterns(open.source->names());
   const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, plan.warnings);
   const std::vector<int64_t> eval_ids = read_eval_text(options, tokenizer.get(), model);
   plan.source = source_json(options, open);
@@ -109,15 +111,20 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
 
   ArtifactLayout layout(options.max_shard_bytes);
   RunCost cost(model, rows_of_run(options, rows, eval_ids, window_length(recipe, model)));
+  const int64_t calibrated = rows.kept < rows.ids.size(0) ? rows.ids.size(0) - rows.kept : rows.ids.size(0);
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     const std::unique_ptr<Block> block = model.load_block(i);
-    const BlockPlan steps = pass.plan(*block);
+    const BlockPlan steps = pass.plan(*block, calibrated * rows.ids.size(1));
     layout.add(*block);
     cost.add(*block, steps);
     for (const Weight* weight : block->weights()) plan.tensors.push_back(plan_row(*weight, *open.source));
     for (const Site* site : block->sites()) plan.sites.push_back(plan_site(block->prefix(), *site));
     for (const Remark& remark : steps.remarks)
       plan.fallbacks.push_back({remark.where, remark.what, remark.why});
+    for (const std::string& warning : steps.warnings) {
+      if (std::find(plan.warnings.begin(), plan.warnings.end(), warning) == plan.warnings.end())
+        plan.warnings.push_back(warning);
+    }
     plan.at_most = plan.at_most || steps.at_most;
   }
   for (Weight* weight : model.outer_weights()) {

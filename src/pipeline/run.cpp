@@ -74,7 +74,7 @@ void warn_of_better_bases(Report& report) {
   int64_t corrected = 0, beaten = 0;
   const LayerRow* example = nullptr;
   for (const LayerRow& row : report.layers) {
-    if (!row.correction) continue;
+    if (!row.correction || row.correction->rank == 0) continue;
     ++corrected;
     if (row.correction->better_base.empty()) continue;
     ++beaten;
@@ -198,6 +198,7 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
   run.report.recipe = recipe.to_json();
   const OpenModel open = open_float_model(options, recipe);
   const BlockPass pass(recipe, options.seed);
+  pass.check_patterns(open.source->names());
   // All inputs are read before the work begins, so that a wrong one is known at once.
   const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, run.report.warnings);
   const std::vector<int64_t> eval_ids = read_eval_text(options, tokenizer.get(), *open.model);

@@ -115,7 +115,7 @@ std::string plan_text(const Plan& plan) {
   std::string text = tensor_table(plan.tensors);
   text += "\n" + plan.source["name"].get<std::string>() + " -> " + plan.output + "\n";
   text += "  method        " + plan.recipe["method"].get<std::string>() + " " +
-          plan.recipe["bits"].get<std::string>() + "\n";
+          plan.recipe["bits"].get<std::string>() + plan.recipe["base"].get<std::string>() + "\n";
   text += "  size          " + format_bytes(plan.source_bytes) + " -> " + (plan.at_most ? "at most " : "") +
           format_bytes(plan.output_bytes) + " (" +
           format_number(static_cast<double>(plan.output_bytes) / static_cast<double>(plan.source_bytes), 3) +

@@ -116,7 +116,7 @@ void check_version(JsonFields& fields) {
               "has schema version " + std::to_string(version) + "; this program reads version " +
                   std::to_string(kReportSchemaVersion),
               version > kReportSchemaVersion
-                  ? which + ", which wrote it, or a later one"
+                  ? which + " or a later one"
                   : "quantize the model again for a report of this version, or use " + which);
 }
 

@@ -53,7 +53,7 @@ std::string correction_line(const Report& report) {
   int64_t least = 0, most = 0, layers = 0;
   double ratios = 0;
   for (const LayerRow& row : report.layers) {
-    if (!row.correction) continue;
+    if (!row.correction || row.correction->rank == 0) continue;
     const CorrectionRow& correction = *row.correction;
     least = layers == 0 ? correction.rank : std::min(least, correction.rank);
     most = std::max(most, correction.rank);

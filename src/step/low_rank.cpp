@@ -56,15 +56,14 @@ std::vector<InputMetric> metrics_of(const LowRankStepOptions& options, const Sit
   return all;
 }
 
-void warn_of_few_tokens(const std::string& site, const SiteStatistics& statistics, StepContext& context) {
-  const auto in = static_cast<double>(statistics.second_moment.value().size(0));
-  const auto tokens = static_cast<double>(statistics.tokens);
+void warn_of_few_tokens(const std::string& site, int64_t inputs, int64_t seen,
+                        std::vector<std::string>& warnings) {
+  const auto in = static_cast<double>(inputs), tokens = static_cast<double>(seen);
   if (tokens >= kTokensPerInput * in) return;
-  context.warnings->push_back("low_rank: " + format_number(tokens, 0) + " calibration tokens for the " +
-                              format_number(in, 0) + " inputs of " + site + ", " +
-                              format_number(tokens / in, 2) +
-                              " an input: the correction fits noise; at least " +
-                              format_number(kTokensPerInput * in, 0) + " tokens are wanted");
+  warnings.push_back("low_rank: " + format_number(tokens, 0) + " calibration tokens for the " +
+                     format_number(in, 0) + " inputs of " + site + ", " + format_number(tokens / in, 2) +
+                     " an input: the correction fits noise; at least " +
+                     format_number(kTokensPerInput * in, 0) + " tokens are wanted");
 }
 
 // trace(D R D^T) under the second moment itself, whatever metric the solution is from.
@@ -82,6 +81,12 @@ double energy_of_error(const Candidate& candidate) {
 class LowRankStep : public Step {
  public:
   explicit LowRankStep(JsonFields& options) : options_(read_low_rank_options(options)) { options.finish(); }
+
+  std::vector<std::string> patterns() const override {
+    std::vector<std::string> patterns = options_.linears;
+    for (const auto& [pattern, rank] : options_.ranks) patterns.push_back(pattern);
+    return patterns;
+  }
 
   Needs needs(Block& block) const override {
     Needs needs;
@@ -118,30 +123,26 @@ class LowRankStep : public Step {
   }
 
   void plan(Block& block, PlanContext& context) const override {
-    int64_t weights = 0, bytes_per_rank = 0;
+    int64_t weights = 0;
     double bits = 0;
     std::vector<Linear*> corrected;
     for (Linear* linear : block.linears()) {
       if (!linear->weight.quantized || !options_.selects(linear->name)) continue;
       corrected.push_back(linear);
+      warn_of_few_tokens(linear->site, linear->weight.value.size(1), context.calibration_tokens,
+                         context.warnings);
       const int64_t out = linear->weight.value.size(0), in = linear->weight.value.size(1);
       weights += out * in;
       bits += linear->weight.quantized->scheme.bits_per_weight(out, in) * static_cast<double>(out * in);
-      bytes_per_rank += rank_bytes(linear->weight.value);
       add_cost(out, in, options_.target_bpw > 0 ? kLargestSharedRank : options_.rank_of(linear->name),
                context.cost);
     }
     context.at_most = context.at_most || options_.target_bpw > 0;
-    const double budget = options_.target_bpw > 0 ? budget_bytes(weights, bits) : 0;
-    for (Linear* linear : corrected) {
-      const Tensor& W = linear->weight.value;
-      int64_t rank = options_.rank_of(linear->name);
-      // The same rank for all costs as much as the shares, to one rank.
-      if (options_.target_bpw > 0)
-        rank = static_cast<int64_t>(budget / static_cast<double>(bytes_per_rank)) + 1;
-      rank = std::min({rank, W.size(0), W.size(1)});
-      linear->correction = make_low_rank(at::empty({rank, W.size(1)}, W.options()),
-                                         at::empty({W.size(0), rank}, W.options()), options_.stored_dtype());
+    if (options_.target_bpw > 0) {
+      const std::vector<int64_t> ranks = largest_shares(corrected, budget_bytes(weights, bits));
+      for (size_t i = 0; i < corrected.size(); ++i) set_empty_correction(*corrected[i], ranks[i]);
+    } else {
+      for (Linear* linear : corrected) set_empty_correction(*linear, options_.rank_of(linear->name));
     }
   }
 
@@ -150,6 +151,31 @@ class LowRankStep : public Step {
   int64_t rank_bytes(const Tensor& W) const {
     const int64_t scales = options_.stored == "int8" ? 2 * static_cast<int64_t>(sizeof(float)) : 0;
     return (W.size(0) + W.size(1)) * static_cast<int64_t>(at::elementSize(options_.stored_dtype())) + scales;
+  }
+
+  void set_empty_correction(Linear& linear, int64_t most) const {
+    const Tensor& W = linear.weight.value;
+    const int64_t rank = std::min({most, W.size(0), W.size(1)});
+    linear.correction = make_low_rank(at::empty({rank, W.size(1)}, W.options()),
+                                      at::empty({W.size(0), rank}, W.options()), options_.stored_dtype());
+  }
+
+  // Ranks that together take no less than any shares of `bytes`: the same for all, as far as layers have so
+  // many, and one more, because shares may fit better.
+  std::vector<int64_t> largest_shares(const std::vector<Linear*>& linears, double bytes) const {
+    std::vector<RankOffer> offers;
+    for (const Linear* linear : linears) {
+      const Tensor& W = linear->weight.value;
+      RankOffer offer{{}, rank_bytes(W)};
+      const int64_t most = std::min({kLargestSharedRank, W.size(0), W.size(1)});
+      for (int64_t rank = 1; rank <= most; ++rank)
+        offer.gains.push_back(static_cast<double>(offer.bytes_per_rank) / static_cast<double>(rank));
+      offers.push_back(std::move(offer));
+    }
+    std::vector<int64_t> ranks = share_ranks(offers, static_cast<int64_t>(bytes));
+    for (size_t i = 0; i < ranks.size(); ++i)
+      ranks[i] = std::min(ranks[i] + 1, static_cast<int64_t>(offers[i].gains.size()));
+    return ranks;
   }
 
   // What corrections of `weights` weights may take, whose base takes `bits`. A base that takes more than the
@@ -190,7 +216,8 @@ class LowRankStep : public Step {
       const std::string& site = candidate.linear->site;
       if (inputs.contains(site)) continue;
       const SiteStatistics& statistics = context.statistics.at(site);
-      warn_of_few_tokens(site, statistics, context);
+      warn_of_few_tokens(site, statistics.second_moment.value().size(0), statistics.tokens,
+                         *context.warnings);
       inputs[site] = {statistics.second_moment.value(), {}, metrics_of(options_, statistics)};
       moments[site].second_moment = true;
     }

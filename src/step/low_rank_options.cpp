@@ -41,8 +41,8 @@ void read_linears(JsonFields& fields, LowRankStepOptions& options) {
 
 void check_range(const std::string& where, double value, double low, double high) {
   if (value >= low && value <= high) return;
-  throw usage_error(where, format_number(value, 4) + " is outside " + format_number(low, 0) + " to " +
-                               format_number(high, 0));
+  throw usage_error(
+      where, Json(value).dump() + " is outside " + format_number(low, 0) + " to " + format_number(high, 0));
 }
 
 }  // namespace

@@ -37,6 +37,8 @@ class BlockOption {
     }
   }
 
+  bool automatic() const { return block_ == 0; }
+
   // For a site of `channels`. Throws a usage Error if the block does not divide them.
   int64_t of(const std::string& where, int64_t channels) const {
     if (block_ == 0) return power_of_two_block(channels);
@@ -161,7 +163,7 @@ class RotateStep : public Step {
   int64_t size_at(Block& block, const std::string& site, std::vector<Remark>& remarks) const {
     const std::string where = block.prefix() + "." + site;
     const int64_t channels = site_channels(block, site), size = block_.of(where, channels);
-    if (size < kSmallBlock && size < channels && block.site(site).transform.empty()) {
+    if (block_.automatic() && size < kSmallBlock && size < channels && block.site(site).transform.empty()) {
       remarks.push_back({where, "rotated in blocks of " + std::to_string(size) + " only",
                          "no larger power of two divides its " + std::to_string(channels) + " channels"});
     }

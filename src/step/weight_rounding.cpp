@@ -18,12 +18,21 @@ int64_t group_option(JsonFields& options, int64_t fallback) {
   return group;
 }
 
+int weight_bits(JsonFields& options, int fallback) {
+  const int bits = bits_option(options, fallback, 2, 8);
+  if (bits == 5 || bits == 7) {
+    throw usage_error(options.path() + ".bits",
+                      std::to_string(bits) + " bits; 2, 3, 4, 6 and 8 are supported");
+  }
+  return bits;
+}
+
 // MXINT and NF4 come in groups, and have scales of their own.
 WeightScheme read_block_scheme(JsonFields& options, NumberFormat format) {
   const bool nf4 = format == NumberFormat::kNf4;
   WeightScheme scheme;
   scheme.format = format;
-  scheme.bits = bits_option(options, 4, nf4 ? 4 : 2, nf4 ? 4 : 8);
+  scheme.bits = nf4 ? bits_option(options, 4, 4, 4) : weight_bits(options, 4);
   scheme.granularity = Granularity::kGroup;
   scheme.group = group_option(options, nf4 ? kNf4Group : kMxintGroup);
   return scheme;
@@ -34,11 +43,7 @@ WeightScheme read_scheme(JsonFields& options) {
   if (format == "mxint") return read_block_scheme(options, NumberFormat::kMxint);
   if (format == "nf4") return read_block_scheme(options, NumberFormat::kNf4);
   WeightScheme scheme;
-  scheme.bits = bits_option(options, 8, 2, 8);
-  if (scheme.bits == 5 || scheme.bits == 7) {
-    throw usage_error(options.path() + ".bits",
-                      std::to_string(scheme.bits) + " bits; 2, 3, 4, 6 and 8 are supported");
-  }
+  scheme.bits = weight_bits(options, 8);
   scheme.symmetric = options.boolean("symmetric", true);
   const std::string granularity = choice(options, "granularity", "channel", {"tensor", "channel", "group"});
   if (granularity == "tensor") scheme.granularity = Granularity::kTensor;

@@ -7,6 +7,7 @@
 
 #include "ptq/base/error.h"
 #include "ptq/base/file.h"
+#include "ptq/base/interrupt.h"
 #include "ptq/base/json.h"
 #include "tokenizer/added_tokens.h"
 #include "tokenizer/bpe.h"
@@ -136,13 +137,17 @@ class BpeTokenizer : public Tokenizer {
     }
     PieceStore store;
     for (const Segment& segment : added_.in_normalized_text().split(text)) {
+      throw_if_interrupted();
       if (segment.id >= 0) {
         ids.push_back(segment.id);
         continue;
       }
       std::vector<Piece> pieces{{segment.text, normalized.at_start && segment.begin == 0}};
       for (const auto& step : pre_tokenizers_.steps) step->apply(pieces, store);
-      for (const Piece& piece : pieces) bpe_.encode(piece.text, scratch, ids);
+      for (const Piece& piece : pieces) {
+        throw_if_interrupted();
+        bpe_.encode(piece.text, scratch, ids);
+      }
       store.clear();
     }
   }

@@ -146,6 +146,15 @@ TEST(OutputDirectory, ForceOnOursWithASubdirectoryIsAnError) {
   EXPECT_ERROR(OutputDirectory(temp / "out", true), ExitCode::kFailed, "sub");
 }
 
+TEST(OutputDirectory, InsideAnOutputOfOursIsAnError) {
+  const TempDirectory directory;
+  directory.write("out/report.json", R"({"program": {"name": "quantize"}})");
+  directory.write("out/SHA256SUMS", "");
+  EXPECT_ERROR(output_path(directory / "out/sub", false), ExitCode::kFailed, "is itself an output");
+  std::filesystem::remove(directory / "out/SHA256SUMS");
+  EXPECT_NO_THROW(output_path(directory / "out/sub", false));
+}
+
 TEST(OutputDirectory, OutputMadeByOthersDuringTheRunIsAnError) {
   const TempDirectory temp;
   {

@@ -26,6 +26,19 @@ TEST(ResultFile, ExistingFileNeedsForce) {
   EXPECT_EQ(directory.list(), std::vector<std::string>{"a.xml"});
 }
 
+TEST(ResultFile, FilesOfAnOutputAreNotReplaced) {
+  const TempDirectory directory;
+  directory.write("out/report.json", R"({"program": {"name": "quantize"}})");
+  directory.write("out/SHA256SUMS", std::string(64, '0') + "  report.json\n");
+  for (const char* name : {"out/report.json", "out/SHA256SUMS"}) {
+    const std::string before = directory.read(name);
+    EXPECT_ERROR(write_result(directory / name, "text", true), ExitCode::kFailed, "is a file of");
+    EXPECT_EQ(directory.read(name), before);
+  }
+  write_result(directory / "out/report.html", "text", false);
+  EXPECT_EQ(directory.read("out/report.html"), "text");
+}
+
 TEST(ResultFile, WhatIsNoFileIsNotReplaced) {
   const TempDirectory directory;
   directory.write("d/x", "");

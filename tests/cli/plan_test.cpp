@@ -92,6 +92,32 @@ TEST_F(Planned, StrictRefusesWhatARunWouldRefuseAtItsEnd) {
   expect_same_error(options, "4 things were not done as asked");
 }
 
+TEST_F(Planned, SharesOfABudgetTakeNoMoreThanPlanned) {
+  for (const char* target : {"5", "12", "20"}) {
+    const Words arguments = Words{llama_, "--method", "qera", "--target-bpw", target, "--samples", "16"} +
+                            Words{"--seq-len", "64", "--calib", calib_, "-o", "q", "--force"};
+    const Json plan = run_json(Words{"plan"} + arguments);
+    EXPECT_TRUE(plan["output"]["at_most"].get<bool>());
+    const Json output = run_json(arguments)["output"];
+    EXPECT_LE(output["bytes"].get<int64_t>(), plan["output"]["bytes"].get<int64_t>()) << target;
+    EXPECT_GT(output["bytes"].get<double>(), 0.97 * plan["output"]["bytes"].get<double>()) << target;
+  }
+}
+
+TEST_F(Planned, RecipeWithFactorsInInt8HasSizes) {
+  const Words arguments = Words{llama_, "--method", "qera", "--set", "qera.stored=int8", "--samples", "8"} +
+                          Words{"--seq-len", "32", "--calib", calib_, "-o", "q"};
+  const Json plan = run_json(Words{"plan"} + arguments);
+  EXPECT_EQ(plan["output"]["bytes"], run_json(arguments)["output"]["bytes"]);
+  EXPECT_NE(plan["warnings"].dump().find("224 calibration tokens for the 128 inputs"), std::string::npos);
+}
+
+TEST_F(Planned, PatternsOfOptionsThatMatchNothingAreUsageErrors) {
+  for (const char* set : {R"(qera.linears=["nomatch"])", R"(qera.ranks={"nomatch": 4})"}) {
+    expect_same_error({llama_, "--method", "qera", "--set", set, "--calib", calib_}, "no tensor matches");
+  }
+}
+
 TEST_F(Planned, MemoryIsWithinAQuarterOfWhatARunNeeds) {
   expect_memory(Words{model_, "--method", "quamba"} + small_);
   expect_memory(Words{llama_, "--method", "duquant", "--calib", calib_});

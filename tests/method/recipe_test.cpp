@@ -77,17 +77,19 @@ TEST(Qera, WrongBasesAreUsageErrors) {
        {"mxint", "mxint9", "int", "int4-g", "int4-g128-", "gptq:nf4", "gptq:", "fp4", "int1"}) {
     EXPECT_ERROR(resolve_recipe(qera(base)), ExitCode::kUsage, base);
   }
-  EXPECT_ERROR(resolve_recipe(qera("int5")), ExitCode::kUsage, "5 bits");
+  for (const char* base : {"int5", "mxint5", "gptq:mxint5"})
+    EXPECT_ERROR(resolve_recipe(qera(base)), ExitCode::kUsage, "5 bits");
   EXPECT_ERROR(resolve_recipe(qera("int4-g4")), ExitCode::kUsage, "4 weights a group");
 }
 
 TEST(Qera, RankAndTargetAreShortFormsAndBitsAreRefused) {
   RecipeOptions options = qera("mxint4");
   options.rank = 5;
+  EXPECT_EQ(resolve_recipe(options).steps[1].options.at("rank"), 5);
   options.target_bpw = 4.75;
-  const Json step = resolve_recipe(options).steps[1].options;
-  EXPECT_EQ(step.at("rank"), 5);
-  EXPECT_EQ(step.at("target_bpw"), 4.75);
+  EXPECT_ERROR(resolve_recipe(options), ExitCode::kUsage, "--target-bpw");
+  options.rank = {};
+  EXPECT_EQ(resolve_recipe(options).steps[1].options.at("target_bpw"), 4.75);
   options.bits = "w4a16";
   EXPECT_ERROR(resolve_recipe(options), ExitCode::kUsage, "--base");
   options = {};

@@ -311,6 +311,24 @@ TEST(Ops, OneAndTwoThreadsGiveTheSameBits) {
   for (size_t i = 0; i < one.size(); ++i) EXPECT_TRUE(same_bits(one[i], two[i])) << "result " << i;
 }
 
+TEST(Linear, OneAndTwoThreadsGiveTheSameBitsForAnyNumberOfRows) {
+  at::manual_seed(5);
+  const int threads = at::get_num_threads();
+  for (const auto& [out, in] : {std::pair<int64_t, int64_t>(192, 576), {128, 352}, {576, 192}}) {
+    const Tensor W = at::randn({out, in}), bias = at::randn({out});
+    for (int64_t rows = 1; rows < 20; ++rows) {
+      const Tensor x = at::randn({rows, 1, in});
+      at::set_num_threads(1);
+      const Tensor one = ops::linear(x, W, bias);
+      at::set_num_threads(2);
+      EXPECT_TRUE(at::equal(one, ops::linear(x, W, bias))) << rows << " rows of " << in;
+      EXPECT_TRUE(at::allclose(one, at::linear(x, W, bias), 1e-4, 1e-4)) << rows;
+      EXPECT_TRUE(one.is_contiguous());
+    }
+  }
+  at::set_num_threads(threads);
+}
+
 TEST(GatherColumns, BitsEqualFallbackAndIndicesAreChecked) {
   at::manual_seed(10);
   for (const int64_t n : {1, 7, 33, 576}) {

@@ -49,8 +49,11 @@ void write_file(const std::string& path, std::string_view text);
 // Waits until the names in a directory are on disk. Throws Error.
 void flush_directory(const std::string& path);
 
+// Whether `directory` is an output of this program that has `file`, by its SHA256SUMS.
+bool is_file_of_output(const std::string& directory, const std::string& file);
+
 // The absolute path of an output that may be written. Touches nothing. Throws Error if
-//  - the parent does not exist;
+//  - the parent does not exist, or is itself an output of this program;
 //  - `path` exists and `force` is false;
 //  - `path` exists and is not an empty directory or one that this program wrote (its report.json names the
 //    program, or its config.json has quant_method "ptq"), or holds subdirectories or files that its

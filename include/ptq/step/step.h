@@ -58,9 +58,11 @@ struct StepCost {
 // What a step may look at when nothing is to be done yet.
 struct PlanContext {
   const std::function<bool(const std::string& linear)>& skip;
-  std::vector<Remark>& remarks;  // those that do not depend on values
-  StepCost cost = {};            // of this step
-  bool at_most = false;          // set where a choice by values decides what is stored
+  std::vector<Remark>& remarks;        // those that do not depend on values
+  std::vector<std::string>& warnings;  // the same
+  int64_t calibration_tokens = 0;
+  StepCost cost = {};    // of this step
+  bool at_most = false;  // set where a choice by values decides what is stored
 };
 
 class Step {
@@ -72,6 +74,8 @@ class Step {
   // Where apply() chooses by values, the choice that takes more bytes.
   virtual void plan(Block& block, PlanContext& context) const = 0;
   virtual void apply(Block& block, StepContext& context) const = 0;
+  // Shell patterns of linears that the options name. One that matches none is a mistake.
+  virtual std::vector<std::string> patterns() const { return {}; }
 };
 
 // One kind of step. `quantize list` prints the table; nothing else in the program names a step.
