@@ -187,10 +187,7 @@ void BlockPass::apply(Block& block, Stream& stream, StageTimes& times, Report& r
     const StageTimer timer(times, "measure");
     measure_block(*rewritten, block, inputs, outputs, statistics, corrections, report);
   }
-  for (const std::string& warning : warnings) {
-    const auto& said = report.warnings;
-    if (std::find(said.begin(), said.end(), warning) == said.end()) report.warnings.push_back(warning);
-  }
+  say_once(warnings, report.warnings);
   for (Remark& remark : remarks) report.fallbacks.push_back({remark.where, remark.what, remark.why});
 }
 

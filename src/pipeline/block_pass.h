@@ -13,14 +13,19 @@
 
 namespace ptq {
 
+// How many of `rows` rows are calibrated on, the last `kept` being kept aside. A run with a single row, or
+// with no need of data, calibrates on the rows it measures on.
+inline int64_t rows_calibrated_on(int64_t rows, int64_t kept) {
+  return kept < rows ? rows - kept : rows;
+}
+
 // The hidden states of all calibration rows, on their way from block to block.
 struct Stream {
   Tensor hidden;     // [rows, length, d_model]
   int64_t kept = 0;  // the last so many rows are kept aside: not calibrated on
 
   int64_t rows() const { return hidden.size(0); }
-  // A run with a single row calibrates on the row it measures on.
-  int64_t calibration_rows() const { return kept < rows() ? rows() - kept : rows(); }
+  int64_t calibration_rows() const { return rows_calibrated_on(rows(), kept); }
   Tensor kept_rows() const { return hidden.slice(0, rows() - kept); }
 };
 

@@ -63,7 +63,7 @@ double RunCost::forward_operations(Block& block, int64_t rows, int64_t length) c
 }
 
 void RunCost::add(Block& block, const BlockPlan& plan) {
-  const int64_t calibrated = rows_.kept < rows_.rows ? rows_.rows - rows_.kept : rows_.rows;
+  const int64_t calibrated = rows_calibrated_on(rows_.rows, rows_.kept);
   const auto forward = [&](int64_t rows) { return forward_operations(block, rows, rows_.length); };
   operations_ += static_cast<double>(plan.passes) * forward(calibrated) + forward(rows_.rows - calibrated);
   operations_ += forward(rows_.kept);  // the block's error

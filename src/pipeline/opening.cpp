@@ -47,7 +47,8 @@ OpenModel open_float_model(const RunOptions& options, const Recipe& recipe) {
     throw Error(options.model_path, std::string("is a ") + open.architecture->description + "; " + purpose,
                 "`quantize list` shows the methods for each family");
   }
-  for (const std::string& pattern : recipe.skip) expect_match("--skip", pattern, open.source->names());
+  const std::vector<std::string> names = open.source->names();
+  for (const std::string& pattern : recipe.skip) expect_match("--skip", pattern, names);
   open.model = open.architecture->make(*open.source);
   for (const std::string& note : open.checkpoint->notes()) spdlog::info("{}", note);
   for (const std::string& note : open.model->notes()) spdlog::info("{}", note);
@@ -98,6 +99,12 @@ Weight outer_weight_as_written(const Weight& weight, const Recipe& recipe) {
   rows.granularity = Granularity::kChannel;
   written.set_quantized(round_to_nearest(weight.value, rows));
   return written;
+}
+
+void say_once(const std::vector<std::string>& warnings, std::vector<std::string>& said) {
+  for (const std::string& warning : warnings) {
+    if (std::find(said.begin(), said.end(), warning) == said.end()) said.push_back(warning);
+  }
 }
 
 void refuse_fallbacks(const std::vector<FallbackRow>& fallbacks, const std::vector<std::string>& warnings) {

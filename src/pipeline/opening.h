@@ -39,6 +39,9 @@ std::vector<int64_t> read_eval_text(const RunOptions& options, const Tokenizer* 
 // one token's vector, and a single scale for all would be set by the rarest.
 Weight outer_weight_as_written(const Weight& weight, const Recipe& recipe);
 
+// Adds to `said` those of `warnings` that are not in it yet: steps repeat theirs for every block.
+void say_once(const std::vector<std::string>& warnings, std::vector<std::string>& said);
+
 // --strict: throws Error with the list of what was not done as asked, if there is anything.
 void refuse_fallbacks(const std::vector<FallbackRow>& fallbacks, const std::vector<std::string>& warnings);
 

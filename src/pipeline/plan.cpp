@@ -1,6 +1,5 @@
 #include "ptq/pipeline/plan.h"
 
-#include <algorithm>
 #include <filesystem>
 
 #include "pipeline/block_pass.h"
@@ -111,7 +110,7 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
 
   ArtifactLayout layout(options.max_shard_bytes);
   RunCost cost(model, rows_of_run(options, rows, eval_ids, window_length(recipe, model)));
-  const int64_t calibrated = rows.kept < rows.ids.size(0) ? rows.ids.size(0) - rows.kept : rows.ids.size(0);
+  const int64_t calibrated = rows_calibrated_on(rows.ids.size(0), rows.kept);
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     const std::unique_ptr<Block> block = model.load_block(i);
     const BlockPlan steps = pass.plan(*block, calibrated * rows.ids.size(1));
@@ -121,10 +120,7 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
     for (const Site* site : block->sites()) plan.sites.push_back(plan_site(block->prefix(), *site));
     for (const Remark& remark : steps.remarks)
       plan.fallbacks.push_back({remark.where, remark.what, remark.why});
-    for (const std::string& warning : steps.warnings) {
-      if (std::find(plan.warnings.begin(), plan.warnings.end(), warning) == plan.warnings.end())
-        plan.warnings.push_back(warning);
-    }
+    say_once(steps.warnings, plan.warnings);
     plan.at_most = plan.at_most || steps.at_most;
   }
   for (Weight* weight : model.outer_weights()) {
