@@ -32,12 +32,13 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path, bool use_m
   file->path_ = path;
   // O_NONBLOCK: opening a FIFO must not wait for a writer before fstat() can refuse it.
   file->fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (file->fd_ < 0) throw Error(path, std::string("cannot open: ") + std::strerror(errno));
+  if (file->fd_ < 0) throw passing_error(path, std::string("cannot open: ") + std::strerror(errno));
   struct stat info{};
-  if (::fstat(file->fd_, &info) != 0) throw Error(path, std::string("cannot stat: ") + std::strerror(errno));
+  if (::fstat(file->fd_, &info) != 0)
+    throw passing_error(path, std::string("cannot stat: ") + std::strerror(errno));
   if (!S_ISREG(info.st_mode))
     throw Error(path, S_ISDIR(info.st_mode) ? "is a directory" : "is not a regular file");
-  if (info.st_size == 0) throw Error(path, "the file is empty");
+  if (info.st_size == 0) throw passing_error(path, "the file is empty");
   file->size_ = static_cast<size_t>(info.st_size);
   if (use_mmap) {
     // Writable and private, so that a tensor that borrows the bytes may be written to without touching the
@@ -45,7 +46,7 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path, bool use_m
     void* address =
         ::mmap(nullptr, file->size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file->fd_, 0);
     if (address == MAP_FAILED) {
-      throw Error(path, std::string("cannot map the file: ") + std::strerror(errno), "--no-mmap");
+      throw passing_error(path, std::string("cannot map the file: ") + std::strerror(errno), "--no-mmap");
     }
     file->data_ = static_cast<const std::byte*>(address);
   }
@@ -70,7 +71,8 @@ void MappedFile::read_into(size_t offset, std::span<std::byte> out) const {
   while (done < out.size()) {
     const ssize_t got = ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) throw Error(path_, got == 0 ? "the file shrank while it was read" : std::strerror(errno));
+    if (got <= 0)
+      throw passing_error(path_, got == 0 ? "the file shrank while it was read" : std::strerror(errno));
     done += static_cast<size_t>(got);
   }
 }

@@ -61,13 +61,14 @@ std::string sha256_hex(std::span<const std::byte> bytes) {
 
 std::string sha256_file(const std::string& path) {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rbe"), &std::fclose);
-  if (file == nullptr) throw Error(path, std::string("cannot open: ") + std::strerror(errno));
+  if (file == nullptr) throw passing_error(path, std::string("cannot open: ") + std::strerror(errno));
   Sha256 hash;
   std::vector<std::byte> piece(kPieceBytes);
   while (std::feof(file.get()) == 0) {
     throw_if_interrupted();
     const size_t got = std::fread(piece.data(), 1, piece.size(), file.get());
-    if (std::ferror(file.get()) != 0) throw Error(path, std::string("cannot read: ") + std::strerror(errno));
+    if (std::ferror(file.get()) != 0)
+      throw passing_error(path, std::string("cannot read: ") + std::strerror(errno));
     hash.update(std::span(piece).first(got));
   }
   return hash.hex();

@@ -36,6 +36,8 @@ static_assert(std::atomic<int>::is_always_lock_free);
 constexpr long kLengthAt = 16;
 constexpr long kNameAt = 19;
 
+constexpr int kDepth = 2;  // of subdirectories that go with a registered directory
+
 // Removes the files of a directory and `depth` levels of its subdirectories, then the directory. Only system
 // calls: opendir() would call malloc, which the interrupted thread may be in the middle of. The listing
 // starts over after each batch because unlinking while reading may skip entries.
@@ -66,7 +68,7 @@ void remove_directory(int parent, const char* path, int depth) {
 
 void remove_registered() {
   for (const Slot& slot : g_slots) {
-    if (slot.state.load(std::memory_order_acquire) == kInUse) remove_directory(AT_FDCWD, slot.path, 1);
+    if (slot.state.load(std::memory_order_acquire) == kInUse) remove_directory(AT_FDCWD, slot.path, kDepth);
   }
 }
 

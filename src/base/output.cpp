@@ -55,7 +55,7 @@ int flush_path(const std::string& path) noexcept {
 
 void expect_flushed(const std::string& path) {
   const int error = flush_path(path);
-  if (error != 0) throw Error(path, "cannot flush to disk: " + reason(error), hint_for(error));
+  if (error != 0) throw passing_error(path, "cannot flush to disk: " + reason(error), hint_for(error));
 }
 
 // The parent is resolved, so that a later chdir() changes nothing and `a/..` means what the kernel means by
@@ -107,26 +107,36 @@ bool lists(const std::string& sums, const std::string& name) {
   return ("\n" + sums).find("  " + name + "\n") != std::string::npos;
 }
 
+// A plain name, or one in a subdirectory: "a", "a/b".
+[[maybe_unused]] bool is_name_in_output(const std::string& file) {
+  const fs::path name(file);
+  const auto parts = std::distance(name.begin(), name.end());
+  return std::all_of(name.begin(), name.end(),
+                     [](const fs::path& part) { return !part.empty() && part != "." && part != ".."; }) &&
+         name.is_relative() && (parts == 1 || parts == 2);
+}
+
 // Throws unless --force may remove what is there.
 void expect_replaceable(const std::string& path) {
   const std::string hint = "another -o, or move it away";
   const fs::file_status status = fs::symlink_status(path);
-  if (fs::is_symlink(status)) throw Error(path, "is a symbolic link, which --force does not replace", hint);
+  if (fs::is_symlink(status))
+    throw passing_error(path, "is a symbolic link, which --force does not replace", hint);
   if (!fs::is_directory(status))
-    throw Error(path, "is not a directory, and --force replaces only outputs", hint);
+    throw passing_error(path, "is not a directory, and --force replaces only outputs", hint);
   if (fs::is_empty(path)) return;
   if (!written_by_us(path)) {
-    throw Error(path, "was not written by this program, and --force replaces only its outputs", hint);
+    throw passing_error(path, "was not written by this program, and --force replaces only its outputs", hint);
   }
   const bool has_sums = fs::exists(path + "/SHA256SUMS");
   const std::string sums = has_sums ? read_file(path + "/SHA256SUMS") : "";
-  for (const auto& entry : fs::directory_iterator(path)) {
-    const std::string name = entry.path().filename().string();
-    const bool listed = !has_sums || name == "SHA256SUMS" || lists(sums, name);
-    if (!fs::is_regular_file(entry.symlink_status()) || !listed) {
-      throw Error(path, "holds \"" + name + "\", which this program did not write", hint);
-    }
+  const OutputContents contents = list_output(path);
+  std::vector<std::string> foreign = contents.others;
+  for (const std::string& name : contents.files) {
+    if (has_sums && name != "SHA256SUMS" && !lists(sums, name)) foreign.push_back(name);
   }
+  if (foreign.empty()) return;
+  throw passing_error(path, "holds \"" + foreign.front() + "\", which this program did not write", hint);
 }
 
 Error cannot_write_beside(const std::string& final_path, int error) {
@@ -150,12 +160,12 @@ std::string make_temporary(const std::string& final_path) {
 
 OutputFile::OutputFile(const std::string& path) : path_(path) {
   fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (fd_ < 0) throw Error(path, "cannot create: " + reason(errno), hint_for(errno));
+  if (fd_ < 0) throw passing_error(path, "cannot create: " + reason(errno), hint_for(errno));
 }
 
 OutputFile::OutputFile(const std::string& path, int64_t keep_bytes) : path_(path), offset_(keep_bytes) {
   fd_ = ::open(path.c_str(), O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
-  if (fd_ < 0) throw Error(path, "cannot open: " + reason(errno));
+  if (fd_ < 0) throw passing_error(path, "cannot open: " + reason(errno));
   struct stat status{};
   const bool usable = ::fstat(fd_, &status) == 0 && S_ISREG(status.st_mode);
   if (usable && status.st_size >= keep_bytes && ::ftruncate(fd_, keep_bytes) == 0) return;
@@ -176,10 +186,10 @@ void OutputFile::write(std::span<const std::byte> bytes) {
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) {
       const int error = written == 0 ? ENOSPC : errno;
-      throw Error(path_,
-                  "cannot write " + std::to_string(bytes.size()) + " bytes at " + std::to_string(offset_) +
-                      ": " + reason(error),
-                  hint_for(error));
+      throw passing_error(path_,
+                          "cannot write " + std::to_string(bytes.size()) + " bytes at " +
+                              std::to_string(offset_) + ": " + reason(error),
+                          hint_for(error));
     }
     offset_ += written;
     bytes = bytes.subspan(static_cast<size_t>(written));
@@ -195,14 +205,14 @@ void OutputFile::flush() {
   const int error = ::fsync(fd_) == 0 ? 0 : errno;
   // EINVAL: a pipe or device has nothing to flush.
   if (error != 0 && error != EINVAL) {
-    throw Error(path_, "cannot flush to disk: " + reason(error), hint_for(error));
+    throw passing_error(path_, "cannot flush to disk: " + reason(error), hint_for(error));
   }
 }
 
 void OutputFile::close() {
   flush();
   if (::close(std::exchange(fd_, -1)) != 0) {
-    throw Error(path_, "cannot flush to disk: " + reason(errno), hint_for(errno));
+    throw passing_error(path_, "cannot flush to disk: " + reason(errno), hint_for(errno));
   }
 }
 
@@ -214,6 +224,30 @@ void write_file(const std::string& path, std::string_view text) {
 
 void flush_directory(const std::string& path) {
   expect_flushed(path);
+}
+
+OutputContents list_output(const std::string& path) {
+  OutputContents contents;
+  const auto list = [&](const auto& self, const std::string& directory, const std::string& prefix) -> void {
+    bool empty = true;
+    for (const auto& entry : fs::directory_iterator(directory)) {
+      empty = false;
+      const std::string name = prefix + entry.path().filename().string();
+      const fs::file_status status = entry.symlink_status();
+      if (fs::is_regular_file(status)) {
+        contents.files.push_back(name);
+      } else if (fs::is_directory(status) && prefix.empty()) {
+        self(self, entry.path().string(), name + "/");
+      } else {
+        contents.others.push_back(name);
+      }
+    }
+    if (empty && !prefix.empty()) contents.others.push_back(prefix);
+  };
+  list(list, path, "");
+  std::sort(contents.files.begin(), contents.files.end());
+  std::sort(contents.others.begin(), contents.others.end());
+  return contents;
 }
 
 bool is_file_of_output(const std::string& directory, const std::string& file) {
@@ -253,7 +287,7 @@ OutputDirectory::OutputDirectory(const std::string& path, bool force, const std:
   std::error_code ignored;
   fs::remove_all(temporary_, ignored);
   if (::mkdir(temporary_.c_str(), 0777) != 0) {
-    throw Error(temporary_, "cannot be made: " + reason(errno), hint_for(errno));
+    throw passing_error(temporary_, "cannot be made: " + reason(errno), hint_for(errno));
   }
 }
 
@@ -262,16 +296,18 @@ OutputDirectory::~OutputDirectory() {
 }
 
 std::string OutputDirectory::path(const std::string& file) const {
-  assert(!file.empty() && file.find('/') == std::string::npos && file != "." && file != "..");
+  assert(is_name_in_output(file));
   return temporary_ + "/" + file;
 }
 
+void OutputDirectory::make_directory(const std::string& name) {
+  const std::string directory = path(name);
+  if (::mkdir(directory.c_str(), 0777) != 0 && errno != EEXIST)
+    throw passing_error(directory, "cannot be made: " + reason(errno), hint_for(errno));
+}
+
 std::vector<std::string> OutputDirectory::files() const {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(temporary_))
-    names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
+  return list_output(temporary_).files;
 }
 
 void OutputDirectory::commit() {
@@ -279,6 +315,9 @@ void OutputDirectory::commit() {
   for (const std::string& file : files()) {
     throw_if_interrupted();
     expect_flushed(path(file));
+  }
+  for (const auto& entry : fs::directory_iterator(temporary_)) {
+    if (entry.is_directory()) expect_flushed(entry.path().string());
   }
   expect_flushed(temporary_);
   throw_if_interrupted();
@@ -296,10 +335,12 @@ void OutputDirectory::commit() {
 void OutputDirectory::replace() {
   const char* const from = temporary_.c_str();
   const char* const to = final_.c_str();
-  const auto cannot = [&] { return Error(final_, "cannot rename the finished output: " + reason(errno)); };
+  const auto cannot = [&] {
+    return passing_error(final_, "cannot rename the finished output: " + reason(errno));
+  };
   if (::renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return;
   if (errno == EEXIST && !force_)
-    throw Error(final_, "was made by somebody else during the run", "another -o");
+    throw passing_error(final_, "was made by somebody else during the run", "another -o");
   if (errno == EEXIST) {
     expect_replaceable(final_);  // again: the run may have taken hours
     if (::renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) == 0) return;
@@ -310,7 +351,7 @@ void OutputDirectory::replace() {
     if (::rename(from, to) != 0) throw cannot();
     return;
   }
-  if (!force_) throw Error(final_, "was made by somebody else during the run", "another -o");
+  if (!force_) throw passing_error(final_, "was made by somebody else during the run", "another -o");
   const fs::path path(final_);
   const std::string replaced = (path.parent_path() / ("." + path.filename().string())).string() + "." +
                                std::to_string(::getpid()) + ".replaced";

@@ -83,7 +83,7 @@ void WorkDirectory::write_state(const std::string& text) {
   ::unlink(beside.c_str());
   write_file(beside, text);
   if (::rename(beside.c_str(), path(kStateFile).c_str()) != 0) {
-    throw Error(path(kStateFile), std::string("cannot be replaced: ") + std::strerror(errno));
+    throw passing_error(path(kStateFile), std::string("cannot be replaced: ") + std::strerror(errno));
   }
   flush_directory(path_);
   keeps_state_ = true;

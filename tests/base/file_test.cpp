@@ -18,6 +18,23 @@ std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+// What a run keeps for --resume stays after such an error.
+TEST(Error, OfTheMachineOrASignalMayPassOthersDoNot) {
+  EXPECT_FALSE(Error("a layer", "activations are NaN").may_pass());
+  EXPECT_FALSE(usage_error("--seed", "is not a number").may_pass());
+  EXPECT_TRUE(Error("", "interrupted", "", ExitCode::kInterrupted).may_pass());
+  EXPECT_TRUE(passing_error("out", "No space left on device", "free some").may_pass());
+  EXPECT_STREQ(passing_error("out", "No space left on device", "free some").what(),
+               Error("out", "No space left on device", "free some").what());
+  const TempDirectory temp;
+  try {
+    read_file(temp / "vanished");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_TRUE(error.may_pass());
+  }
+}
+
 TEST(ReadFile, WholeContentIncludingZeroBytes) {
   const TempDirectory temp;
   const std::string content("a\0b\r\n", 5);

@@ -45,8 +45,9 @@ void signal_twice_with_many_files(const std::string& path) {
 void signal_twice_with_a_subdirectory(const std::string& path) {
   install_interrupt_handlers();
   const OutputDirectory out(path, false);
-  std::filesystem::create_directory(out.path("sub"));
+  std::filesystem::create_directories(out.path("sub") + "/deeper");
   write_file(out.path("sub") + "/a", "x");
+  write_file(out.path("sub") + "/deeper/a", "x");
   write_file(out.path("b"), "x");
   std::raise(SIGTERM);
   std::raise(SIGINT);
@@ -105,7 +106,7 @@ TEST(InterruptDeathTest, SecondSignalEndsAtOnceAndNothingIsLeft) {
   EXPECT_EQ(temp.list(), Names{});
 }
 
-TEST(InterruptDeathTest, SecondSignalRemovesASubdirectoryToo) {
+TEST(InterruptDeathTest, SecondSignalRemovesTwoLevelsOfSubdirectoriesToo) {
   const TempDirectory temp;
   EXPECT_EXIT(signal_twice_with_a_subdirectory(temp / "out"), ::testing::ExitedWithCode(5), "");
   EXPECT_EQ(temp.list(), Names{});

@@ -146,6 +146,47 @@ TEST(OutputDirectory, ForceOnOursWithASubdirectoryIsAnError) {
   EXPECT_ERROR(OutputDirectory(temp / "out", true), ExitCode::kFailed, "sub");
 }
 
+TEST(OutputDirectory, ForceOnOursWithAListedSubdirectoryReplacesIt) {
+  const TempDirectory temp;
+  temp.write("out/config.json", kOurConfig);
+  temp.write("out/templates/a.jinja", "a");
+  temp.write("out/SHA256SUMS", "00  config.json\n00  templates/a.jinja\n");
+  OutputDirectory(temp / "out", true).commit();
+  EXPECT_TRUE(fs::is_empty(temp / "out"));
+}
+
+TEST(OutputDirectory, ForceOnOursWithAnUnlistedFileInASubdirectoryIsAnError) {
+  const TempDirectory temp;
+  temp.write("out/config.json", kOurConfig);
+  temp.write("out/templates/a.jinja", "a");
+  temp.write("out/SHA256SUMS", "00  config.json\n00  a.jinja\n");
+  EXPECT_ERROR(OutputDirectory(temp / "out", true), ExitCode::kFailed, "templates/a.jinja");
+}
+
+TEST(OutputDirectory, FilesOfASubdirectoryAreListedAndCommitted) {
+  const TempDirectory temp;
+  OutputDirectory out(temp / "out", false);
+  out.make_directory("templates");
+  out.make_directory("templates");
+  write_file(out.path("templates/a.jinja"), "a");
+  write_file(out.path("z"), "z");
+  EXPECT_EQ(out.files(), (Names{"templates/a.jinja", "z"}));
+  out.commit();
+  EXPECT_EQ(temp.read("out/templates/a.jinja"), "a");
+}
+
+TEST(ListOutput, LinksEmptyAndDeeperDirectoriesAreOthers) {
+  const TempDirectory temp;
+  temp.write("a", "");
+  temp.write("b/c", "");
+  temp.write("b/deep/d", "");
+  fs::create_directory(temp / "empty");
+  fs::create_symlink(temp / "a", temp / "link");
+  const OutputContents contents = list_output(temp.path());
+  EXPECT_EQ(contents.files, (Names{"a", "b/c"}));
+  EXPECT_EQ(contents.others, (Names{"b/deep", "empty/", "link"}));
+}
+
 TEST(OutputDirectory, InsideAnOutputOfOursIsAnError) {
   const TempDirectory directory;
   directory.write("out/report.json", R"({"program": {"name": "quantize"}})");

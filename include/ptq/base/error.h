@@ -32,10 +32,23 @@ class Error : public std::runtime_error {
         code_(code) {}
 
   ExitCode exit_code() const { return code_; }
+  // Whether the same run may get past it another time: what stopped it is the machine, a signal or an option,
+  // not the numbers. What a run keeps for --resume stays after such an error only.
+  bool may_pass() const { return may_pass_ || code_ == ExitCode::kInterrupted; }
 
  private:
+  friend Error passing_error(const std::string& where, const std::string& what, const std::string& hint);
+
   ExitCode code_;
+  bool may_pass_ = false;
 };
+
+// An Error that may_pass(): a full disk, a file that vanished, --strict.
+inline Error passing_error(const std::string& where, const std::string& what, const std::string& hint = "") {
+  Error error(where, what, hint);
+  error.may_pass_ = true;
+  return error;
+}
 
 // An Error with exit code 2, for options, recipe fields and names that the user typed.
 inline Error usage_error(const std::string& where, const std::string& what, const std::string& hint = "") {

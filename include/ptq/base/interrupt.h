@@ -30,8 +30,8 @@ class InterruptDeferral {
   InterruptDeferral& operator=(const InterruptDeferral&) = delete;
 };
 
-// While it lives, a signal that ends the process first removes `directory`, the files in it and in its
-// subdirectories (no deeper). Up to kMaxDirectories at a time; more are a bug of the caller.
+// While it lives, a signal that ends the process first removes `directory`, the files in it and in two levels
+// of subdirectories. Up to kMaxDirectories at a time; more are a bug of the caller.
 class RemoveOnSignal {
  public:
   static constexpr int kMaxDirectories = 16;

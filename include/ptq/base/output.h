@@ -49,6 +49,14 @@ void write_file(const std::string& path, std::string_view text);
 // Waits until the names in a directory are on disk. Throws Error.
 void flush_directory(const std::string& path);
 
+// What lies in a directory, sorted: the regular files in it and in its subdirectories ("a", "b/c"), which is
+// all that an output may hold; and all else, such as links, deeper directories and empty ones ("d/").
+struct OutputContents {
+  std::vector<std::string> files;
+  std::vector<std::string> others;
+};
+OutputContents list_output(const std::string& path);
+
 // Whether `directory` is an output of this program that has `file`, by its SHA256SUMS.
 bool is_file_of_output(const std::string& directory, const std::string& file);
 
@@ -56,8 +64,8 @@ bool is_file_of_output(const std::string& directory, const std::string& file);
 //  - the parent does not exist, or is itself an output of this program;
 //  - `path` exists and `force` is false;
 //  - `path` exists and is not an empty directory or one that this program wrote (its report.json names the
-//    program, or its config.json has quant_method "ptq"), or holds subdirectories or files that its
-//    SHA256SUMS does not list: --force replaces outputs, it does not delete other people's files.
+//    program, or its config.json has quant_method "ptq"), or holds links or files that its SHA256SUMS does
+//    not list: --force replaces outputs, it does not delete other people's files.
 std::string output_path(const std::string& path, bool force);
 
 // Throws the Errors of output_path(), and one if the parent cannot be written to. Touches nothing.
@@ -77,8 +85,10 @@ class OutputDirectory {
   OutputDirectory(const OutputDirectory&) = delete;
   OutputDirectory& operator=(const OutputDirectory&) = delete;
 
-  // Where to write `file` (a plain name) until commit(). The directory is flat.
+  // Where to write `file`, "a" or "b/c", until commit().
   std::string path(const std::string& file) const;
+  // Makes the subdirectory `name` unless it is there. Throws Error.
+  void make_directory(const std::string& name);
   // Names of the files written so far, sorted.
   std::vector<std::string> files() const;
   const std::string& final_path() const { return final_; }
