@@ -3,9 +3,11 @@
 
 #include <charconv>
 #include <string_view>
+#include <utility>
 
 #include "commands.h"
 #include "ptq/base/error.h"
+#include "ptq/base/shell.h"
 #include "ptq/pipeline/run.h"
 
 namespace ptq {
@@ -26,6 +28,33 @@ int64_t parse_bytes(const std::string& text) {
     throw usage_error("--max-shard-size", fmt::format("\"{}\" is not a size", text), "5GB, 500MB");
   }
   return static_cast<int64_t>(bytes);
+}
+
+// "10s", "500ms", "2m", "1h"; seconds without a unit.
+double parse_seconds(const std::string& text) {
+  double number = -1;
+  const auto [unit_begin, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit(unit_begin, static_cast<size_t>(text.data() + text.size() - unit_begin));
+  double factor = -1;
+  if (unit == "ms") factor = 1e-3;
+  if (unit.empty() || unit == "s") factor = 1;
+  if (unit == "m" || unit == "min") factor = 60;
+  if (unit == "h") factor = 3600;
+  const bool valid = failed == std::errc() && number >= 0 && number <= 1e6 && factor > 0;
+  if (!valid) throw usage_error("--save-every", fmt::format("\"{}\" is not a duration", text), "10s, 5m, 0");
+  return number * factor;
+}
+
+// What to type to go on: after `--` an option would be a file.
+std::string resume_command(const std::vector<std::string>& words, bool resumes) {
+  std::string line;
+  for (const std::string& word : words) {
+    if (word == "--" && !std::exchange(resumes, true)) line += "--resume ";
+    line += shell_word(word) + " ";
+  }
+  if (!resumes) return line + "--resume";
+  line.pop_back();
+  return line;
 }
 
 }  // namespace
@@ -57,7 +86,8 @@ RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& c
   run_options.max_shard_bytes = parse_bytes(options.max_shard_size);
   run_options.strict = options.strict;
   run_options.resume = options.resume;
-  run_options.resume_command = common.command_line + (options.resume ? "" : " --resume");
+  run_options.save_every_seconds = parse_seconds(options.save_every);
+  run_options.resume_command = resume_command(common.words, options.resume);
   run_options.program = program_json();
   return run_options;
 }

@@ -28,7 +28,7 @@ struct CommonOptions {
   std::string tokenizer;
   std::string token_dtype;
   std::shared_ptr<StatusLine> status_line;
-  std::string command_line;  // as it was typed, quoted for a shell
+  std::vector<std::string> words;  // of the command line, as they were typed
 
   at::Device torch_device() const;
 };
@@ -47,6 +47,7 @@ struct QuantizeOptions {
   std::string max_shard_size = "5GB";
   bool strict = false;
   bool resume = false;
+  std::string save_every = "10s";
 };
 
 struct VerifyOptions {

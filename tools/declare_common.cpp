@@ -1,15 +1,18 @@
 // Options that several commands have, declared once.
 #include <CLI/CLI.hpp>
+#include <charconv>
 
 #include "command_table.h"
 #include "declare.h"
 
 namespace ptq {
 
-// CLI11 lets -1 wrap around in an unsigned option.
+// CLI11 lets -1 wrap around in an unsigned option, and takes 2^64 for 2^64 - 1.
 std::string seed_range(const std::string& text) {
-  const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
-  return digits ? "" : "\"" + text + "\" is not a number from 0 to 2^64 - 1";
+  uint64_t seed = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), seed);
+  const bool valid = failed == std::errc() && end == text.data() + text.size();
+  return valid ? "" : "\"" + text + "\" is not a number from 0 to 2^64 - 1";
 }
 
 void add_model_options(CLI::App& app, CommonOptions& common) {

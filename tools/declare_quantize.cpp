@@ -62,6 +62,11 @@ void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& com
       ->type_name("SIZE");
   app.add_flag("--resume", options.resume,
                "go on after the last finished block of a run that was stopped; without one, start");
+  app.add_option(
+         "--save-every", options.save_every,
+         "time of work after which --resume finds something to go on from (default 10s; 0: after every "
+         "block)")
+      ->type_name("DURATION");
   app.add_flag("--strict", options.strict, "whatever was not done as asked is an error");
   add_model_options(app, common);
 }

@@ -12,13 +12,13 @@
 #include <filesystem>
 #include <functional>
 #include <new>
+#include <utility>
 
 #include "command_table.h"
 #include "declare.h"
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
 #include "ptq/base/log.h"
-#include "ptq/base/shell.h"
 #include "ptq/base/suggest.h"
 #include "ptq/ops/ops.h"
 #include "version.h"
@@ -60,46 +60,111 @@ void refuse_misspelled_command(const std::string& word) {
   if (hint.starts_with("did you mean")) throw usage_error(word, "neither a command nor a checkpoint", hint);
 }
 
-[[noreturn]] void refuse_extras(const CLI::App& app) {
-  std::vector<std::string> known;
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+// "output" of "--output", "-output=x", and of either with a long dash, as texts have them; else empty.
+std::string name_of_option(const std::string& word) {
+  std::string_view rest = word;
+  for (bool found = true; found;) {
+    found = false;
+    for (const std::string_view dash : {"-", "\u2013", "\u2014", "\u2212"}) {
+      if (!rest.starts_with(dash)) continue;
+      rest.remove_prefix(dash.size());
+      found = true;
+    }
   }
-  const std::string typed = app.remaining().front();
-  const std::string name = typed.substr(0, typed.find('='));
-  if (name.starts_with("-")) throw usage_error(name, "unknown option", suggest(name, known));
-  throw usage_error(typed, "one argument too many", app.get_name() + " --help; one model a run");
+  return rest.size() == word.size() ? "" : std::string(rest.substr(0, rest.find('=')));
 }
 
-// The words as a shell reads them back.
-std::string quoted(int argc, char** argv) {
-  std::string line = shell_word(argv[0]);
-  for (int i = 1; i < argc; ++i) line += " " + shell_word(argv[i]);
-  return line;
+// CLI11 would take "-output" for "-o utput", and a long dash for the beginning of a file's name.
+void refuse_wrong_dashes(const CLI::App& app, int argc, char** argv) {
+  bool is_value = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--") return;
+    if (std::exchange(is_value, false)) continue;
+    const CLI::Option* const option = word.starts_with("-") ? app.get_option_no_throw(word) : nullptr;
+    if (option != nullptr) {
+      is_value = option->get_items_expected_max() > 0;
+    } else if (const std::string name = name_of_option(word); name.size() > 1 && !word.starts_with("--")) {
+      if (app.get_option_no_throw("--" + name) != nullptr)
+        throw usage_error(word, "unknown option", "did you mean \"--" + name + "\"?");
+    }
+  }
+}
+
+std::string help_of(const CLI::App& app) {
+  return app.get_name() + " --help";
+}
+
+[[noreturn]] void refuse_extras(const CLI::App& app, const std::vector<std::string>& extras) {
+  std::vector<std::string> known;
+  std::string arguments;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+    for (const std::string& name : option->get_snames()) known.push_back("-" + name);
+    if (option->get_lnames().empty() && option->get_snames().empty()) arguments += " " + option->get_name();
+  }
+  const std::string& typed = extras.front();
+  if (!typed.starts_with("-") || typed == "--")
+    throw usage_error(typed == "--" ? extras[1] : typed, "one argument too many", help_of(app));
+  const std::string name = typed.substr(0, typed.find('='));
+  if ((name == "--model" || name == "--input") && !arguments.empty())
+    throw usage_error(name, "unknown option", "the model without an option: " + app.get_name() + arguments);
+  const std::string hint = suggest(name, known);
+  throw usage_error(name, "unknown option", hint.starts_with("did you mean") ? hint : help_of(app));
+}
+
+// "--samples N: calibration rows".
+std::string described(const CLI::Option& option) {
+  const std::string type_name = option.get_type_name();  // "N:INT in [1 - 1000000]"
+  const bool positional = option.get_lnames().empty();
+  return option.get_name() + (positional ? "" : " " + type_name.substr(0, type_name.find(':'))) + ": " +
+         option.get_description();
+}
+
+// What CLI11 says of an option and its value, in our words. It names the option first, or after "convert: ".
+[[noreturn]] void refuse(const CLI::ParseError& error, const CLI::App& app) {
+  const std::string kind = error.get_name(), text = error.what();
+  const size_t begin = kind == "ConversionError" ? std::min(text.find("--"), text.size()) : 0;
+  const std::string name = text.substr(begin, text.find_first_of(": ", begin) - begin);
+  const CLI::Option* const option = name.empty() ? nullptr : app.get_option_no_throw(name);
+  if (option == nullptr) throw usage_error("", text, help_of(app));
+  const auto refused = [&](const std::string& what) { return usage_error(name, what, described(*option)); };
+  if (kind == "RequiredError") throw refused("is missing");
+  if (kind == "ArgumentMismatch")
+    throw refused(option->count() > 1 ? "is given more than once" : "its value is missing");
+  const std::string_view value_before = " not in range ";
+  if (const size_t range = text.find(value_before); kind == "ValidationError" && range != std::string::npos) {
+    const size_t value = text.find("Value ") + 6;
+    const bool whole = option->get_type_name().find(":INT") != std::string::npos;
+    std::string limits = text.substr(range + value_before.size());
+    const std::string_view zeros = ".000000";  // of a range of floats
+    for (size_t at = limits.find(zeros); at != std::string::npos; at = limits.find(zeros))
+      limits.erase(at, zeros.size());
+    throw refused("\"" + text.substr(value, range - value) + "\" is not a " + (whole ? "whole " : "") +
+                  "number from " + limits);
+  }
+  if (kind == "ConversionError" && text.find(" = ", begin) != std::string::npos)
+    throw refused("\"" + text.substr(text.find(" = ", begin) + 3) + "\" is not a value of this option");
+  throw usage_error("", text, described(*option));
 }
 
 void run_command(const Command& command, int argc, char** argv) {
   CLI::App app;
   CommonOptions common;
-  common.command_line = quoted(argc, argv);
+  common.words.assign(argv, argv + argc);
   const std::function<void()> action = declare_command(command, app, common);
+  refuse_wrong_dashes(app, argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
     print(help(command, app));
     return;
-  } catch (const CLI::ConversionError& error) {
-    const std::string text = error.what();  // "Could not convert: --samples = x"
-    const size_t option = std::min(text.find("--"), text.size());
-    const size_t equals = text.find(" = ", option);
-    if (equals == std::string::npos) throw usage_error("", text, app.get_name() + " --help");
-    throw usage_error(text.substr(option, equals - option),
-                      "\"" + text.substr(equals + 3) + "\" is not a value of this option",
-                      app.get_name() + " --help");
   } catch (const CLI::ParseError& error) {
-    throw usage_error("", error.what(), app.get_name() + " --help");
+    refuse(error, app);
   }
-  if (!app.remaining().empty()) refuse_extras(app);
+  const std::vector<std::string> extras = app.remaining();
+  // CLI11 counts the `--` before arguments that begin with a dash among what it could not use.
+  if (!extras.empty() && extras != std::vector<std::string>{"--"}) refuse_extras(app, extras);
   LogOptions log;
   log.quiet = common.quiet;
   log.verbose = common.verbose;

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "ptq/artifact/companions.h"
 #include "ptq/artifact/writer.h"
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
@@ -137,7 +138,8 @@ PeftExport export_peft(const OpenModel& artifact, const std::string& base_name, 
   config["torch_dtype"] = dtype_text;
   if (config.contains("dtype")) config["dtype"] = dtype_text;
   base_writer.finish(config, nullptr);
-  copy_tokenizer_files(artifact.checkpoint->directory(), "", base);
+  std::vector<std::string> warnings;  // an output holds no links, and nothing that is too large
+  copy_companions(companion_files(artifact.checkpoint->directory(), "", warnings), base);
   adapter_writer.finish_tensors("adapter_model");
   write_file(adapter.path("adapter_config.json"), adapter_config(modules, base_name).dump(2) + "\n");
   for (const std::string& spool : {base_spool, adapter_spool}) std::filesystem::remove(spool);

@@ -5,6 +5,7 @@
 
 #include "artifact/verify_parts.h"
 #include "ptq/base/hash.h"
+#include "ptq/base/output.h"
 
 namespace ptq {
 namespace {
@@ -15,19 +16,15 @@ constexpr const char* kSums = "SHA256SUMS";
 constexpr size_t kHexDigits = 64;
 
 void list_files(Subject& subject) {
-  for (const auto& entry : fs::directory_iterator(subject.directory)) {
-    const std::string name = entry.path().filename().string();
-    const fs::file_status status = entry.symlink_status();
-    if (fs::is_symlink(status)) {
-      subject.findings.add(name, "is a symbolic link; an output holds only files, and it is not followed");
-    } else if (!fs::is_regular_file(status)) {
-      subject.findings.add(name, "is not a file; an output holds nothing else");
-    } else {
-      subject.files.push_back(name);
-      subject.counts.bytes += static_cast<int64_t>(entry.file_size());
-    }
+  const OutputContents contents = list_output(subject.directory);
+  for (const std::string& name : contents.others) {
+    const bool link = fs::is_symlink(fs::symlink_status(subject.directory + "/" + name));
+    subject.findings.add(name, link ? "is a symbolic link; an output holds only files, and it is not followed"
+                                    : "is not a file; an output holds nothing else");
   }
-  std::sort(subject.files.begin(), subject.files.end());
+  for (const std::string& name : contents.files)
+    subject.counts.bytes += static_cast<int64_t>(fs::file_size(subject.directory + "/" + name));
+  subject.files = contents.files;
   subject.counts.files = static_cast<int64_t>(subject.files.size());
 }
 

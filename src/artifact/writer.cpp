@@ -132,29 +132,6 @@ std::vector<std::string> ArtifactWriter::finish(const Json& config, const Json& 
   return names;
 }
 
-std::map<std::string, std::string> tokenizer_files(const std::string& source_directory,
-                                                   const std::string& tokenizer_path) {
-  namespace fs = std::filesystem;
-  std::map<std::string, std::string> files;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(source_directory, ignored)) {
-    const std::string name = entry.path().filename().string();
-    const bool wanted = name.starts_with("tokenizer") || name == "special_tokens_map.json" ||
-                        name == "vocab.json" || name == "merges.txt" || name == "generation_config.json" ||
-                        name.starts_with("chat_template");
-    const bool replaced = name == "tokenizer.json" && !tokenizer_path.empty();
-    if (wanted && !replaced && entry.is_regular_file(ignored)) files[name] = entry.path().string();
-  }
-  if (!tokenizer_path.empty()) files["tokenizer.json"] = tokenizer_path;
-  return files;
-}
-
-void copy_tokenizer_files(const std::string& source_directory, const std::string& tokenizer_path,
-                          OutputDirectory& output) {
-  for (const auto& [name, from] : tokenizer_files(source_directory, tokenizer_path))
-    write_file(output.path(name), read_file(from, size_t{1} << 28));
-}
-
 void write_checksums(OutputDirectory& output) {
   std::string text;
   for (const std::string& file : output.files()) text += sha256_file(output.path(file)) + "  " + file + "\n";

@@ -151,7 +151,11 @@ void BlockPass::apply(Block& block, Stream& stream, StageTimes& times, Report& r
   std::vector<std::string> warnings;
   const Tensor inputs = stream.kept_rows().clone();
   const Tensor probe = inputs.slice(0, 0, 1).slice(1, 0, kProbeTokens);
-  const Tensor before = num_rewrites_ > 0 ? block.forward(probe) : Tensor();
+  Tensor before;
+  if (num_rewrites_ > 0) {
+    before = probe.clone();
+    advance(block, before);  // throws if the float model overflows, before a rewrite is blamed for it
+  }
   const std::vector<Pass> passes = plan_passes(block);
   auto pass = passes.begin();
   Statistics statistics;

@@ -114,8 +114,8 @@ void refuse_fallbacks(const std::vector<FallbackRow>& fallbacks, const std::vect
   for (const FallbackRow& row : fallbacks)
     list += "\n  " + row.where + ": " + row.what + " (" + row.why + ")";
   for (const std::string& warning : warnings) list += "\n  " + warning;
-  throw Error("--strict", std::to_string(count) + (count == 1 ? " thing was" : " things were") +
-                              " not done as asked:" + list);
+  throw passing_error("--strict", std::to_string(count) + (count == 1 ? " thing was" : " things were") +
+                                      " not done as asked:" + list);
 }
 
 }  // namespace ptq

@@ -1,13 +1,14 @@
 #include "ptq/pipeline/plan.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "pipeline/block_pass.h"
 #include "pipeline/calibrate.h"
 #include "pipeline/cost.h"
 #include "pipeline/opening.h"
+#include "ptq/artifact/companions.h"
 #include "ptq/artifact/layout.h"
-#include "ptq/artifact/writer.h"
 #include "ptq/base/memory.h"
 #include "ptq/base/output.h"
 #include "ptq/calibration/tokens.h"
@@ -15,6 +16,8 @@
 
 namespace ptq {
 namespace {
+
+constexpr int64_t kReportBytesPerTensor = 500;  // of the rows of its layer and block; measured
 
 PlanRow plan_row(const Weight& weight, const WeightSource& source) {
   PlanRow row;
@@ -43,14 +46,15 @@ PlanSite plan_site(const std::string& prefix, const Site& site) {
 }
 
 // Names and bytes of every file of the output.
-void add_files(const RunOptions& options, const OpenModel& open, const ArtifactLayout& layout, Plan& plan) {
+void add_files(const OpenModel& open, const std::map<std::string, std::string>& companions,
+               const ArtifactLayout& layout, Plan& plan) {
   for (const ArtifactLayout::WeightFile& file : layout.weight_files()) {
     plan.files[file.name] = file.bytes();
     plan.output_bytes += file.bytes();
   }
   for (const auto& [name, text] : layout.text_files(open.model->config(), plan.recipe))
     plan.files[name] = static_cast<int64_t>(text.size());
-  for (const auto& [name, path] : tokenizer_files(open.checkpoint->directory(), options.tokenizer))
+  for (const auto& [name, path] : companions)
     plan.files[name] = static_cast<int64_t>(std::filesystem::file_size(path));
   plan.files["report.json"] = std::nullopt;
   int64_t sums = 0;
@@ -70,6 +74,20 @@ RunRows rows_of_run(const RunOptions& options, const CalibrationRows& rows,
   return all;
 }
 
+// Of the output and of what lies beside it meanwhile (run_state.h) when both are largest: at the last block,
+// whose stream is written before that of an earlier one goes, or while the tensors that were gathered in the
+// spool are copied into the output.
+int64_t disk_bytes(const CalibrationRows& rows, const Model& model, const ArtifactLayout& layout,
+                   const Plan& plan) {
+  const int64_t ids = rows.ids.numel() * static_cast<int64_t>(sizeof(int64_t));
+  const int64_t stream = rows.ids.numel() * model.hidden_size() * static_cast<int64_t>(sizeof(float));
+  const auto document = static_cast<int64_t>(layout.state().dump().size()) +
+                        kReportBytesPerTensor * static_cast<int64_t>(plan.tensors.size());
+  int64_t output = document;  // report.json says what the state's document says
+  for (const auto& [name, bytes] : plan.files) output += bytes.value_or(0);
+  return ids + 2 * document + layout.tensor_bytes() + stream + std::max(stream, output);
+}
+
 void warn_of_limits(const std::string& output, Plan& plan) {
   const int64_t memory = available_memory_bytes();
   if (memory >= 0 && plan.peak_memory_bytes > memory) {
@@ -79,9 +97,9 @@ void warn_of_limits(const std::string& output, Plan& plan) {
   std::error_code failed;
   const std::filesystem::path parent = std::filesystem::absolute(output).parent_path();
   const std::filesystem::space_info space = std::filesystem::space(parent, failed);
-  const int64_t needed = 2 * plan.output_bytes;  // the tensors are gathered in a file of their own first
-  if (!failed && static_cast<uint64_t>(needed) > space.available) {
-    plan.warnings.push_back("about " + format_bytes(needed) + " of disk space are needed while writing; " +
+  if (!failed && static_cast<uint64_t>(plan.disk_bytes) > space.available) {
+    plan.warnings.push_back("about " + format_bytes(plan.disk_bytes) +
+                            " of disk space are needed while writing; " +
                             format_bytes(static_cast<int64_t>(space.available)) + " are free");
   }
 }
@@ -101,6 +119,8 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
   pass.check_patterns(open.source->names());
   const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, plan.warnings);
   const std::vector<int64_t> eval_ids = read_eval_text(options, tokenizer.get(), model);
+  const std::map<std::string, std::string> companions =
+      companion_files(open.checkpoint->directory(), options.tokenizer, plan.warnings);
   plan.source = source_json(options, open);
   plan.source_bytes = plan.source["bytes"].get<int64_t>();
   const CalibrationRows rows =
@@ -128,9 +148,10 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
     layout.add(written);
     plan.tensors.push_back(plan_row(written, *open.source));
   }
-  add_files(options, open, layout, plan);
+  add_files(open, companions, layout, plan);
   plan.operations = cost.operations();
   plan.peak_memory_bytes = cost.peak_bytes();
+  plan.disk_bytes = disk_bytes(rows, model, layout, plan);
   for (const auto* notes : {&open.checkpoint->notes(), &model.notes()})
     plan.notes.insert(plan.notes.end(), notes->begin(), notes->end());
   if (options.strict) refuse_fallbacks(plan.fallbacks, plan.warnings);

@@ -2,7 +2,7 @@
 //
 // A checkpoint is opened, its headers checked and its rows of calibration tokens made. Then block after block
 // is read, taken through the recipe's steps (block_pass.cpp), measured and written, while the hidden states
-// of the float model move along. After each block all that is kept in run_state.h, for --resume. At the end
+// of the float model move along. From time to time all that is kept in run_state.h, for --resume. At the end
 // the artifact is read back and its perplexity compared with the float model's.
 #include "ptq/pipeline/run.h"
 
@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <new>
 
 #include "pipeline/block_pass.h"
 #include "pipeline/calibrate.h"
@@ -18,6 +19,7 @@
 #include "pipeline/quality.h"
 #include "pipeline/run_identity.h"
 #include "pipeline/run_state.h"
+#include "ptq/artifact/companions.h"
 #include "ptq/artifact/writer.h"
 #include "ptq/base/error.h"
 #include "ptq/base/hash.h"
@@ -126,19 +128,24 @@ void begin_loop(Run& run, const OpenModel& open, const BlockPass& pass, const To
   }
   loop.writer = state.make_writer(run.output, options.max_shard_bytes);
   // To write a text may take longer than a block.
-  if (options.calibration.empty()) {
+  if (options.calibration.empty() && state.is_due(options.save_every_seconds)) {
     state.save(loop, run.report, run.times);
     spdlog::debug("the calibration text is kept");
   }
 }
 
+void save_blocks(Run& run, const Model& model, RunState& state, const BlockLoop& loop) {
+  const StageTimer timer(run.times, "save state");
+  state.save(loop, run.report, run.times);
+  spdlog::debug("block {} of {} is kept", loop.finished, model.num_blocks());
+}
+
 // The blocks that are left. After a signal the block is finished and kept first.
 void quantize_blocks(Run& run, const Model& model, const BlockPass& pass, RunState& state, BlockLoop& loop) {
   run.progress.start("quantizing", model.num_blocks() - loop.finished);
-  while (loop.finished < model.num_blocks()) {
-    throw_if_interrupted();
-    const InterruptDeferral deferral(
-        "\nstopping after this block, so that --resume can go on from there; once more stops at once\n");
+  const InterruptDeferral deferral(
+      "\nstopping after this block, so that --resume can go on from there; once more stops at once\n");
+  while (loop.finished < model.num_blocks() && !interrupted()) {
     const std::unique_ptr<Block> block = model.load_block(loop.finished);
     pass.apply(*block, loop.stream, run.times, run.report);
     {
@@ -148,23 +155,23 @@ void quantize_blocks(Run& run, const Model& model, const BlockPass& pass, RunSta
     // Tensors of many sizes come and go in a block: without this the heap grows from block to block.
     return_free_memory();
     ++loop.finished;
-    const StageTimer timer(run.times, "save state");
-    state.save(loop, run.report, run.times);
-    spdlog::debug("block {} of {} is kept", loop.finished, model.num_blocks());
+    spdlog::debug("block {} of {} is finished", loop.finished, model.num_blocks());
+    if (state.is_due(run.options.save_every_seconds)) save_blocks(run, model, state, loop);
     run.progress.advance(1, block->prefix());
   }
-  throw_if_interrupted();
+  if (loop.finished > 0 && state.finished() != loop.finished) save_blocks(run, model, state, loop);
 }
 
 // The artifact's files, and what is known once they are on disk.
 void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop,
+                   const std::map<std::string, std::string>& companions,
                    const std::vector<int64_t>& eval_ids) {
   std::vector<std::string> weight_files;
   {
     const StageTimer timer(run.times, "write");
     write_outer_weights(*open.model, run.recipe, *loop.writer, run.report);
     weight_files = loop.writer->finish(open.model->config(), run.report.recipe);
-    copy_tokenizer_files(open.checkpoint->directory(), run.options.tokenizer, run.output);
+    copy_companions(companions, run.output);
   }
   const StageTimer timer(run.times, "quality");
   const OpenModel artifact = open_model(run.output.path("."), {}, run.options.device);
@@ -190,6 +197,23 @@ void commit_output(Run& run) {
   run.work.remove();
 }
 
+// Of the exception that is being handled: whether the same run may get past it another time.
+bool may_pass() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return error.may_pass();
+  } catch (const std::bad_alloc&) {
+    return true;
+  } catch (const c10::OutOfMemoryError&) {
+    return true;
+  } catch (const std::filesystem::filesystem_error&) {
+    return true;
+  } catch (...) {
+    return false;  // a bug of this program
+  }
+}
+
 }  // namespace
 
 Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) {
@@ -202,6 +226,8 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
   // All inputs are read before the work begins, so that a wrong one is known at once.
   const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, run.report.warnings);
   const std::vector<int64_t> eval_ids = read_eval_text(options, tokenizer.get(), *open.model);
+  const std::map<std::string, std::string> companions =
+      companion_files(open.checkpoint->directory(), options.tokenizer, run.report.warnings);
   {
     const StageTimer timer(run.times, "hash source");
     run.report.source = describe_source(options, open);
@@ -214,10 +240,13 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
       refuse_fallbacks(run.report.fallbacks,
                        run.report.warnings);  // what is known already need not wait for the end
     quantize_blocks(run, *open.model, pass, state, loop);
-    finish_output(run, open, loop, eval_ids);
+    throw_if_interrupted();
+    finish_output(run, open, loop, companions, eval_ids);
     commit_output(run);
   } catch (...) {
-    if (state.finished()) {
+    if (state.finished() && !may_pass()) {
+      run.work.clear();  // --resume would come to the same error
+    } else if (state.finished()) {
       spdlog::warn("{} of {} blocks are finished and kept in {}; to go on: {}", *state.finished(),
                    open.model->num_blocks(), run.work.path(), options.resume_command);
     }

@@ -125,6 +125,7 @@ void RunState::save(const BlockLoop& loop, const Report& report, const StageTime
   finished_ = loop.finished;
   if (!stream_file_.empty() && stream_file_ != stream_file) ::unlink(work_.path(stream_file_).c_str());
   stream_file_ = stream_file;
+  since_saved_.restart();
 }
 
 // The document, if its hash is right and it is this run's.
@@ -203,6 +204,7 @@ void RunState::load(const Model& model, OutputDirectory& output, int64_t max_sha
     const std::string name = entry.path().filename().string();
     if (name.starts_with("stream-") && name != stream_file_) std::filesystem::remove(entry.path());
   }
+  since_saved_.restart();
 }
 
 }  // namespace ptq

@@ -1,5 +1,5 @@
-// What a run keeps on disk after each block, so that one that was stopped, at whatever moment, goes on from
-// there.
+// What a run keeps on disk after some of its blocks, so that one that was stopped, at whatever moment, goes
+// on from the last of them.
 //
 // Files of the work directory, all named in the first:
 //   state          64 hexadecimal digits, a newline, and the JSON document whose SHA-256 they are: the run's
@@ -8,8 +8,9 @@
 //   rows           the calibration rows, int64 [rows, length]
 //   stream-N       the hidden states after N blocks, float32 [rows, length, d_model]
 //   tensors.spool  the bytes of the artifact's tensors so far (ptq/artifact/writer.h)
-// A block counts as finished once `state` names it: that is the last to be written, in one rename, when the
-// other files are flushed. stream-N of the block before is removed after that.
+// `state` is the last to be written, in one rename, when the other files are flushed. The stream of the state
+// before is removed after that. What the spool holds past the bytes that the state names, of blocks that were
+// finished later, is cut off when a run goes on.
 //
 // Nothing in these files is trusted: every byte is under a hash, and what the hashes cover is checked against
 // the model. Non-goals: states of other versions of the program, or of other machines' byte order.
@@ -23,6 +24,7 @@
 #include "pipeline/calibrate.h"
 #include "pipeline/stages.h"
 #include "ptq/artifact/writer.h"
+#include "ptq/base/clock.h"
 #include "ptq/base/work_directory.h"
 #include "ptq/model/model.h"
 #include "ptq/report/report.h"
@@ -42,6 +44,9 @@ class RunState {
   // `work` must outlive it. `identity` is run_identity()'s.
   RunState(WorkDirectory& work, Json identity);
 
+  // Whether `seconds` have gone by since the last save, load or construction.
+  bool is_due(double seconds) const { return since_saved_.elapsed_seconds() >= seconds; }
+
   // Replaces the state on disk. Its cost is that of writing the stream once.
   void save(const BlockLoop& loop, const Report& report, const StageTimes& times);
 
@@ -58,7 +63,6 @@ class RunState {
   std::optional<int64_t> finished() const { return finished_; }
 
  private:
-  std::string save_rows(const Tensor& ids);
   Json read_document() const;
   CalibrationRows read_rows(const Json& json, const Model& model) const;
   Stream read_stream(const Json& json, const CalibrationRows& rows, const Model& model) const;
@@ -68,6 +72,7 @@ class RunState {
   std::string rows_sha256_;  // empty: not on disk yet
   std::string stream_file_;  // that the state names
   std::optional<int64_t> finished_;
+  Stopwatch since_saved_;
 };
 
 }  // namespace ptq

@@ -105,6 +105,7 @@ Json to_json(const Plan& plan) {
             {"bits_per_weight", plan.bits_per_weight},
             {"files", files}}},
           {"peak_memory_bytes", plan.peak_memory_bytes},
+          {"disk_bytes", plan.disk_bytes},
           {"operations", plan.operations},
           {"fallbacks", fallbacks},
           {"notes", plan.notes},
@@ -125,6 +126,7 @@ std::string plan_text(const Plan& plan) {
           plan.calibration["source"].get<std::string>() + "\n";
   text += "  operations    " + scientific(plan.operations) + "\n";
   text += "  peak memory   about " + format_bytes(plan.peak_memory_bytes) + "\n";
+  text += "  disk          about " + format_bytes(plan.disk_bytes) + " while it runs\n";
   for (const std::string& note : plan.notes) text += "  note          " + note + "\n";
   text += fallback_text(plan.fallbacks) + warning_text(plan.warnings);
   return text;

@@ -33,7 +33,7 @@ TEST_F(Interrupt, FullDiskNamesTheFile) {
 }
 
 TEST_F(Interrupt, FullDiskKeepsTheBlocksThatAreFinished) {
-  const Words arguments = Words{model_, "--method", "quamba"} + small_;
+  const Words arguments = Words{model_, "--method", "quamba", "--save-every", "0"} + small_;
   for (const uint64_t limit : {uint64_t{300'000}, uint64_t{950'000}}) {
     const ProcessResult result = run_limited(arguments + Words{"-o", "q"}, limit);
     EXPECT_EQ(result.exit_code, 1) << result.err;

@@ -1,5 +1,6 @@
 // Quantizing: methods and options of a run.
 #include "cli/cli.h"
+#include "cli/tiny_mamba.h"
 #include "ptq/report/json_schema.h"
 
 namespace ptq {
@@ -137,6 +138,28 @@ TEST_F(Quantize, ForceDoesNotReplaceWhatOthersWrote) {
   directory_.write("mine/letter.txt", "dear");
   expect_error(Words{model_, "--method", "rtn", "-o", "mine", "--force"} + small_, 1, {"mine", "--force"});
   EXPECT_EQ(directory_.read("mine/letter.txt"), "dear");
+}
+
+TEST_F(Quantize, LicencesAndTemplatesAreCopiedListedVerifiedAndReplaced) {
+  directory_.write("m/model.safetensors", testing::TinyMamba().bytes());
+  const Words names = {"LICENSE", "NOTICE.txt", "added_tokens.json", "additional_chat_templates/rag.jinja",
+                       "tekken.json"};
+  for (const std::string& name : names) directory_.write("m/" + name, "of " + name);
+  const Words arguments = {"m", "--method", "quamba", "--samples", "2", "--seq-len", "8", "-o", "q"};
+  const Json planned = run_json(Words{"plan"} + arguments)["output"]["files"];
+  run_well(arguments);
+  const std::string sums = directory_.read("q/SHA256SUMS");
+  for (const std::string& name : names) {
+    EXPECT_EQ(directory_.read("q/" + name), "of " + name);
+    EXPECT_EQ(report("q")["output"]["files"][name], name.size() + 3) << name;
+    EXPECT_EQ(planned[name], name.size() + 3) << name;
+    EXPECT_NE(sums.find("  " + name + "\n"), std::string::npos) << name;
+  }
+  run_well({"verify", "q", "--source", "m"});
+  run_well(arguments + Words{"--force"});
+  directory_.write("q/additional_chat_templates/mine.jinja", "mine");
+  EXPECT_EQ(run({"verify", "q"}).exit_code, 4);
+  expect_error(arguments + Words{"--force"}, 1, {"additional_chat_templates/mine.jinja"});
 }
 
 TEST_F(Quantize, QualityIsMeasuredOnTheTextAskedFor) {

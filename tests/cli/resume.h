@@ -14,8 +14,10 @@ class ResumeCli : public Cli {
   // Rows enough that a block takes longer than a signal needs to arrive.
   const Words rows_ = {"--samples", "24", "--seq-len", "128", "--calib", calib_};
   const std::string llama_ = PTQ_TEST_DATA "/llama-1m";
-  const Words mamba_run_ = Words{model_, "--method", "quamba"} + rows_;
-  const Words llama_run_ = Words{llama_, "--method", "duquant", "--bits", "w4a4"} + rows_;
+  const Words every_block_ = {"--save-every", "0"}, seldom_ = {"--save-every", "1h"};
+  const Words mamba_run_ = Words{model_, "--method", "quamba"} + rows_ + every_block_;
+  const Words mamba_run_that_saves_seldom_ = Words{model_, "--method", "quamba"} + rows_ + seldom_;
+  const Words llama_run_ = Words{llama_, "--method", "duquant", "--bits", "w4a4"} + rows_ + every_block_;
 
   ProcessResult run_signalled(const Words& arguments, const std::vector<int>& signals,
                               const std::string& after, int delay_ms = 0) const {
@@ -25,6 +27,7 @@ class ResumeCli : public Cli {
     options.signal_delay_ms = delay_ms;
     return run(arguments + Words{"-v"}, options);
   }
+  static std::string finished(int blocks) { return "block " + std::to_string(blocks) + " of 4 is finished"; }
   // What the log says once so many of a sample model's blocks are on disk.
   static std::string kept(const std::string& blocks) { return "block " + blocks + " of 4 is kept"; }
   static std::string kept(int blocks) { return kept(std::to_string(blocks)); }

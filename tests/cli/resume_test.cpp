@@ -1,5 +1,6 @@
 // A run that is stopped goes on with --resume, and ends with the same bytes as one that was not.
 #include "cli/resume.h"
+#include "cli/tiny_mamba.h"
 
 #include <chrono>
 #include <random>
@@ -65,7 +66,8 @@ TEST_F(Resume, KilledAtRandomMomentsEndsWithTheSameBytes) {
 }
 
 TEST_F(Resume, CalibrationTextIsNotWrittenTwice) {
-  const Words arguments = {model_, "--method", "quamba", "--samples", "64", "--seq-len", "32"};
+  const Words arguments = {model_,      "--method", "quamba",       "--samples", "64",
+                           "--seq-len", "32",       "--save-every", "0"};
   run_well(arguments + Words{"-o", "whole", "--quiet"});
   const ProcessResult killed =
       run_signalled(arguments + Words{"-o", "parts"}, {SIGKILL}, "the calibration text is kept");
@@ -119,6 +121,83 @@ TEST_F(Resume, SecondCtrlCStopsAtOnceAndWhatWasFinishedStays) {
   const ProcessResult last = run_well(mamba_run_ + Words{"-o", "parts", "--resume"});
   EXPECT_NE(last.err.find("going on after block 1 of 4"), std::string::npos) << last.err;
   expect_same_output("whole", "parts");
+}
+
+TEST_F(Resume, BlocksThatAreNotDueAreKeptTogether) {
+  const ProcessResult result = run_well(mamba_run_that_saves_seldom_ + Words{"-o", "q", "-v"});
+  const size_t at = result.err.find("is kept");
+  EXPECT_EQ(result.err.substr(at - 13, 20), "block 4 of 4 is kept") << result.err;
+  EXPECT_EQ(result.err.find("is kept", at + 1), std::string::npos) << result.err;
+}
+
+TEST_F(Resume, CtrlCKeepsABlockThatIsNotDue) {
+  const Words& arguments = mamba_run_that_saves_seldom_;
+  run_well(arguments + Words{"-o", "whole", "--quiet"});
+  const ProcessResult result = run_signalled(arguments + Words{"-o", "parts"}, {SIGINT}, finished(1));
+  EXPECT_EQ(result.exit_code, 5) << result.err;
+  const std::string blocks = rest_of_line(result.err, "warning: ").substr(0, 1);
+  EXPECT_NE(result.err.find(kept(blocks)), std::string::npos) << result.err;
+  EXPECT_EQ(result.err.find("block " + std::to_string(std::stoi(blocks) + 1)), std::string::npos)
+      << result.err;
+  const ProcessResult last = run_well(arguments + Words{"-o", "parts", "--resume"});
+  EXPECT_NE(last.err.find("going on after block " + blocks), std::string::npos) << last.err;
+  expect_same_output("whole", "parts");
+}
+
+// The spool then holds more than the state speaks of.
+TEST_F(Resume, KilledWithBlocksThatWereNotDueGoesOnFromTheLastThatWas) {
+  run_well(mamba_run_ + Words{"-o", "whole", "--quiet"});
+  ASSERT_TRUE(killed_after(mamba_run_ + Words{"-o", "parts"}, 1));
+  const Words seldom = mamba_run_that_saves_seldom_ + Words{"-o", "parts", "--resume"};
+  const ProcessResult killed = run_signalled(seldom, {SIGKILL}, finished(3));
+  ASSERT_EQ(killed.exit_code, 128 + SIGKILL) << killed.err;
+  const ProcessResult last = run_well(seldom);
+  EXPECT_NE(last.err.find("going on after block 1 of 4"), std::string::npos) << last.err;
+  expect_same_output("whole", "parts");
+}
+
+class ErrorThatComesAgain : public ResumeCli {
+ protected:
+  // A model whose second block cannot be quantized. What the first has left must not be advertised.
+  void expect_nothing_kept(const testing::TinyMamba& model, const std::string& words) const {
+    directory_.write("m.safetensors", model.bytes());
+    directory_.write("ids.bin", std::string("\1\0\2\0\3\0\4\0", 8) + std::string(56, '\0'));
+    const Words arguments = {"m.safetensors",
+                             "--method",
+                             "quamba",
+                             "--calib",
+                             "ids.bin",
+                             "--token-dtype",
+                             "u16",
+                             "--samples",
+                             "4",
+                             "--seq-len",
+                             "8",
+                             "--save-every",
+                             "0",
+                             "-o",
+                             "q",
+                             "-v"};
+    const ProcessResult result = run(arguments);
+    EXPECT_EQ(result.exit_code, 1) << result.err;
+    EXPECT_NE(result.err.find("block 1 of 2 is kept"), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find(words), std::string::npos) << result.err;
+    EXPECT_EQ(result.err.find("--resume"), std::string::npos) << result.err;
+    EXPECT_EQ(directory_.list(), (Words{"ids.bin", "m.safetensors"}));
+  }
+};
+
+TEST_F(ErrorThatComesAgain, NanInALaterWeightKeepsNothing) {
+  testing::TinyMamba model(2);
+  model.values["backbone.layers.1.mixer.in_proj.weight"][3] = std::nanf("");
+  expect_nothing_kept(model, "1 of 64 values are NaN or infinite");
+}
+
+TEST_F(ErrorThatComesAgain, OverflowInALaterActivationKeepsNothing) {
+  testing::TinyMamba model(2);
+  for (float& value : model.values["backbone.layers.1.mixer.out_proj.weight"]) value *= 1e38F;
+  for (float& value : model.values["backbone.layers.1.mixer.in_proj.weight"]) value *= 1e4F;
+  expect_nothing_kept(model, "NaN or infinite");
 }
 
 TEST_F(Resume, WithoutStateItStartsAtTheBeginning) {

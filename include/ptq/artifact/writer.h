@@ -58,15 +58,6 @@ class ArtifactWriter {
   int64_t segment_begin_ = 0;
 };
 
-// The tokenizer's and the generation configuration's files in the source's folder, and `tokenizer_path` (if
-// it is not empty) as tokenizer.json: name -> path. An output gets copies of them.
-std::map<std::string, std::string> tokenizer_files(const std::string& source_directory,
-                                                   const std::string& tokenizer_path);
-
-// Copies them.
-void copy_tokenizer_files(const std::string& source_directory, const std::string& tokenizer_path,
-                          OutputDirectory& output);
-
 // Writes SHA256SUMS over every file of the output, in the form that `sha256sum -c` reads.
 void write_checksums(OutputDirectory& output);
 

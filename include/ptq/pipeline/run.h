@@ -30,15 +30,18 @@ struct RunOptions {
   int64_t max_shard_bytes = int64_t{5} << 30;
   bool strict = false;  // what was not done as asked is an error
   bool resume = false;  // goes on after the last finished block of a run that was stopped, if there is one
+  // Of work, after which what was done is kept; 0: after every block. The last block and the one that a
+  // signal meets are always kept.
+  double save_every_seconds = 10;
   std::string resume_command;  // what to type to go on, for a message
   Json program;                // the report's "program"
 };
 
 // Quantizes the model and writes the artifact, report.json and SHA256SUMS. Returns the report that was
-// written. Throws Error, and then the output is as it was; what was done up to the last finished block stays
+// written. Throws Error, and then the output is as it was. If the Error may_pass(), what was kept last stays
 // in
-// `.NAME.partial` beside it, and the log says so. After a signal the block is finished first. Memory: a few
-// blocks and the hidden states of the calibration rows.
+// `.NAME.partial` beside it, and the log says so; if not, nothing stays. After a signal the block is finished
+// and kept first. Memory: a few blocks and the hidden states of the calibration rows.
 Report run(const RunOptions& options, const Recipe& recipe, Progress& progress);
 
 // The tokenizer of --tokenizer (`option`, if it is not empty), or of the model's folder, or null if there is

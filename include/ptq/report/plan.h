@@ -46,6 +46,7 @@ struct Plan {
   // Name -> bytes; nothing for report.json, whose numbers a run measures.
   std::map<std::string, std::optional<int64_t>> files;
   int64_t peak_memory_bytes = 0;  // estimated
+  int64_t disk_bytes = 0;         // that the run needs at once, the output included; estimated
   double operations = 0;          // of floating point, estimated
   std::vector<FallbackRow> fallbacks;
   std::vector<std::string> notes;  // how the checkpoint is read
