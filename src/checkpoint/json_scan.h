@@ -42,7 +42,6 @@ class JsonHandler : public nlohmann::json_sax<Json> {
   size_t depth() const { return frames_.size(); }
   // The key at a depth, counted from 1: key_at(1) is one of the outermost object.
   const std::string& key_at(size_t level) const { return frames_[level - 1].key; }
-  bool in_array() const { return !frames_.empty() && frames_.back().is_array; }
   const std::string& where() const { return where_; }
 
   virtual void value(Json scalar) = 0;

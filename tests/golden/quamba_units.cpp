@@ -134,7 +134,7 @@ void hadamard(const Json& unit, Checks& checks) {
         if (vector.at("dim") == n) m = vector.at("K_" + whose).get<int64_t>();
       }
       const Hadamard H{n, n, base_matrix(tables, m, whose), "golden"};
-      checks.near("hadamard weight_rows " + whose, H.rotate_columns(numbers(test.at("W"))),
+      checks.near("hadamard weight_rows " + whose, H.apply(numbers(test.at("W"))),
                   numbers(test.at("W_rotated_" + whose)), 1e-5);
     }
   }

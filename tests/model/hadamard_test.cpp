@@ -27,7 +27,7 @@ TEST_P(HadamardOfSize, IsOrthogonalWithEqualMagnitudes) {
   EXPECT_TRUE(at::allclose(magnitudes, expected, 0, 1e-5));
 }
 
-TEST_P(HadamardOfSize, InverseAndRotatedColumnsUndoIt) {
+TEST_P(HadamardOfSize, InverseAndRotatedWeightUndoIt) {
   const int64_t n = GetParam();
   const Hadamard H = make_hadamard(n);
   at::manual_seed(static_cast<uint64_t>(n));
@@ -35,7 +35,7 @@ TEST_P(HadamardOfSize, InverseAndRotatedColumnsUndoIt) {
   const Tensor W = at::randn({5, n});
   EXPECT_TRUE(at::allclose(H.apply_inverse(H.apply(x)), x, 1e-4, 1e-5));
   const Tensor expected = x.matmul(W.t());
-  EXPECT_TRUE(at::allclose(H.apply(x).matmul(H.rotate_columns(W).t()), expected, 1e-4, 1e-4));
+  EXPECT_TRUE(at::allclose(H.apply(x).matmul(H.apply(W).t()), expected, 1e-4, 1e-4));
 }
 
 TEST_P(HadamardOfSize, IsMadeAgainFromItsJson) {

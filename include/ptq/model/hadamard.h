@@ -20,11 +20,9 @@ struct Hadamard {
   Tensor base;        // [m, m] of +1 and -1, float32
   std::string construction;  // "sylvester", "paley1(q=11)", ...: what the artifact records
 
-  // H x along the last dimension. x [..., n]. Cost n log2(n / m) + n m a row.
+  // H x along the last dimension. x [..., n]. Cost n log2(n / m) + n m a row. Of the rows of a weight W it
+  // makes W H^T, and (W H^T)(H x) = W x, as H^T H = 1.
   Tensor apply(const Tensor& x) const;
-  // W H^T for a weight W [out, n]: (W H^T)(H x) = W x, as H^T H = 1. The same transform, applied to every row
-  // of W.
-  Tensor rotate_columns(const Tensor& W) const { return apply(W); }
   // H^T x along the last dimension: the inverse of apply().
   Tensor apply_inverse(const Tensor& x) const;
   // {"size":, "block":, "m":, "construction":}: enough to make it again.
