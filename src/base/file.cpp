@@ -7,11 +7,27 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 
 #include "ptq/base/error.h"
 
 namespace ptq {
+namespace {
+
+namespace fs = std::filesystem;
+
+Error cannot_open(const std::string& path, int error) {
+  std::error_code failed;
+  if (error == ENOENT && fs::is_symlink(fs::symlink_status(path, failed))) {
+    return Error(
+        path, "is a symbolic link to " + fs::read_symlink(path, failed).string() + ", which does not exist",
+        "download the file again, or copy it with `cp -L` from where it lies");
+  }
+  return passing_error(path, std::string("cannot open: ") + std::strerror(error));
+}
+
+}  // namespace
 
 std::string read_file(const std::string& path, size_t max_bytes) {
   // Opened unmapped: small text files are copied anyway, and a FIFO or directory is refused by open().
@@ -32,7 +48,7 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path, bool use_m
   file->path_ = path;
   // O_NONBLOCK: opening a FIFO must not wait for a writer before fstat() can refuse it.
   file->fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (file->fd_ < 0) throw passing_error(path, std::string("cannot open: ") + std::strerror(errno));
+  if (file->fd_ < 0) throw cannot_open(path, errno);
   struct stat info{};
   if (::fstat(file->fd_, &info) != 0)
     throw passing_error(path, std::string("cannot stat: ") + std::strerror(errno));
@@ -49,11 +65,13 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path, bool use_m
       throw passing_error(path, std::string("cannot map the file: ") + std::strerror(errno), "--no-mmap");
     }
     file->data_ = static_cast<const std::byte*>(address);
+    file->watched_.emplace(address, file->size_, file->path_.c_str(), file->fd_);
   }
   return file;
 }
 
 MappedFile::~MappedFile() {
+  watched_.reset();
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
   if (fd_ >= 0) ::close(fd_);
 }
@@ -84,6 +102,16 @@ void MappedFile::drop(size_t offset, size_t length) const {
   const size_t begin = (offset + page - 1) / page * page;
   const size_t end = (offset + length) / page * page;
   if (end > begin) ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+}
+
+std::string last_name(const std::string& path) {
+  std::error_code failed;
+  fs::path full = fs::path(path).lexically_normal();
+  if (full.filename().empty()) full = full.parent_path();
+  const fs::path name = full.filename();
+  if (!name.empty() && name != "." && name != "..") return name.string();
+  full = fs::canonical(path.empty() ? "." : path, failed);
+  return failed ? name.string() : full.filename().string();
 }
 
 }  // namespace ptq

@@ -1,6 +1,7 @@
 #include "ptq/base/interrupt.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -30,6 +31,16 @@ std::atomic<int> g_signals{0};
 std::atomic<int> g_shields{0};
 std::atomic<const char*> g_deferral{nullptr};  // the message of the InterruptDeferral that lives
 static_assert(std::atomic<int>::is_always_lock_free);
+
+struct MappingSlot {
+  std::atomic<int> state{kFree};
+  uintptr_t begin = 0;
+  size_t size = 0;
+  const char* path = nullptr;
+  int fd = 0;
+};
+std::array<MappingSlot, WatchedMapping::kMaxMappings> g_mappings;
+std::atomic<size_t> g_next_mapping{0};  // where the search for a free slot begins
 
 // What getdents64 fills the buffer with: inode (8 bytes), offset (8), length of the entry (2), type (1),
 // name.
@@ -92,6 +103,68 @@ void on_broken_pipe(int signal) {
   std::raise(signal);
 }
 
+// A message put together without malloc().
+class SignalText {
+ public:
+  SignalText& operator<<(const char* text) {
+    while (*text != '\0' && size_ < sizeof text_) text_[size_++] = *text++;
+    return *this;
+  }
+  SignalText& operator<<(uint64_t number) {
+    char digits[24];
+    size_t first = sizeof digits - 1;
+    digits[first] = '\0';
+    do {
+      digits[--first] = static_cast<char>('0' + number % 10);
+      number /= 10;
+    } while (number > 0);
+    return *this << digits + first;
+  }
+  void print() const { [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text_, size_); }
+
+ private:
+  char text_[PATH_MAX + 512];
+  size_t size_ = 0;
+};
+
+const MappingSlot* find_mapping(uintptr_t address) {
+  for (const MappingSlot& slot : g_mappings) {
+    if (slot.state.load(std::memory_order_acquire) != kInUse) continue;
+    if (address >= slot.begin && address - slot.begin < slot.size) return &slot;
+  }
+  return nullptr;
+}
+
+void on_bus_error(int signal, siginfo_t* info, void*) {
+  const bool by_access = info->si_code > 0;  // not sent by kill()
+  const MappingSlot* const mapping =
+      by_access ? find_mapping(reinterpret_cast<uintptr_t>(info->si_addr)) : nullptr;
+  SignalText text;
+  if (mapping == nullptr) {
+    if (by_access) (text << "error: a bug of this program, please report it: bus error\n").print();
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+    return;
+  }
+  // Of several threads at the same hole one prints.
+  static std::atomic<bool> said{false};
+  while (said.exchange(true)) ::pause();
+  struct stat status{};
+  const bool shrank =
+      ::fstat(mapping->fd, &status) == 0 && static_cast<size_t>(status.st_size) < mapping->size;
+  text << "error: " << mapping->path << ": ";
+  if (shrank) {
+    text << "the file shrank from " << uint64_t{mapping->size} << " to "
+         << static_cast<uint64_t>(status.st_size) << " bytes while it was read";
+  } else {
+    text << "cannot be read: input/output error";
+  }
+  text << "\n  try: put the file back as it was; what --resume can go on from is kept\n";
+  text.print();
+  remove_registered();
+  ::_exit(static_cast<int>(ExitCode::kFailed));
+}
+
 void handle(int signal, void (*handler)(int)) {
   struct sigaction action{};
   action.sa_handler = handler;
@@ -111,6 +184,11 @@ void install_interrupt_handlers() {
   if (hangup.sa_handler != SIG_IGN) handle(SIGHUP, on_stop);
   handle(SIGPIPE, on_broken_pipe);
   handle(SIGXFSZ, SIG_IGN);
+  struct sigaction bus_error{};
+  bus_error.sa_sigaction = on_bus_error;
+  bus_error.sa_flags = SA_SIGINFO;
+  ::sigemptyset(&bus_error.sa_mask);
+  ::sigaction(SIGBUS, &bus_error, nullptr);
 }
 
 bool interrupted() {
@@ -146,6 +224,28 @@ RemoveOnSignal::RemoveOnSignal(const std::string& directory) : slot_(-1) {
 
 RemoveOnSignal::~RemoveOnSignal() {
   g_slots[static_cast<size_t>(slot_)].state.store(kFree);
+}
+
+WatchedMapping::WatchedMapping(const void* data, size_t size, const char* path, int fd)
+    : slot_(kMaxMappings) {
+  const size_t first = g_next_mapping.fetch_add(1);
+  for (size_t i = 0; i < kMaxMappings; ++i) {
+    const size_t at = (first + i) % kMaxMappings;
+    MappingSlot& slot = g_mappings[at];
+    int expected = kFree;
+    if (!slot.state.compare_exchange_strong(expected, kFilling)) continue;
+    slot_ = at;
+    slot.begin = reinterpret_cast<uintptr_t>(data);
+    slot.size = size;
+    slot.path = path;
+    slot.fd = fd;
+    slot.state.store(kInUse, std::memory_order_release);
+    return;
+  }
+}
+
+WatchedMapping::~WatchedMapping() {
+  if (slot_ < kMaxMappings) g_mappings[slot_].state.store(kFree);
 }
 
 SignalShield::SignalShield() {

@@ -84,6 +84,23 @@ TEST(MappedFile, FileThatShrankIsAnErrorWithoutMmap) {
   EXPECT_ERROR(file->read_into(0, all), ExitCode::kFailed, "shrank");
 }
 
+TEST(MappedFile, LinkThatLeadsNowhereIsAnErrorThatSaysSo) {
+  const TempDirectory temp;
+  std::filesystem::create_symlink("blobs/12", temp / "link");
+  EXPECT_ERROR(MappedFile::open(temp / "link"), ExitCode::kFailed,
+               "link: is a symbolic link to blobs/12, which does not exist");
+}
+
+TEST(LastName, OfWhateverLeadsThere) {
+  const TempDirectory temp;
+  std::filesystem::create_directories(temp / "model/sub");
+  for (const char* path : {"/model", "/model/", "/model/.", "/model/sub/..", "/model//"})
+    EXPECT_EQ(last_name(temp.path() + path), "model") << path;
+  EXPECT_EQ(last_name("a/b.pt"), "b.pt");
+  EXPECT_EQ(last_name("."), std::filesystem::current_path().filename());
+  EXPECT_EQ(last_name(".."), std::filesystem::current_path().parent_path().filename());
+}
+
 TEST(MappedFile, DroppedPagesAreReadAgain) {
   const TempDirectory temp;
   const auto file = MappedFile::open(temp.write("a", std::string(100'000, 'x')));

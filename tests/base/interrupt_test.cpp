@@ -1,13 +1,17 @@
 #include "ptq/base/interrupt.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdio>
 #include <filesystem>
 #include <string>
+#include <thread>
 
 #include "expect_error.h"
+#include "ptq/base/file.h"
 #include "ptq/base/output.h"
 #include "temp_directory.h"
 
@@ -92,6 +96,48 @@ void hangup_when_ignored() {
   install_interrupt_handlers();
   std::raise(SIGHUP);
   std::_Exit(interrupted() ? 43 : 42);
+}
+
+// Touches the second page of a file of two that is cut off to one byte.
+void touch_what_is_gone(const std::string& path, const std::string& output, bool in_a_thread) {
+  install_interrupt_handlers();
+  const OutputDirectory out(output, false);
+  write_file(out.path("a"), "x");
+  const auto file = MappedFile::open(path);
+  std::filesystem::resize_file(path, 1);
+  const auto touch = [&file] {
+    const volatile std::byte last = file->bytes().back();
+    static_cast<void>(last);
+  };
+  if (in_a_thread) {
+    std::thread(touch).join();
+  } else {
+    touch();
+  }
+  std::_Exit(0);
+}
+
+void touch_a_hole_of_nobodys() {
+  install_interrupt_handlers();
+  std::FILE* const file = std::tmpfile();
+  const void* const page = ::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, ::fileno(file), 0);
+  const volatile char first = *static_cast<const char*>(page);
+  static_cast<void>(first);
+  std::_Exit(0);
+}
+
+TEST(InterruptDeathTest, MappedFileThatShrinksIsNamedAndNothingIsLeft) {
+  for (const bool in_a_thread : {false, true}) {
+    const TempDirectory temp;
+    const std::string path = temp.write("weights", std::string(20'000, 'x'));
+    EXPECT_EXIT(touch_what_is_gone(path, temp / "out", in_a_thread), ::testing::ExitedWithCode(1),
+                "weights: the file shrank from 20000 to 1 bytes");
+    EXPECT_EQ(temp.list(), Names{"weights"});
+  }
+}
+
+TEST(InterruptDeathTest, BusErrorElsewhereKillsAsUsualAndIsCalledABug) {
+  EXPECT_EXIT(touch_a_hole_of_nobodys(), ::testing::KilledBySignal(SIGBUS), "a bug of this program");
 }
 
 TEST(InterruptDeathTest, FirstSignalThrowsAtTheNextWriteAndNothingIsLeft) {

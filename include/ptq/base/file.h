@@ -4,8 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+
+#include "ptq/base/interrupt.h"
 
 namespace ptq {
 
@@ -14,11 +17,13 @@ namespace ptq {
 std::string read_file(const std::string& path, size_t max_bytes = size_t{1} << 31);
 
 // The bytes of a file, mapped privately: pages come from disk when touched and can be dropped again.
-// The file must not be truncated by others while it is mapped.
+// A file that others cut off while it is mapped ends the process when a page that is gone is touched, with a
+// message that names it (WatchedMapping).
 class MappedFile {
  public:
-  // Throws Error if the file cannot be opened, is empty or is not a regular file.
-  // With `use_mmap` false the file is not mapped: bytes() is not available and read_into() is used instead.
+  // Throws Error if the file cannot be opened, is empty or is not a regular file; of a symbolic link that
+  // leads nowhere the message says so. With `use_mmap` false the file is not mapped: bytes() is not available
+  // and read_into() is used instead.
   static std::shared_ptr<MappedFile> open(const std::string& path, bool use_mmap = true);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
@@ -42,6 +47,11 @@ class MappedFile {
   int fd_ = -1;
   size_t size_ = 0;
   const std::byte* data_ = nullptr;
+  std::optional<WatchedMapping> watched_;
 };
+
+// The name of the file or directory that `path` leads to: "model" for "x/model", "x/model/" and
+// "x/model/y/..", the working directory's own for ".". A symbolic link has its own name.
+std::string last_name(const std::string& path);
 
 }  // namespace ptq

@@ -1,7 +1,8 @@
 // Ctrl-C and its relatives: the first asks the program to stop at the next safe place, the second stops it at
-// once. Either way no registered directory stays behind.
+// once. Either way no registered directory stays behind. And the signal of a mapped file that shrinks.
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 namespace ptq {
@@ -9,7 +10,10 @@ namespace ptq {
 // SIGINT, SIGTERM and SIGHUP (unless it was ignored, as nohup does): the first of them sets the flag that
 // throw_if_interrupted() reads; the second removes the registered directories and ends the process with exit
 // code kInterrupted. SIGPIPE removes them and ends the process as it does by default. SIGXFSZ is ignored, so
-// that a file over the size limit is an Error of the write. Called once, at the start of main.
+// that a file over the size limit is an Error of the write. SIGBUS at an address of a WatchedMapping removes
+// them, prints one error that names the file and ends the process with exit code kFailed; at any other
+// address it says that this is a bug and ends the process as it does by default. Called once, at the start of
+// main.
 void install_interrupt_handlers();
 
 // True after the first signal.
@@ -44,6 +48,23 @@ class RemoveOnSignal {
 
  private:
   int slot_;
+};
+
+// While it lives, touching a page of a mapped file that the file no longer has, in any thread, ends the
+// process with a message that names the file: there is no way to go on from there. Up to kMaxMappings at a
+// time; more are not watched.
+class WatchedMapping {
+ public:
+  static constexpr size_t kMaxMappings = 16'384;
+
+  // `path` and the descriptor `fd` of the file must outlive it.
+  WatchedMapping(const void* data, size_t size, const char* path, int fd);
+  ~WatchedMapping();
+  WatchedMapping(const WatchedMapping&) = delete;
+  WatchedMapping& operator=(const WatchedMapping&) = delete;
+
+ private:
+  size_t slot_;  // kMaxMappings: none was free
 };
 
 // While it lives, a second signal only waits: for the few system calls between which the output has no name.
