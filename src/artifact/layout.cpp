@@ -223,7 +223,7 @@ std::map<std::string, std::string> ArtifactLayout::text_files(const Json& config
         {"quant_method", kQuantMethod}, {"format_version", kFormatVersion}, {"recipe", recipe},
         {"weights", weights_},          {"corrections", corrections_},      {"sites", sites_}};
   }
-  files["config.json"] = document.dump(1) + "\n";
+  files["config.json"] = python_json_text(document, 1) + "\n";
   return files;
 }
 

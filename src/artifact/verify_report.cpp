@@ -25,7 +25,10 @@ Json read_document(Subject& subject, const std::string& name) {
     return json;
   }
   subject.findings.guard(name, [&] {
-    json = read_json_file(subject.directory + "/" + name);
+    std::vector<std::string> repeated;
+    json = read_python_json_file(subject.directory + "/" + name, {}, repeated);
+    if (!repeated.empty())
+      throw Error(name, "the key \"" + repeated.front() + "\" occurs twice in one object");
     if (!json.is_object()) throw Error(name, "is not a JSON object");
   });
   return json.is_object() ? json : Json();

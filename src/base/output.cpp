@@ -84,7 +84,8 @@ std::string absolute_path(const std::string& typed) {
 // parsed is somebody else's.
 bool names_us(const std::string& path, bool (*test)(const Json&)) {
   try {
-    return test(read_json_file(path));
+    std::vector<std::string> repeated;
+    return test(read_python_json_file(path, {}, repeated));
   } catch (const Error&) {
     return false;
   }
@@ -267,6 +268,19 @@ std::string output_path(const std::string& path, bool force) {
   }
   if (final_path.size() + 64 >= PATH_MAX) throw Error(path, "the path is too long");
   return final_path;
+}
+
+std::string output_here(const std::string& name, const std::string& source) {
+  std::error_code failed;
+  const fs::path here = fs::current_path(failed);
+  if (failed)
+    throw Error("the working directory", "cannot be used: " + failed.message(), "-o with an absolute path");
+  const fs::path folder = fs::canonical(source, failed);
+  if (failed || !fs::is_directory(folder, failed)) return name;
+  const auto [in_folder, in_here] = std::mismatch(folder.begin(), folder.end(), here.begin(), here.end());
+  if (in_folder != folder.end()) return name;
+  throw usage_error(name, "the default output would lie in the model's own folder",
+                    "-o " + shell_word((folder.parent_path() / name).string()));
 }
 
 void check_output(const std::string& path, bool force) {

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "expect_error.h"
 #include "temp_directory.h"
 
@@ -55,6 +58,60 @@ TEST(ParseJson, ManyLevelsDoNotOverflowTheStack) {
 TEST(ParseJson, SizeOrCountOverTheLimitIsAnError) {
   EXPECT_ERROR(parse_json("[1, 2]", "t", {.max_bytes = 5}), ExitCode::kFailed, "JSON of 6 bytes; at most 5");
   EXPECT_ERROR(parse_json("[1, 2]", "t", {.max_values = 2}), ExitCode::kFailed, "more than 2 JSON values");
+}
+
+Json parse_python(const std::string& text) {
+  std::vector<std::string> repeated;
+  return parse_python_json(text, "t", {}, repeated);
+}
+
+TEST(ParsePythonJson, SpecialNumbersAreReadAndWrittenBack) {
+  const std::string text =
+      "{\n \"a\": [\n  1,\n  Infinity,\n  -Infinity,\n  \"NaN, Infinity \\\" NaN\",\n  -2.5,\n  NaN\n ]\n}";
+  const Json json = parse_python(text);
+  EXPECT_EQ(json["a"][0], 1);
+  EXPECT_EQ(json["a"][1].get<double>(), std::numeric_limits<double>::infinity());
+  EXPECT_EQ(json["a"][2].get<double>(), -std::numeric_limits<double>::infinity());
+  EXPECT_EQ(json["a"][3], "NaN, Infinity \" NaN");
+  EXPECT_EQ(json["a"][4], -2.5);
+  EXPECT_TRUE(std::isnan(json["a"][5].get<double>()));
+  EXPECT_EQ(python_json_text(json, 1), text);
+}
+
+TEST(ParsePythonJson, OrdinaryDocumentsAreThoseOfStrictJson) {
+  const std::string text =
+      R"({"b": [], "c": {}, "d": [[1, -2], {"x": null, "y": [true, "\u00e9\n"]}], "e": 1e-05, "f": 0.1})";
+  EXPECT_EQ(parse_python(text), parse_json(text, "t"));
+  for (const int indent : {1, 2})
+    EXPECT_EQ(python_json_text(parse_python(text), indent), parse_json(text, "t").dump(indent));
+}
+
+TEST(ParsePythonJson, LastOfEqualKeysCountsInThePlaceOfTheFirst) {
+  std::vector<std::string> repeated;
+  const Json json =
+      parse_python_json(R"({"a": 1, "b": {"c": 1, "c": [2, {"d": 3}]}, "a": 4, "a": 5})", "t", {}, repeated);
+  EXPECT_EQ(json.dump(), R"({"a":5,"b":{"c":[2,{"d":3}]}})");
+  EXPECT_EQ(repeated, (std::vector<std::string>{"c", "a"}));
+}
+
+TEST(ParsePythonJson, OtherWordsAreErrors) {
+  for (const char* text :
+       {"[Infinite]", "[+Infinity]", "[nan]", "[NaN NaN]", "[-NaN]", "{NaN: 1}", "[1e999]"})
+    EXPECT_ERROR(parse_python(text), ExitCode::kFailed, "t: not valid JSON at byte");
+}
+
+TEST(ParseJson, DownloadsThatAreNoJsonAreNamedForWhatTheyAre) {
+  EXPECT_ERROR(parse_json("version https://git-lfs.github.com/spec/v1\n", "f.json"), ExitCode::kFailed,
+               "f.json: a Git LFS pointer");
+  EXPECT_ERROR(parse_json("\n<!doctype HTML>", "f.json"), ExitCode::kFailed, "f.json: an HTML page");
+}
+
+TEST(JsonFields, NumbersThatAreNotFiniteAreErrors) {
+  const Json json = parse_python(R"({"a": Infinity, "b": {"__float__": "NaN"}, "c": -Infinity})");
+  JsonFields fields(json, "t");
+  EXPECT_ERROR(fields.number("a", 0), ExitCode::kFailed, "t.a: expected a finite number, found Infinity");
+  EXPECT_ERROR(fields.number("b", 0), ExitCode::kFailed, "t.b: expected a finite number, found \"NaN\"");
+  EXPECT_ERROR(fields.integer("c", 0), ExitCode::kFailed, "t.c: expected a finite number, found -Infinity");
 }
 
 TEST(ReadJsonFile, ErrorNamesThePath) {

@@ -316,5 +316,12 @@ TEST(OutputFileDeathTest, FullDiskIsAnErrorAndNothingIsLeft) {
   if (!allowed) GTEST_SKIP() << "mounting is not allowed here";
 }
 
+TEST(OutputHere, InTheFolderThatItIsMadeFromIsAUsageError) {
+  EXPECT_EQ(output_here("q", "/nowhere"), "q");
+  const std::string here = std::filesystem::current_path().string();
+  for (const std::string& source : {std::string("."), here, here + "/", std::string("/")})
+    EXPECT_ERROR(output_here("q", source), ExitCode::kUsage, "q: the default output would lie");
+}
+
 }  // namespace
 }  // namespace ptq

@@ -68,6 +68,10 @@ bool is_file_of_output(const std::string& directory, const std::string& file);
 //    not list: --force replaces outputs, it does not delete other people's files.
 std::string output_path(const std::string& path, bool force);
 
+// The output `name` in the working directory. Throws Error if that directory is gone, and a usage Error if it
+// is, or lies in, the directory `source`: an output does not go into the folder that it is made from unasked.
+std::string output_here(const std::string& name, const std::string& source);
+
 // Throws the Errors of output_path(), and one if the parent cannot be written to. Touches nothing.
 void check_output(const std::string& path, bool force);
 
