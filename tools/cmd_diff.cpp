@@ -28,7 +28,8 @@ bool is_report_file(const std::string& path) {
 
 // One side of the comparison.
 struct Side {
-  explicit Side(const std::string& path) : checkpoint(open_checkpoint(path)), weights(*checkpoint) {}
+  explicit Side(const std::string& path)
+      : checkpoint(open_checkpoint(path, CheckpointOptions::of_any_tensors())), weights(*checkpoint) {}
 
   // Whether another name of the same storage is in `names`.
   bool tied_to_one_of(const std::string& name, const std::set<std::string>& names) const {

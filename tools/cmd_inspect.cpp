@@ -117,7 +117,9 @@ std::string inspect_text(const Json& json) {
 }  // namespace
 
 void inspect_command(const InspectOptions& options, const CommonOptions& common) {
-  const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(options.model, common.checkpoint);
+  CheckpointOptions checkpoint_options = common.checkpoint;
+  checkpoint_options.whole_model = false;
+  const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(options.model, checkpoint_options);
   const Json json = inspect_json(options.model, *checkpoint, options.scan);
   print(common.json ? json.dump(1) + "\n" : inspect_text(json));
 }

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 Error cannot_open(const std::string& path, int error) {
   std::error_code failed;
   if (error == ENOENT && fs::is_symlink(fs::symlink_status(path, failed))) {
-    return Error(
+    return passing_error(
         path, "is a symbolic link to " + fs::read_symlink(path, failed).string() + ", which does not exist",
         "download the file again, or copy it with `cp -L` from where it lies");
   }

@@ -12,7 +12,7 @@ namespace ptq {
 namespace {
 
 std::vector<int64_t> ids_of_safetensors(const std::string& path) {
-  const auto file = open_checkpoint(path);
+  const auto file = open_checkpoint(path, CheckpointOptions::of_any_tensors());
   const at::Tensor ids = as_tensor(file->read("input_ids"));
   if (!at::isIntegralType(ids.scalar_type(), /*includeBool=*/false)) {
     throw Error(path, "input_ids has dtype " + std::string(dtype_name(file->find("input_ids")->dtype)) +

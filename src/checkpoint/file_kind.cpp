@@ -5,6 +5,7 @@
 #include "checkpoint/safetensors.h"
 #include "checkpoint/torch_archive.h"
 #include "checkpoint/torch_legacy.h"
+#include "ptq/base/download.h"
 #include "ptq/base/error.h"
 
 namespace ptq {
@@ -22,15 +23,18 @@ constexpr size_t kTarMagicAt = 257;
   if (head.starts_with("GGUF")) throw Error(path, "a GGUF file, which is not a float checkpoint we read");
   if (head.starts_with("\x1f\x8b")) throw Error(path, "a gzip file", "unpack it first");
   if (head.starts_with("\x89HDF")) throw Error(path, "an HDF5 file, which is not read");
-  if (head.starts_with("version https://git-lfs")) {
-    throw Error(path, "a Git LFS pointer, not the file itself", "git lfs pull");
-  }
-  if (path.ends_with(".safetensors")) {
+  if (const auto mistaken = mistaken_download(head)) throw Error(path, mistaken->what, mistaken->hint);
+  const bool is_text = std::ranges::all_of(
+      head, [](char c) { return (c >= ' ' && c <= '~') || c == '\n' || c == '\r' || c == '\t'; });
+  if (path.ends_with(".safetensors") && !is_text) {
     // It has no magic number; its own reader says best what is wrong.
     parse_safetensors(source);
   }
-  throw Error(path, "neither safetensors nor a PyTorch file: it begins with \"" +
-                        printable(head.substr(0, 16)) + "\"");
+  constexpr size_t kShownText = 80, kShownBytes = 16;  // a server's message; a magic number
+  throw Error(path,
+              std::string("neither safetensors nor a PyTorch file: it ") + (is_text ? "is text that " : "") +
+                  "begins with \"" + printable(head.substr(0, is_text ? kShownText : kShownBytes)) + "\"",
+              is_text ? "download the file again" : "");
 }
 
 }  // namespace

@@ -62,7 +62,10 @@ class HeaderHandler : public JsonHandler {
   }
 
   void value(Json scalar) override {
-    if (in_metadata()) {
+    if (depth() == 1 && key_at(1) == "__metadata__" && scalar.is_null()) {
+      if (metadata_seen_) throw Error(where(), "__metadata__ occurs twice");
+      metadata_seen_ = true;  // as the format's own library reads it: an absent map
+    } else if (in_metadata()) {
       if (!scalar.is_string()) throw Error(where(), "__metadata__ has a value that is not text");
     } else if (depth() == 2 && field_ == kDtype && scalar.is_string()) {
       const auto& name = scalar.get_ref<const std::string&>();

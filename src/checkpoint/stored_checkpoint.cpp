@@ -3,33 +3,17 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <numeric>
 #include <tuple>
 
+#include "checkpoint/names.h"
 #include "ptq/base/error.h"
+#include "ptq/base/interrupt.h"
 #include "ptq/base/suggest.h"
 
 namespace ptq {
 namespace {
-
-// Wrappers that training frameworks put around a model, and the roots that show that what is left is a model:
-// the layers of a Llama are called "model.layers...", so "model." alone is no wrapper.
-constexpr std::array<std::string_view, 4> kWrappers = {"module.", "_orig_mod.", "model.", "transformer."};
-constexpr std::array<std::string_view, 5> kRoots = {"backbone.", "model.", "lm_head.", "module.",
-                                                    "_orig_mod."};
-
-bool begins_with_root(std::string_view name) {
-  return std::ranges::any_of(kRoots, [&](std::string_view root) { return name.starts_with(root); });
-}
-
-bool is_wrapped(const std::vector<TensorInfo>& tensors, std::string_view wrapper) {
-  return std::ranges::all_of(tensors, [&](const TensorInfo& tensor) {
-    const std::string_view name = tensor.name;
-    return name.starts_with(wrapper) && begins_with_root(name.substr(wrapper.size()));
-  });
-}
 
 // Copies elements in C order. REQUIRES: every index lies in `from`; no size is 0.
 void copy_strided(const std::byte* from, const std::vector<int64_t>& shape,
@@ -85,18 +69,23 @@ void StoredCheckpoint::add_file(const ByteSource& source, TensorFile file) {
   const size_t storages = file.storages.size();
   parts_.push_back({source, std::move(file.storages), std::make_unique<std::atomic<bool>[]>(storages)});
   for (std::string& note : file.notes) notes_.push_back(std::move(note));
+  is_training_checkpoint_ = is_training_checkpoint_ || file.is_training_checkpoint;
 }
 
 void StoredCheckpoint::finish() {
+  publish_names(tensors_, is_training_checkpoint_, notes_);
+  publish_tied_embedding(tensors_, config_, notes_);
   sort();
-  strip_prefixes();
+  drop_copies();
   find_ties();
+  const auto wide = std::ranges::count(tensors_, DType::kF64, &TensorInfo::dtype);
+  if (wide > 0) {
+    notes_.push_back(std::to_string(wide) + " of " + std::to_string(tensors_.size()) +
+                     " tensors are F64; weights are read as F32");
+  }
 }
 
-void StoredCheckpoint::sort() {
-  std::vector<size_t> order(tensors_.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::ranges::sort(order, {}, [&](size_t i) -> const std::string& { return tensors_[i].name; });
+void StoredCheckpoint::select(const std::vector<size_t>& order) {
   std::vector<TensorInfo> tensors;
   std::vector<Place> places;
   tensors.reserve(order.size());
@@ -107,27 +96,50 @@ void StoredCheckpoint::sort() {
   }
   tensors_ = std::move(tensors);
   places_ = std::move(places);
-  for (size_t i = 1; i < tensors_.size(); ++i) {
-    if (tensors_[i].name != tensors_[i - 1].name) continue;
-    throw Error(where(i), "the tensor is also in " + parts_[places_[i - 1].part].source.path());
-  }
 }
 
-void StoredCheckpoint::strip_prefixes() {
-  if (tensors_.empty()) return;
-  std::string stripped;
-  for (bool again = true; again;) {
-    again = false;
-    for (const std::string_view wrapper : kWrappers) {
-      if (!is_wrapped(tensors_, wrapper)) continue;
-      // Names stay sorted and unique: all lose the same beginning.
-      for (TensorInfo& tensor : tensors_) tensor.name.erase(0, wrapper.size());
-      stripped += wrapper;
-      again = true;
-    }
+void StoredCheckpoint::sort() {
+  std::vector<size_t> order;
+  order.reserve(tensors_.size());
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    if (!tensors_[i].name.empty()) order.push_back(i);
   }
-  if (!stripped.empty())
-    notes_.push_back("stripped the prefix \"" + stripped + "\", which all tensors share");
+  std::ranges::stable_sort(order, {}, [&](size_t i) -> const std::string& { return tensors_[i].name; });
+  select(order);
+}
+
+void StoredCheckpoint::drop_copies() {
+  std::vector<size_t> kept;
+  kept.reserve(tensors_.size());
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    const bool is_copy = !kept.empty() && tensors_[kept.back()].name == tensors_[i].name;
+    if (!is_copy) {
+      kept.push_back(i);
+      continue;
+    }
+    const std::string& other = parts_[places_[kept.back()].part].source.path();
+    if (!same_bytes(kept.back(), i)) {
+      throw Error(where(i), "the tensor is also in " + other + ", with other values",
+                  "the two belong to different checkpoints, or one of them is damaged");
+    }
+    notes_.push_back(where(i) + ": is a copy of the one in " + other + " and read once");
+  }
+  if (kept.size() < tensors_.size()) select(kept);
+}
+
+bool StoredCheckpoint::same_bytes(size_t a, size_t b) const {
+  constexpr size_t kPieceBytes = size_t{1} << 24;
+  if (tensors_[a].dtype != tensors_[b].dtype || tensors_[a].shape != tensors_[b].shape) return false;
+  verify(a);
+  verify(b);
+  const Slice left = gather(a), right = gather(b);
+  for (size_t at = 0; at < left.bytes.size(); at += kPieceBytes) {
+    throw_if_interrupted();
+    const size_t length = std::min(kPieceBytes, left.bytes.size() - at);
+    if (std::memcmp(left.bytes.data() + at, right.bytes.data() + at, length) != 0) return false;
+  }
+  for (const size_t i : {a, b}) drop_storage(i);
+  return true;
 }
 
 void StoredCheckpoint::find_ties() {
@@ -214,9 +226,12 @@ Slice StoredCheckpoint::gather(size_t tensor) const {
 }
 
 void StoredCheckpoint::drop(const std::string& name) const {
-  const size_t i = index_of(name);
-  const Part& part = parts_[places_[i].part];
-  const Storage& storage = part.storages[places_[i].storage];
+  drop_storage(index_of(name));
+}
+
+void StoredCheckpoint::drop_storage(size_t tensor) const {
+  const Part& part = parts_[places_[tensor].part];
+  const Storage& storage = part.storages[places_[tensor].storage];
   part.source.drop(static_cast<size_t>(storage.offset), static_cast<size_t>(storage.bytes));
 }
 

@@ -17,12 +17,15 @@ class StoredCheckpoint final : public Checkpoint {
 
   // Takes the tensors of a file. Throws Error if one is there already, from another file.
   void add_file(const ByteSource& source, TensorFile file);
-  // Sorts, strips the shared prefix, finds ties. Called once, after the last file.
+  // Gives the tensors their published names (names.h), sorts them, finds ties. One that two files hold with
+  // the same bytes is kept once; of other bytes is an Error. Called once, after the last file and
+  // set_config().
   void finish();
   void set_origin(std::string path, std::string directory);
   void set_config(Json config);
   void add_path(std::string path) { files_.push_back(std::move(path)); }
   void add_note(std::string note) { notes_.push_back(std::move(note)); }
+  void add_warning(std::string warning) { warnings_.push_back(std::move(warning)); }
 
   // The first read of a storage that has a checksum verifies it. Usable from several threads.
   TensorBytes read(const std::string& name) const override;
@@ -45,12 +48,17 @@ class StoredCheckpoint final : public Checkpoint {
   std::string where(size_t tensor) const;
   void verify(size_t tensor) const;
   Slice gather(size_t tensor) const;
+  // Keeps the tensors at these places, in this order.
+  void select(const std::vector<size_t>& order);
   void sort();
-  void strip_prefixes();
+  void drop_copies();
+  bool same_bytes(size_t a, size_t b) const;
+  void drop_storage(size_t tensor) const;
   void find_ties();
 
   std::vector<Part> parts_;
   std::vector<Place> places_;  // parallel to tensors_
+  bool is_training_checkpoint_ = false;
 };
 
 }  // namespace ptq

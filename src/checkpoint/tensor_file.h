@@ -56,6 +56,7 @@ class TensorFile {
   std::vector<Storage> storages;
   std::vector<StoredTensor> tensors;
   std::vector<std::string> notes;
+  bool is_training_checkpoint = false;  // the tensors are one entry of several
 
  private:
   void count(const StoredTensor& tensor);

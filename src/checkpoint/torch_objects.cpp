@@ -14,7 +14,7 @@ namespace {
 constexpr size_t kMaxModuleDepth = 64;
 // A pickle may refer to one module from many places; its tensors are then visited once for each.
 constexpr size_t kMaxVisits = 10'000'000;
-constexpr std::array<std::string_view, 3> kStateKeys = {"model", "state_dict", "module"};
+constexpr std::array<std::string_view, 4> kStateKeys = {"model", "state_dict", "model_state_dict", "module"};
 
 struct Entry {
   NodeId key;
@@ -33,6 +33,8 @@ class StateReader {
   bool is_module(NodeId node);
   // True for a module and for a dict with tensors in it.
   bool has_tensors(NodeId node);
+  // Whether the tensors are those of a module in a module: "a.b".
+  bool has_dotted_tensors(NodeId node);
   NodeId follow(const std::string& state_key);
   NodeId choose();
   std::vector<NamedNode> tensors(NodeId node);
@@ -46,6 +48,7 @@ class StateReader {
   std::set<std::string_view> hidden_buffers(NodeId state);
   void add(std::string name, NodeId node, std::vector<NamedNode>& found);
   std::vector<std::string> keys_with_tensors();
+  std::string beside(NodeId chosen);
 
   const PickleGraph& graph_;
   std::vector<std::string>& notes_;
@@ -159,17 +162,25 @@ NodeId StateReader::follow(const std::string& state_key) {
   return node;
 }
 
+bool StateReader::has_dotted_tensors(NodeId node) {
+  if (is_module(node)) return true;
+  return std::ranges::any_of(entries(node), [&](const Entry& entry) {
+    return graph_.text(entry.key).find('.') != std::string_view::npos && is_torch_tensor(graph_, entry.value);
+  });
+}
+
 NodeId StateReader::choose() {
   const NodeId root = graph_.root();
   std::vector<std::string> names;
   NodeId chosen = root;
-  if (has_tensors(root)) names.emplace_back("the top level");
   for (const std::string_view key : kStateKeys) {
     const NodeId inner = find(root, key);
     if (inner == kNoNode || is_torch_tensor(graph_, inner) || !has_tensors(inner)) continue;
     if (names.empty()) chosen = inner;
     names.push_back("\"" + std::string(key) + "\"");
   }
+  const bool loose = names.size() == 1 && has_dotted_tensors(chosen) && !has_dotted_tensors(root);
+  if (has_tensors(root) && !loose) names.insert(names.begin(), "the top level");
   std::string list;
   for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
   if (names.size() > 1) {
@@ -179,12 +190,26 @@ NodeId StateReader::choose() {
   if (names.empty()) {
     const auto keys = keys_with_tensors();
     for (const std::string& key : keys) list += (list.empty() ? "" : ", ") + key;
-    throw Error(graph_.where(),
-                "no dict of tensors at the top level or in \"model\", \"state_dict\", \"module\"",
+    std::string known;
+    for (const std::string_view key : kStateKeys)
+      known += (known.empty() ? "\"" : ", \"") + std::string(key) + "\"";
+    throw Error(graph_.where(), "no dict of tensors at the top level or in " + known,
                 keys.empty() ? "torch.save(model.state_dict(), path)" : "--state-key with one of: " + list);
   }
-  if (chosen != root) notes_.push_back("the tensors are those of the key " + list);
+  if (chosen != root) notes_.push_back("the tensors are those of the key " + list + beside(chosen));
   return chosen;
+}
+
+// "; not weights, and not read: ..." with the entries of the top level but `chosen`; "" if there are none.
+std::string StateReader::beside(NodeId chosen) {
+  constexpr size_t kShown = 8;
+  std::string list;
+  size_t count = 0;
+  for (const Entry& entry : entries(graph_.root())) {
+    if (entry.value == chosen || graph_.kind(entry.key) != NodeKind::kText) continue;
+    if (count++ < kShown) list += (list.empty() ? "" : ", ") + printable(graph_.text(entry.key));
+  }
+  return count == 0 ? "" : "; not weights, and not read: " + list + (count > kShown ? ", ..." : "");
 }
 
 void StateReader::add(std::string name, NodeId node, std::vector<NamedNode>& found) {
@@ -291,20 +316,22 @@ std::vector<NamedNode> StateReader::tensors(NodeId node) {
 
 }  // namespace
 
-std::vector<NamedNode> torch_state(const PickleGraph& graph, const std::string& state_key,
-                                   std::vector<std::string>& notes) {
+TorchState torch_state(const PickleGraph& graph, const std::string& state_key,
+                       std::vector<std::string>& notes) {
   StateReader reader(graph, notes);
   const NodeId node = state_key.empty() ? reader.choose() : reader.follow(state_key);
-  auto found = reader.tensors(node);
-  if (found.empty()) {
+  TorchState state{reader.tensors(node), node != graph.root()};
+  if (state.tensors.empty()) {
     throw Error(graph.where(), "there are no tensors" + (state_key.empty() ? "" : " in " + state_key));
   }
-  return found;
+  return state;
 }
 
 void add_torch_tensors(const PickleGraph& graph, const std::string& state_key,
                        const StorageFinder& find_storage, TensorFile& file) {
-  for (NamedNode& named : torch_state(graph, state_key, file.notes)) {
+  TorchState state = torch_state(graph, state_key, file.notes);
+  file.is_training_checkpoint = state.is_entry;
+  for (NamedNode& named : state.tensors) {
     const std::string where = file.path() + ": tensor \"" + printable(named.name) + "\"";
     StoredTensor tensor = torch_tensor(graph, named.node, where, find_storage);
     tensor.info.name = std::move(named.name);

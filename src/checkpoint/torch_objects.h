@@ -38,11 +38,18 @@ struct NamedNode {
   NodeId node;
 };
 
+struct TorchState {
+  std::vector<NamedNode> tensors;
+  bool is_entry = false;  // of a training checkpoint, beside others
+};
+
 // Finds the model's tensors. `state_key` is a path of nested keys joined by dots; if it is empty, the one
-// dict of tensors among the top level and its entries "model", "state_dict" and "module" is taken. Throws
-// Error if there is none or more than one. Adds what the user should know to `notes`.
-std::vector<NamedNode> torch_state(const PickleGraph& graph, const std::string& state_key,
-                                   std::vector<std::string>& notes);
+// dict of tensors among the top level and its entries "model", "state_dict", "model_state_dict" and "module"
+// is taken. A top level whose tensors have no dot in their names (the states of random generators) does not
+// count beside an entry whose tensors have one. Throws Error if there is none or more than one. Adds what the
+// user should know to `notes`: what else the file holds, too.
+TorchState torch_state(const PickleGraph& graph, const std::string& state_key,
+                       std::vector<std::string>& notes);
 
 // Returns the index of a storage in the TensorFile.
 using StorageFinder = std::function<uint32_t(const TorchStorage&)>;

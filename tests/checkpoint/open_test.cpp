@@ -40,32 +40,88 @@ std::string open_error(const std::string& path, const CheckpointOptions& options
   return error_of([&] { open_checkpoint(path, options); });
 }
 
-TEST(OpenCheckpoint, DirectoryIsReadInTheOrderOfDiscovery) {
+TEST(OpenCheckpoint, DirectoryIsReadInTheOrderOfTransformers) {
   const TempDir dir;
-  const auto name = [&] { return open_checkpoint(dir.path())->tensors().front().name; };
-  dir.write("any.pt", torch_file("only_pt"));
-  EXPECT_EQ(name(), "only_pt");
-  dir.write("pytorch_model.bin", torch_file("bin"));
-  EXPECT_EQ(name(), "bin");
-  dir.write("pytorch_model.bin.index.json", index_file({{"bin", "pytorch_model.bin"}}));
-  EXPECT_EQ(open_checkpoint(dir.path())->files().size(), 2U);
-  dir.write("model.safetensors", bytes_file({"safe"}));
-  EXPECT_EQ(name(), "safe");
-  dir.write("part.safetensors", bytes_file({"indexed"}));
-  dir.write("model.safetensors.index.json", index_file({{"indexed", "part.safetensors"}}));
-  EXPECT_EQ(name(), "indexed");
+  const auto files = [&] {
+    std::string names;
+    const auto checkpoint = open_checkpoint(dir.path());
+    for (const std::string& path : checkpoint->files())
+      names += std::filesystem::path(path).filename().string() + " ";
+    return names;
+  };
+  dir.write("any.pt", torch_file("w"));
+  EXPECT_EQ(files(), "any.pt ");
+  dir.write("part.bin", torch_file("w"));
+  dir.write("pytorch_model.bin.index.json", index_file({{"w", "part.bin"}}));
+  EXPECT_EQ(files(), "pytorch_model.bin.index.json part.bin ");
+  dir.write("pytorch_model.bin", torch_file("w"));
+  EXPECT_EQ(files(), "pytorch_model.bin ");
+  dir.write("part.safetensors", bytes_file({"w"}));
+  dir.write("model.safetensors.index.json", index_file({{"w", "part.safetensors"}}));
+  EXPECT_EQ(files(), "model.safetensors.index.json part.safetensors ");
+  dir.write("model.safetensors", bytes_file({"w"}));
+  EXPECT_EQ(files(), "model.safetensors ");
 }
 
-TEST(OpenCheckpoint, SeveralPtFilesAreAnErrorThatNamesThem) {
+TEST(OpenCheckpoint, SecondFormOfTheSameFormatIsAWarningAndOfAnotherANote) {
+  const TempDir dir;
+  dir.write("model.safetensors", bytes_file({"w"}));
+  dir.write("pytorch_model.bin", torch_file("w"));
+  EXPECT_TRUE(open_checkpoint(dir.path())->warnings().empty());
+  ASSERT_EQ(open_checkpoint(dir.path())->notes().size(), 1U);
+  EXPECT_TRUE(
+      has(open_checkpoint(dir.path())->notes()[0], "pytorch_model.bin, which lies beside it, is not"));
+  dir.write("part.safetensors", bytes_file({"w"}));
+  dir.write("model.safetensors.index.json", index_file({{"w", "part.safetensors"}}));
+  ASSERT_EQ(open_checkpoint(dir.path())->warnings().size(), 1U);
+  EXPECT_TRUE(
+      has(open_checkpoint(dir.path())->warnings()[0], "model.safetensors.index.json, which lies beside"));
+}
+
+TEST(OpenCheckpoint, SecondFormWithOtherTensorsIsAnErrorAndOneThatCannotBeReadANote) {
+  const TempDir dir;
+  dir.write("model.safetensors", bytes_file({"v", "w"}));
+  const std::string other = dir.write("pytorch_model.bin", torch_file("w"));
+  EXPECT_TRUE(
+      has(open_error(dir.path()),
+          "model.safetensors and pytorch_model.bin hold different tensors: v is only in model.safetensors"));
+  EXPECT_EQ(open_checkpoint(dir.path("model.safetensors"))->tensors().size(), 2U);
+  dir.write("model.safetensors", bytes_file({"lm_head.weight", "w"}));  // a head that may be tied
+  EXPECT_EQ(open_checkpoint(dir.path())->tensors().size(), 2U);
+  dir.write("pytorch_model.bin", "version https://git-lfs.github.com/spec/v1\n");
+  EXPECT_TRUE(has(open_checkpoint(dir.path())->notes()[0], "Git LFS"));
+}
+
+TEST(OpenCheckpoint, SeveralFilesOfWeightsAreAnErrorThatNamesThem) {
   const TempDir dir;
   dir.write("a.pt", torch_file("a"));
   dir.write("b.pt", torch_file("b"));
-  EXPECT_TRUE(has(open_error(dir.path()), "2 .pt files: a.pt, b.pt"));
+  EXPECT_TRUE(has(open_error(dir.path()), "2 files could be the checkpoint: a.pt, b.pt"));
+}
+
+TEST(OpenCheckpoint, OnlyPtFileIsReadBesideOthersWithAWarning) {
+  const TempDir dir;
+  dir.write("a.pt", torch_file("a"));
+  dir.write("b.safetensors", bytes_file({"b"}));
+  const auto checkpoint = open_checkpoint(dir.path());
+  EXPECT_NE(checkpoint->find("a"), nullptr);
+  ASSERT_EQ(checkpoint->warnings().size(), 1U);
+  EXPECT_TRUE(has(checkpoint->warnings()[0], "b.safetensors"));
+}
+
+TEST(OpenCheckpoint, StateOfTrainingIsNoCheckpoint) {
+  const TempDir dir;
+  for (const char* name : {"optimizer.pt", "scheduler.pt", "rng_state_0.pth", "training_args.bin"})
+    dir.write(name, torch_file("m"));
+  EXPECT_TRUE(has(open_error(dir.path()), "no checkpoint in the directory"));
+  dir.write("epoch3.ckpt", torch_file("w"));
+  EXPECT_NE(open_checkpoint(dir.path())->find("w"), nullptr);
 }
 
 TEST(OpenCheckpoint, EmptyDirectoryAndMissingFileAreErrors) {
   const TempDir dir;
-  EXPECT_TRUE(has(open_error(dir.path()), "no model.safetensors.index.json"));
+  EXPECT_TRUE(has(open_error(dir.path()), "no model.safetensors, model.safetensors.index.json"));
+  EXPECT_TRUE(has(open_error(dir.path()), "it is empty"));
   EXPECT_TRUE(has(open_error(dir.path("none.pt")), "none.pt: cannot open"));
 }
 
@@ -111,35 +167,16 @@ TEST(OpenCheckpoint, ConfigThatIsNoObjectIsAnError) {
 
 TEST(OpenCheckpoint, WrapperPrefixesAreStrippedAndNoted) {
   const TempDir dir;
-  const auto checkpoint = open_checkpoint(dir.write(
-      "m.safetensors", bytes_file({"module._orig_mod.backbone.x", "module._orig_mod.lm_head.weight"})));
-  EXPECT_NE(checkpoint->find("backbone.x"), nullptr);
+  const auto checkpoint =
+      open_checkpoint(dir.write("m.safetensors", bytes_file({"module._orig_mod.backbone.embeddings.weight",
+                                                             "module._orig_mod.backbone.layers.0.x",
+                                                             "module._orig_mod.lm_head.weight"})));
+  EXPECT_NE(checkpoint->find("backbone.layers.0.x"), nullptr);
   EXPECT_NE(checkpoint->find("lm_head.weight"), nullptr);
-  ASSERT_EQ(checkpoint->notes().size(), 1U);
-  EXPECT_TRUE(has(checkpoint->notes()[0], "\"module._orig_mod.\""));
-}
-
-TEST(OpenCheckpoint, PrefixesOfAnArchitectureAreKept) {
-  const TempDir dir;
-  for (const std::vector<std::string>& names :
-       {std::vector<std::string>{"model.layers.0.x", "model.norm.weight"},
-        {"model.layers.0.x", "lm_head.weight"},
-        {"transformer.h.0.x", "transformer.wte.weight"},
-        {"backbone.x", "backbone.y"},
-        {"model.backbone.x", "lm_head.weight"}}) {
-    const auto checkpoint = open_checkpoint(dir.write("m.safetensors", bytes_file(names)));
-    EXPECT_NE(checkpoint->find(names[0]), nullptr) << names[0];
-    EXPECT_TRUE(checkpoint->notes().empty());
-  }
-}
-
-TEST(OpenCheckpoint, ModelPrefixBeforeBackboneOrModelIsStripped) {
-  const TempDir dir;
-  const auto mamba = open_checkpoint(dir.write("a.safetensors", bytes_file({"model.backbone.x"})));
-  EXPECT_NE(mamba->find("backbone.x"), nullptr);
-  const auto llama = open_checkpoint(
-      dir.write("b.safetensors", bytes_file({"model.model.layers.0.x", "model.lm_head.weight"})));
-  EXPECT_NE(llama->find("model.layers.0.x"), nullptr);
+  ASSERT_EQ(checkpoint->notes().size(), 2U);
+  EXPECT_TRUE(has(checkpoint->notes()[0], "\"_orig_mod.\" is left out of the names of 3 of 3 tensors"));
+  EXPECT_TRUE(
+      has(checkpoint->notes()[1], "\"module.backbone.layers...\", are read as \"backbone.layers...\""));
 }
 
 TEST(OpenCheckpoint, ReadOfAnUnknownNameSuggestsTheNearest) {
@@ -231,16 +268,46 @@ TEST(Shards, TensorThatIsNotWhereTheIndexSaysIsAnError) {
   const std::string extra = index_file(
       {{"a", "1.safetensors"}, {"b", "1.safetensors"}, {"c", "2.safetensors"}, {"d", "2.safetensors"}});
   EXPECT_TRUE(has(shards_error(extra), "\"d\" is not in 2.safetensors"));
-  const std::string missing = index_file({{"a", "1.safetensors"}, {"c", "2.safetensors"}});
-  EXPECT_TRUE(has(shards_error(missing), "\"b\", which the index does not list"));
 }
 
-TEST(Shards, TensorInTwoShardsIsAnError) {
+TEST(Shards, TensorThatTheIndexOmitsIsReadAndNoted) {
+  const TempDir dir;
+  dir.write("1.safetensors", bytes_file({"a", "b"}));
+  const auto checkpoint = open_checkpoint(dir.write("i.json", index_file({{"a", "1.safetensors"}})));
+  EXPECT_EQ(content(*checkpoint, "b"), "b");
+  ASSERT_EQ(checkpoint->notes().size(), 1U);
+  EXPECT_TRUE(has(checkpoint->notes()[0], "1 tensors are stored that the index does not list: b"));
+}
+
+TEST(Shards, BufferOrHeadThatIsListedAndNotStoredIsNoted) {
   const TempDir dir;
   dir.write("1.safetensors", bytes_file({"a"}));
-  dir.write("2.safetensors", bytes_file({"a", "b"}));
-  const std::string index = index_file({{"a", "1.safetensors"}, {"b", "2.safetensors"}});
-  EXPECT_TRUE(has(open_error(dir.write("i.json", index)), "2.safetensors: it holds the tensor \"a\""));
+  const std::string index = index_file({{"a", "1.safetensors"},
+                                        {"lm_head.weight", "1.safetensors"},
+                                        {"layers.0.rotary_emb.inv_freq", "1.safetensors"}});
+  const auto checkpoint = open_checkpoint(dir.write("i.json", index));
+  EXPECT_EQ(checkpoint->tensors().size(), 1U);
+  ASSERT_EQ(checkpoint->notes().size(), 1U);
+  EXPECT_TRUE(has(checkpoint->notes()[0], "2 tensors that the index lists are not stored"));
+}
+
+TEST(Shards, TensorInTwoShardsIsReadOnceIfTheBytesAreEqual) {
+  const TempDir dir;
+  dir.write("1.safetensors", bytes_file({"a"}, "x"));
+  dir.write("2.safetensors", bytes_file({"a", "b"}, "xy"));
+  const std::string index = dir.write("i.json", index_file({{"a", "1.safetensors"}, {"b", "2.safetensors"}}));
+  for (const bool use_mmap : {true, false}) {
+    CheckpointOptions options;
+    options.use_mmap = use_mmap;
+    const auto checkpoint = open_checkpoint(index, options);
+    EXPECT_EQ(checkpoint->tensors().size(), 2U);
+    EXPECT_EQ(content(*checkpoint, "a"), "x");
+    EXPECT_EQ(content(*checkpoint, "b"), "y");
+    EXPECT_TRUE(has(checkpoint->notes()[0], "is a copy of the one in " + dir.path("1.safetensors")));
+  }
+  dir.write("2.safetensors", bytes_file({"a", "b"}, "zy"));
+  EXPECT_TRUE(has(open_error(index), "2.safetensors: tensor \"a\": the tensor is also in"));
+  EXPECT_TRUE(has(open_error(index), "with other values"));
 }
 
 TEST(Shards, TensorNamedTwiceInTheIndexIsAnError) {

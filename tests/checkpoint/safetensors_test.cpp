@@ -31,6 +31,19 @@ TEST(SafetensorsReader, TensorsAreSortedByNameAndPlacedByOffset) {
   EXPECT_EQ(file.tensors[1].info.shape, std::vector<int64_t>{2});
 }
 
+TEST(SafetensorsReader, NullMetadataIsAnAbsentMap) {
+  const std::string a = R"("a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]})";
+  EXPECT_EQ(
+      parse_safetensors(source_of(safetensors(R"({"__metadata__":null,)" + a + "}", "x"))).tensors.size(),
+      1U);
+  EXPECT_NE(error_of([&] {
+              parse_safetensors(
+                  source_of(safetensors(R"({"__metadata__":null,"__metadata__":{},)" + a + "}", "x")));
+            }),
+            "");
+  EXPECT_NE(error_of([&] { parse_safetensors(source_of(safetensors(R"({"a":null})", "x"))); }), "");
+}
+
 TEST(SafetensorsReader, EmptyTensorsAndMetadataAreRead) {
   const std::string header = R"({"__metadata__":{"format":"pt"},)" + entry("x", "F32", "[0,3]", 0, 0) + "}";
   EXPECT_EQ(parse_safetensors(source_of(safetensors(header, ""))).tensors.size(), 1U);

@@ -72,6 +72,21 @@ TEST(TorchArchive, TwoDictsOfTensorsAreAnErrorThatNamesThem) {
       has(body_error(dict({{"w", four()}, {"model", dict({{"w", four()}})}})), "the top level, \"model\""));
 }
 
+TEST(TorchArchive, EntriesBesideTheStateDictAreNotedAsNoWeights) {
+  const TensorFile file = parse_body(dict({{"epoch", number(3)},
+                                           {"model_state_dict", dict({{"layers.0.w", four()}})},
+                                           {"optimizer_states", dict({{"m", four()}})},
+                                           {"rng_state", four()}}));
+  ASSERT_EQ(file.tensors.size(), 1U);
+  EXPECT_EQ(file.tensors[0].info.name, "layers.0.w");
+  EXPECT_TRUE(file.is_training_checkpoint);
+  ASSERT_EQ(file.notes.size(), 1U);
+  EXPECT_TRUE(has(file.notes[0],
+                  "\"model_state_dict\"; not weights, and not read: epoch, optimizer_states, rng_state"))
+      << file.notes[0];
+  EXPECT_FALSE(parse_body(dict({{"w", four()}, {"epoch", number(3)}})).is_training_checkpoint);
+}
+
 TEST(TorchArchive, NoDictOfTensorsIsAnErrorThatNamesTheKeysThatHaveSome) {
   const std::string body =
       dict({{"ema", dict({{"w", four()}})}, {"run", dict({{"net", dict({{"w", four()}})}})}});

@@ -65,14 +65,24 @@ struct CheckpointOptions {
   std::string state_key;    // --state-key: path of nested dict keys, "model.state_dict"
   std::string config_path;  // --config: replaces the directory's config.json
   bool use_mmap = true;     // --no-mmap
+  // Whether what is no whole model, one shard of several or a LoRA adapter, is an Error.
+  bool whole_model = true;
+
+  // Of a file that need not be a model.
+  static CheckpointOptions of_any_tensors() {
+    CheckpointOptions options;
+    options.whole_model = false;
+    return options;
+  }
 };
 
 class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
 
-  // Sorted by name; names are unique. A prefix that all tensors share ("module.", "_orig_mod.", "model."
-  // where "model.backbone." is meant) is already stripped; notes() says so.
+  // Sorted by name; names are unique. What wrappers have added to them ("module.", "_orig_mod.", "model."
+  // where "model.backbone." is meant) is already left out, and those of a base model ("layers.0...") have got
+  // its "model." or "backbone."; notes() says so.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   // nullptr if there is no tensor of that name.
   const TensorInfo* find(const std::string& name) const;
@@ -94,8 +104,11 @@ class Checkpoint {
   // Groups of two or more names of the same stored elements ("tied"). Different parts of one storage are no
   // tie.
   const std::vector<std::vector<std::string>>& ties() const { return ties_; }
-  // What the reader did that the user should know ("stripped the prefix ...").
+  // What the reader did that the user should know (names that it changed).
   const std::vector<std::string>& notes() const { return notes_; }
+  // What may be other than the user meant: a second checkpoint beside this one, a key that occurs twice. The
+  // log has them already.
+  const std::vector<std::string>& warnings() const { return warnings_; }
 
  protected:
   std::vector<TensorInfo> tensors_;
@@ -105,13 +118,18 @@ class Checkpoint {
   std::vector<std::string> files_;
   std::vector<std::vector<std::string>> ties_;
   std::vector<std::string> notes_;
+  std::vector<std::string> warnings_;
 };
 
-// Opens a Hugging Face or state-spaces directory, or a bare .pt / .pth / .bin / .safetensors /
-// .safetensors.index.json file. In a directory the first of model.safetensors.index.json, model.safetensors,
-// pytorch_model.bin.index.json, pytorch_model.bin and the only *.pt is taken. The kind of a file is told from
-// its first bytes, not its name. A bare file uses a config.json only if --config names it or one lies beside
-// it. Reads headers only. Throws Error.
+// Opens a Hugging Face or state-spaces directory, or a bare .pt / .pth / .bin / .ckpt / .safetensors /
+// .index.json file. In a directory the first of model.safetensors, model.safetensors.index.json,
+// pytorch_model.bin and pytorch_model.bin.index.json is taken, as transformers does; if another of them is
+// there too, a warning or note says so, and an Error if their headers show other tensors. Without any of
+// them, what is taken is the only index, the only file of weights or the only set of shards, or of several
+// the only *.pt, with a warning; anything else is an Error that says what lies there. The kind of a file is
+// told from its first bytes, not its name. A bare file uses a config.json only if --config names it or one
+// lies beside it. A configuration may have Infinity and NaN, and repeated keys, of which a warning tells.
+// Reads headers only, and the bytes of tensors that lie in two shards. Throws Error.
 std::unique_ptr<Checkpoint> open_checkpoint(const std::string& path, const CheckpointOptions& options = {});
 
 }  // namespace ptq
