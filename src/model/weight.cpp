@@ -80,19 +80,28 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   return text + "]";
 }
 
+namespace {
+
+// What a weight is written as while it is float. Of float64 no more is left than the float32 of `value`.
+at::ScalarType stored_type(at::ScalarType source) {
+  return source == at::kDouble ? at::kFloat : source;
+}
+
+}  // namespace
+
 Weight FloatSource::read(const std::string& name, Role role, const std::vector<int64_t>& shape) const {
   const TensorInfo* info = checkpoint_.find(name);
   if (info != nullptr && info->shape != shape) {
     throw Error(name, "has shape " + shape_text(info->shape) + " where the model needs " + shape_text(shape));
   }
   if (info != nullptr && info->dtype != DType::kF16 && info->dtype != DType::kBF16 &&
-      info->dtype != DType::kF32) {
-    throw Error(name,
-                std::string("has dtype ") + dtype_name(info->dtype) + "; weights must be F32, F16 or BF16");
+      info->dtype != DType::kF32 && info->dtype != DType::kF64) {
+    throw Error(name, std::string("has dtype ") + dtype_name(info->dtype) +
+                          "; weights must be F64, F32, F16 or BF16");
   }
   if (device_.is_meta() && info != nullptr) {
     const auto options = at::TensorOptions().dtype(at::kFloat).device(device_);
-    return {name, role, at::empty(shape, options), scalar_type(info->dtype, name), {}};
+    return {name, role, at::empty(shape, options), stored_type(scalar_type(info->dtype, name)), {}};
   }
   const Tensor stored = as_tensor(checkpoint_.read(name));
   // copy=true: the value must not keep the mapping alive, nor be a view of it.
@@ -107,7 +116,7 @@ Weight FloatSource::read(const std::string& name, Role role, const std::vector<i
                 std::to_string(bad) + " of " + std::to_string(value.numel()) + " values are NaN or infinite",
                 "the checkpoint is damaged or training diverged; `quantize inspect` lists every such tensor");
   }
-  return {name, role, value, stored.scalar_type(), {}};
+  return {name, role, value, stored_type(stored.scalar_type()), {}};
 }
 
 std::vector<std::string> FloatSource::names() const {

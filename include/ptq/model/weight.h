@@ -36,8 +36,8 @@ class WeightSource {
  public:
   virtual ~WeightSource() = default;
   virtual const TensorInfo* find(const std::string& name) const = 0;
-  // Reads one tensor onto `device()`. Throws Error if it is missing, its shape differs from `shape`, its
-  // dtype cannot be a weight, or a value is NaN or infinite.
+  // Reads one tensor onto `device()`; float64 becomes float32. Throws Error if it is missing, its shape
+  // differs from `shape`, its dtype cannot be a weight, or a value is NaN or infinite.
   virtual Weight read(const std::string& name, Role role, const std::vector<int64_t>& shape) const = 0;
   // Names of all tensors, sorted; a quantized one counts once, under the name of the weight it stands for.
   virtual std::vector<std::string> names() const = 0;
