@@ -5,6 +5,8 @@
 #include "ptq/artifact/open_model.h"
 #include "ptq/artifact/peft.h"
 #include "ptq/base/error.h"
+#include "ptq/base/file.h"
+#include "ptq/base/output.h"
 #include "ptq/base/suggest.h"
 
 namespace ptq {
@@ -18,11 +20,6 @@ at::ScalarType base_dtype(const std::string& name) {
                     suggest(name, {"f32", "f16", "bf16"}));
 }
 
-std::string stem_of(const std::string& path) {
-  const std::filesystem::path full = std::filesystem::absolute(path).lexically_normal();
-  return (full.has_filename() ? full : full.parent_path()).filename().string();
-}
-
 }  // namespace
 
 void export_command(const ExportOptions& options, const CommonOptions& common) {
@@ -31,7 +28,9 @@ void export_command(const ExportOptions& options, const CommonOptions& common) {
                       suggest(options.format, {"peft"}));
   }
   const at::ScalarType dtype = base_dtype(options.dtype);
-  const std::string output = options.output.empty() ? stem_of(options.model) + "-peft" : options.output;
+  const std::string output = options.output.empty()
+                                 ? output_here(last_name(options.model) + "-peft", options.model)
+                                 : options.output;
   const std::string base_path = std::filesystem::path(output).lexically_normal().string() + "-base";
   const OpenModel artifact = open_model(options.model, common.checkpoint, common.torch_device());
   if (!artifact.quantized)
@@ -41,7 +40,7 @@ void export_command(const ExportOptions& options, const CommonOptions& common) {
       throw Error(path, "already exists", "another -o, or move it away");
   }
   OutputDirectory adapter(output, /*force=*/false), base(base_path, /*force=*/false);
-  const PeftExport done = export_peft(artifact, stem_of(base_path), dtype, adapter, base);
+  const PeftExport done = export_peft(artifact, last_name(base_path), dtype, adapter, base);
   base.commit();
   adapter.commit();
   if (common.json) {

@@ -16,6 +16,7 @@
 
 #include "command_table.h"
 #include "declare.h"
+#include "file_roles.h"
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
 #include "ptq/base/log.h"
@@ -165,6 +166,7 @@ void run_command(const Command& command, int argc, char** argv) {
   const std::vector<std::string> extras = app.remaining();
   // CLI11 counts the `--` before arguments that begin with a dash among what it could not use.
   if (!extras.empty() && extras != std::vector<std::string>{"--"}) refuse_extras(app, extras);
+  check_file_roles(app);
   LogOptions log;
   log.quiet = common.quiet;
   log.verbose = common.verbose;

@@ -38,6 +38,8 @@ OpenModel open_float_model(const RunOptions& options, const Recipe& recipe) {
     throw Error(options.model_path, "is already quantized by this program",
                 "the float checkpoint it was made from");
   }
+  // Before the model is made: they may say why that cannot be.
+  for (const std::string& note : open.checkpoint->notes()) spdlog::info("{}", note);
   open.source = make_source(*open.checkpoint, options.device);
   const std::string purpose = recipe.families.empty() ? "" : recipe.method + " is for " + recipe.purpose;
   open.architecture = &find_architecture(*open.source, options.model_path, purpose);
@@ -50,7 +52,6 @@ OpenModel open_float_model(const RunOptions& options, const Recipe& recipe) {
   const std::vector<std::string> names = open.source->names();
   for (const std::string& pattern : recipe.skip) expect_match("--skip", pattern, names);
   open.model = open.architecture->make(*open.source);
-  for (const std::string& note : open.checkpoint->notes()) spdlog::info("{}", note);
   for (const std::string& note : open.model->notes()) spdlog::info("{}", note);
   return open;
 }
@@ -64,7 +65,7 @@ Json source_json(const RunOptions& options, const OpenModel& open) {
   }
   const std::string stored =
       open.checkpoint->tensors().empty() ? "" : dtype_name(open.checkpoint->tensors().front().dtype);
-  return {{"name", file_label(std::filesystem::path(options.model_path).lexically_normal().string())},
+  return {{"name", file_label(options.model_path)},
           {"architecture", open.architecture->name},
           {"parameters", open.model->num_parameters()},
           {"dtype", stored},

@@ -22,9 +22,11 @@
 #include "ptq/artifact/companions.h"
 #include "ptq/artifact/writer.h"
 #include "ptq/base/error.h"
+#include "ptq/base/file.h"
 #include "ptq/base/hash.h"
 #include "ptq/base/interrupt.h"
 #include "ptq/base/memory.h"
+#include "ptq/base/output.h"
 #include "ptq/base/work_directory.h"
 #include "ptq/calibration/stream.h"
 #include "ptq/calibration/tokens.h"
@@ -221,6 +223,7 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
   run.report.program = options.program;
   run.report.recipe = recipe.to_json();
   const OpenModel open = open_float_model(options, recipe);
+  run.report.warnings = open.checkpoint->warnings();
   const BlockPass pass(recipe, options.seed);
   pass.check_patterns(open.source->names());
   // All inputs are read before the work begins, so that a wrong one is known at once.
@@ -257,14 +260,12 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
 }
 
 std::string default_output(const std::string& model_path, const Recipe& recipe) {
-  const std::filesystem::path path = std::filesystem::absolute(model_path).lexically_normal();
-  const bool is_directory = std::filesystem::is_directory(path);
-  std::filesystem::path name =
-      is_directory && path.filename().empty() ? path.parent_path().filename() : path.filename();
-  if (!is_directory) name = name.stem();
+  std::error_code failed;
+  std::string name = last_name(model_path);
+  if (!std::filesystem::is_directory(model_path, failed)) name = std::filesystem::path(name).stem().string();
   std::string kind = recipe.bits.empty() ? recipe.base : recipe.bits;
   std::replace(kind.begin(), kind.end(), ':', '-');  // "gptq:int4-g128"
-  return name.string() + "-" + recipe.method + (kind.empty() ? "" : "-" + kind);
+  return output_here(name + "-" + recipe.method + (kind.empty() ? "" : "-" + kind), model_path);
 }
 
 }  // namespace ptq

@@ -56,7 +56,7 @@ bool drain(int fd, std::string& text) {
 }
 
 void collect(pid_t pid, const ProcessOptions& options, int out, int err, ProcessResult& result) {
-  bool signalled = options.signals.empty();
+  bool signalled = options.signals.empty(), truncated = options.truncate_file.empty();
   std::array<pollfd, 2> files = {{{out, POLLIN, 0}, {err, POLLIN, 0}}};
   const auto start = std::chrono::steady_clock::now();
   while (files[0].fd >= 0 || files[1].fd >= 0) {
@@ -66,6 +66,8 @@ void collect(pid_t pid, const ProcessOptions& options, int out, int err, Process
     }
     if (files[0].revents != 0 && !drain(out, result.out)) files[0].fd = -1;
     if (files[1].revents != 0 && !drain(err, result.err)) files[1].fd = -1;
+    if (!truncated && result.err.find(options.truncate_after) != std::string::npos)
+      truncated = ::truncate(options.truncate_file.c_str(), 1) == 0;
     if (!signalled && result.err.find(options.signal_after) != std::string::npos) {
       signalled = true;
       std::this_thread::sleep_for(std::chrono::milliseconds(options.signal_delay_ms));

@@ -17,6 +17,9 @@ struct ProcessOptions {
   std::vector<int> signals = {};
   std::string signal_after = "";
   int signal_delay_ms = 0;
+  // Cut off to one byte once `truncate_after` has appeared on stderr.
+  std::string truncate_file = "";
+  std::string truncate_after = "";
 };
 
 struct ProcessResult {

@@ -50,7 +50,8 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress);
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Checkpoint& checkpoint,
                                           const Model& model, std::string* unreadable = nullptr);
 
-// "<stem>-<method>-<bits or base>", in the current directory: a directory's stem is its name.
+// "<stem>-<method>-<bits or base>", in the current directory: a directory's stem is its name. Throws as
+// output_here() does.
 std::string default_output(const std::string& model_path, const Recipe& recipe);
 
 }  // namespace ptq
