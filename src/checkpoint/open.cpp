@@ -77,7 +77,7 @@ std::unique_ptr<Checkpoint> open_checkpoint(const std::string& path, const Check
   } else {
     checkpoint->add_file(source, parse_tensor_file(source, options.state_key));
   }
-  checkpoint->finish();
+  checkpoint->finish(options.ignore, options.ignore_must_match);
   return checkpoint;
 }
 

@@ -17,8 +17,9 @@ class StoredCheckpoint final : public Checkpoint {
 
   // Takes the tensors of a file. Throws Error if one is there already, from another file.
   void add_file(const ByteSource& source, TensorFile file);
-  // Sorts, strips the shared prefix, finds ties. Called once, after the last file.
-  void finish();
+  // Sorts, strips the shared prefix, leaves out what matches a pattern of `ignore`, finds ties. Called once,
+  // after the last file. Throws a usage Error if a pattern matches no tensor and `must_match`.
+  void finish(const std::vector<std::string>& ignore = {}, bool must_match = true);
   void set_origin(std::string path, std::string directory);
   void set_config(Json config);
   void add_path(std::string path) { files_.push_back(std::move(path)); }
@@ -47,6 +48,7 @@ class StoredCheckpoint final : public Checkpoint {
   Slice gather(size_t tensor) const;
   void sort();
   void strip_prefixes();
+  void leave_out(const std::vector<std::string>& patterns, bool must_match);
   void find_ties();
 
   std::vector<Part> parts_;

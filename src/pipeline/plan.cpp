@@ -114,6 +114,7 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
   plan.output = options.output;
   check_output(options.output, options.force);
   const OpenModel open = open_float_model(options, recipe);
+  plan.warnings = open.model->warnings();
   Model& model = *open.model;
   const BlockPass pass(recipe, options.seed);
   pass.check_patterns(open.source->names());
