@@ -11,6 +11,7 @@ namespace ptq {
 
 void generate_command(const GenerateOptions& options, const CommonOptions& common) {
   const OpenModel open = open_model(options.model, common.checkpoint, common.torch_device());
+  log_warnings(open);
   const std::unique_ptr<Tokenizer> tokenizer =
       load_tokenizer(common.tokenizer, *open.checkpoint, *open.model);
   if (tokenizer == nullptr) {

@@ -30,17 +30,19 @@ TensorScan scan(const Checkpoint& checkpoint, const TensorInfo& info) {
   return result;
 }
 
-// The architecture's name, or "" if it is not one the program knows.
-std::string known_architecture(const WeightSource& source) {
-  for (const ArchitectureEntry& entry : architectures()) {
-    if (entry.matches(source)) return entry.name;
-  }
-  return "";
-}
-
 bool can_be_scanned(const TensorInfo& info) {
   return info.dtype == DType::kF32 || info.dtype == DType::kF16 || info.dtype == DType::kBF16 ||
          info.dtype == DType::kF64;
+}
+
+// Why the checkpoint would not be run, if it would not.
+void add_refusal(const ArchitectureEntry& architecture, const WeightSource& source,
+                 std::vector<std::string>& notes) {
+  try {
+    expect_all_read(architecture, source, "as a model");
+  } catch (const Error& error) {
+    notes.emplace_back(error.what());
+  }
 }
 
 Json inspect_json(const std::string& path, const Checkpoint& checkpoint, bool scan_values) {
@@ -69,18 +71,21 @@ Json inspect_json(const std::string& path, const Checkpoint& checkpoint, bool sc
       parameters -= checkpoint.find(group[i])->num_elements();
     }
   }
-  const std::string architecture = known_architecture(*source);
+  const ArchitectureEntry* architecture = match_architecture(*source);
+  const std::vector<std::string> declared = declared_architectures(checkpoint.config());
+  std::vector<std::string> notes = checkpoint.notes();
+  if (architecture != nullptr && !artifact) add_refusal(*architecture, *source, notes);
   return {{"path", path},
           {"kind", artifact ? "quantized" : "float"},
-          {"architecture", architecture.empty() ? Json(nullptr) : Json(architecture)},
-          {"declared_architecture", declared_architecture(checkpoint.config())},
+          {"architecture", architecture == nullptr ? Json(nullptr) : Json(architecture->name)},
+          {"declared_architecture", declared.empty() ? "" : declared.front()},
           {"parameters", parameters},
           {"bytes", bytes},
           {"bits_per_weight",
            parameters > 0 ? 8.0 * static_cast<double>(bytes) / static_cast<double>(parameters) : 0.0},
           {"not_finite", scan_values ? Json(bad_values) : Json(nullptr)},
           {"ties", checkpoint.ties()},
-          {"notes", checkpoint.notes()},
+          {"notes", notes},
           {"tensors", tensors}};
 }
 

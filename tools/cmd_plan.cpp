@@ -5,7 +5,7 @@
 namespace ptq {
 
 void plan_command(const QuantizeOptions& options, const CommonOptions& common) {
-  const Recipe recipe = recipe_of_run(options);
+  const Recipe recipe = recipe_of_run(options, common);
   if (options.print_recipe) {
     print(recipe.to_json().dump(2) + "\n");
     return;

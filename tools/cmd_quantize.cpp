@@ -57,10 +57,23 @@ std::string resume_command(const std::vector<std::string>& words, bool resumes) 
   return line;
 }
 
+// Of the architecture of the model at `path`; "" if it cannot be opened, which is said elsewhere.
+std::string family_of(const std::string& path, const CheckpointOptions& options) {
+  try {
+    const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(path, options);
+    const ArchitectureEntry* entry = match_architecture(FloatSource(*checkpoint, at::kMeta));
+    return entry == nullptr ? "" : entry->family;
+  } catch (const Error&) {
+    return "";
+  }
+}
+
 }  // namespace
 
-Recipe recipe_of_run(const QuantizeOptions& options) {
+Recipe recipe_of_run(const QuantizeOptions& options, const CommonOptions& common) {
   RecipeOptions recipe_options = options.recipe;
+  if (recipe_options.method.empty() && recipe_options.file.empty() && !options.model.empty())
+    recipe_options.family = family_of(options.model, common.checkpoint);
   if (options.samples) recipe_options.sets.push_back("samples=" + std::to_string(*options.samples));
   if (options.seq_len) recipe_options.sets.push_back("seq_len=" + std::to_string(*options.seq_len));
   return resolve_recipe(recipe_options);
@@ -93,7 +106,7 @@ RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& c
 }
 
 void quantize_command(const QuantizeOptions& options, const CommonOptions& common) {
-  const Recipe recipe = recipe_of_run(options);
+  const Recipe recipe = recipe_of_run(options, common);
   if (options.print_recipe) {
     print(recipe.to_json().dump(2) + "\n");
     return;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "ptq/artifact/open_model.h"
 #include "ptq/base/progress.h"
 #include "ptq/checkpoint/checkpoint.h"
 #include "ptq/method/recipe.h"
@@ -107,11 +108,14 @@ void completion_command(const CompletionOptions& options);
 void man_command();
 
 // The recipe and the options of a run. Throw usage Errors.
-Recipe recipe_of_run(const QuantizeOptions& options);
+Recipe recipe_of_run(const QuantizeOptions& options, const CommonOptions& common);
 RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& common, const Recipe& recipe);
 
 // The report's "program": name, version, git, torch, isa, threads.
 Json program_json();
+
+// Says what a model's configuration asks for and is not done; an artifact's was said when it was made.
+void log_warnings(const OpenModel& open);
 
 // Writes to stdout; throws Error if it cannot (a full disk, a closed pipe).
 void print(const std::string& text);

@@ -37,6 +37,7 @@ std::function<void()> declare_verify(CLI::App& app, CommonOptions& common) {
   app.add_option("--state-key", common.checkpoint.state_key,
                  "where the source's weights are in a nested .pt, e.g. model.state_dict")
       ->type_name("KEY");
+  add_ignore_option(app, common);
   app.add_option("--threads", common.threads, "CPU threads (default: all cores)")
       ->check(CLI::Range(0, 1024))
       ->type_name("N");

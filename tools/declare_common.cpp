@@ -15,12 +15,21 @@ std::string seed_range(const std::string& text) {
   return valid ? "" : "\"" + text + "\" is not a number from 0 to 2^64 - 1";
 }
 
+void add_ignore_option(CLI::App& app, CommonOptions& common) {
+  app.add_option("--ignore-tensors", common.checkpoint.ignore,
+                 "leave out stored tensors that the model does not use: a name or shell pattern; repeatable")
+      ->type_name("PATTERN")
+      ->take_all()
+      ->allow_extra_args(false);
+}
+
 void add_model_options(CLI::App& app, CommonOptions& common) {
   app.add_option("--config", common.checkpoint.config_path, "config.json to use instead of the model's")
       ->type_name("FILE");
   app.add_option("--state-key", common.checkpoint.state_key,
                  "where the weights are in a nested .pt, e.g. model.state_dict")
       ->type_name("KEY");
+  add_ignore_option(app, common);
   app.add_flag_callback(
       "--no-mmap", [&common] { common.checkpoint.use_mmap = false; }, "read files instead of mapping them");
   app.add_option("--tokenizer", common.tokenizer, "tokenizer.json (default: the one beside the model)")

@@ -255,6 +255,11 @@ Json program_json() {
           {"torch", torch},     {"isa", ops::isa_name()}, {"threads", at::get_num_threads()}};
 }
 
+void log_warnings(const OpenModel& open) {
+  if (open.quantized) return;
+  for (const std::string& warning : open.model->warnings()) spdlog::warn("{}", warning);
+}
+
 void print(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
     throw Error("stdout", "cannot write the result");

@@ -90,6 +90,7 @@ class ArtifactModel : public Model {
   ArtifactModel(const ArtifactSource& source, std::unique_ptr<Model> inner)
       : source_(source), inner_(std::move(inner)) {
     notes_ = inner_->notes();
+    warnings_ = inner_->warnings();
     num_parameters_ = inner_->num_parameters();
     device_ = inner_->device();
   }
@@ -326,7 +327,7 @@ void ArtifactSource::configure_corrections(Block& block) const {
 
 bool is_artifact(const Checkpoint& checkpoint) {
   const Json& config = checkpoint.config();
-  if (!config.is_object() || !config.contains("quantization_config")) return false;
+  if (!config.is_object() || config.value("quantization_config", Json()).is_null()) return false;
   JsonFields fields(config.at("quantization_config"), checkpoint.path() + ": quantization_config");
   const std::string method = fields.string("quant_method", "");
   if (method == kQuantMethod) return true;
@@ -345,6 +346,7 @@ OpenModel open_model(const std::string& path, const CheckpointOptions& options, 
   open.quantized = is_artifact(*open.checkpoint);
   open.source = make_source(*open.checkpoint, device);
   open.architecture = &find_architecture(*open.source, path);
+  if (!open.quantized) expect_all_read(*open.architecture, *open.source, path);
   open.model = open.architecture->make(*open.source);
   if (open.quantized) {
     const auto& source = static_cast<const ArtifactSource&>(*open.source);

@@ -6,6 +6,7 @@
 
 #include "artifact/format.h"
 #include "artifact/verify_parts.h"
+#include "ptq/model/listed_source.h"
 #include "ptq/report/json_schema.h"
 
 namespace ptq {
@@ -44,41 +45,6 @@ constexpr const char* kSchemes = R"({
         "transform": {"type": "array", "items": {
           "type": "object", "required": ["type"],
           "properties": {"type": {"enum": ["hadamard", "rotation", "permutation", "signs"]}}}}}}}}})";
-
-// The stored weights under their own names and shapes, without values; remembers what was asked for.
-class ListedSource : public WeightSource {
- public:
-  ListedSource(const Json& config, std::map<std::string, TensorInfo> infos)
-      : config_(config), infos_(std::move(infos)) {}
-  const TensorInfo* find(const std::string& name) const override {
-    const auto found = infos_.find(name);
-    return found == infos_.end() ? nullptr : &found->second;
-  }
-  Weight read(const std::string& name, Role role, const std::vector<int64_t>& shape) const override {
-    const TensorInfo* info = find(name);
-    if (info == nullptr) throw Error(name, "the tensor is missing");
-    if (info->shape != shape) {
-      throw Error(name,
-                  "has shape " + shape_text(info->shape) + " where the model needs " + shape_text(shape));
-    }
-    asked[name] = {shape, role};
-    return {name, role, at::empty(shape, at::TensorOptions().device(at::kMeta)), at::kFloat, {}};
-  }
-  std::vector<std::string> names() const override {
-    std::vector<std::string> names;
-    for (const auto& [name, info] : infos_) names.push_back(name);
-    return names;
-  }
-  const Json& config() const override { return config_; }
-  bool tied(const std::string&, const std::string&) const override { return false; }
-  at::Device device() const override { return at::kMeta; }
-
-  mutable std::map<std::string, ListedWeight> asked;
-
- private:
-  const Json& config_;
-  std::map<std::string, TensorInfo> infos_;
-};
 
 // Name and shape of every weight, from the tensors and the schemes.
 std::map<std::string, TensorInfo> logical_weights(const Subject& subject) {
@@ -348,7 +314,7 @@ std::optional<Listing> check_contents(Subject& subject) {
       for (const Linear* linear : block->linears()) check_correction(subject, *linear, used);
       for (const Site* site : block->sites()) check_site(subject, *block, *site, listing, used);
     }
-    listing.weights = source.asked;
+    listing.weights = source.asked();
   });
   if (!whole) return std::nullopt;
   for (const auto& [name, weight] : listing.weights) check_weight(subject, name, weight, used);

@@ -13,6 +13,7 @@
 #include "ptq/base/error.h"
 #include "ptq/base/file.h"
 #include "ptq/base/json.h"
+#include "ptq/model/listed_source.h"
 #include "ptq/model/model.h"
 
 namespace ptq {
@@ -144,16 +145,10 @@ struct SiteForm {
   Tensor smooth;  // [channels] float32; undefined: none
 };
 
-// The weights that the architecture asks for, by name.
-struct ListedWeight {
-  std::vector<int64_t> shape;
-  Role role = Role::kLinear;
-};
-
 struct Listing {
   std::string architecture;
   int64_t num_blocks = 0;
-  std::map<std::string, ListedWeight> weights;
+  std::map<std::string, ListedSource::Asked> weights;  // that the architecture asks for, by name
   std::map<std::string, std::string> weight_of_layer;  // a linear's name -> its weight's
   std::map<std::string, SiteForm> sites;               // by their key, for those that the configuration has
 };

@@ -30,7 +30,7 @@ class FiniteObserver : public Observer {
     where = "first at the site " + site->name;
     break;
   }
-  throw Error(block.prefix(), "activations are NaN or infinite in the float model, " + where,
+  throw Error(block.prefix(), "activations are NaN or infinite, " + where,
               "check the checkpoint and the calibration text; a model whose weights or activations passed "
               "65504 in FP16 is damaged");
 }

@@ -152,7 +152,7 @@ std::unique_ptr<Checkpoint> open_checkpoint(const std::string& path, const Check
   checkpoint->set_origin(path, is_directory ? path : parent.empty() ? "." : parent);
   add_config(options, *checkpoint);
   add_tensors(found, options, *checkpoint);
-  checkpoint->finish();
+  checkpoint->finish(options.ignore, options.ignore_must_match);
   judge_others(found, options, *checkpoint);
   if (options.whole_model) refuse_adapter(*checkpoint, path);
   for (const std::string& warning : checkpoint->warnings()) spdlog::warn("{}", warning);

@@ -10,6 +10,7 @@
 #include "checkpoint/names.h"
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
+#include "ptq/base/pattern.h"
 #include "ptq/base/suggest.h"
 
 namespace ptq {
@@ -29,6 +30,11 @@ void copy_strided(const std::byte* from, const std::vector<int64_t>& shape,
       index[i] = 0;
     }
   }
+}
+
+std::string without_digits(std::string name) {
+  std::erase_if(name, [](char c) { return c >= '0' && c <= '9'; });
+  return name;
 }
 
 uint32_t crc32_of(const ByteSource& source, const Storage& storage) {
@@ -72,11 +78,12 @@ void StoredCheckpoint::add_file(const ByteSource& source, TensorFile file) {
   is_training_checkpoint_ = is_training_checkpoint_ || file.is_training_checkpoint;
 }
 
-void StoredCheckpoint::finish() {
+void StoredCheckpoint::finish(const std::vector<std::string>& ignore, bool must_match) {
   publish_names(tensors_, is_training_checkpoint_, notes_);
   publish_tied_embedding(tensors_, config_, notes_);
   sort();
   drop_copies();
+  leave_out(ignore, must_match);
   find_ties();
   const auto wide = std::ranges::count(tensors_, DType::kF64, &TensorInfo::dtype);
   if (wide > 0) {
@@ -142,6 +149,35 @@ bool StoredCheckpoint::same_bytes(size_t a, size_t b) const {
   return true;
 }
 
+void StoredCheckpoint::leave_out(const std::vector<std::string>& patterns, bool must_match) {
+  for (const std::string& pattern : patterns) {
+    const auto matches = [&](const std::string& name) { return matches_pattern(pattern, name); };
+    const size_t before = ignored_.size();
+    size_t kept = 0;
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      if (matches(tensors_[i].name)) {
+        ignored_.push_back(tensors_[i].name);
+      } else {
+        if (kept != i) tensors_[kept] = std::move(tensors_[i]);
+        if (kept != i) places_[kept] = std::move(places_[i]);
+        ++kept;
+      }
+    }
+    tensors_.resize(kept);
+    places_.resize(kept);
+    if (must_match && std::ranges::none_of(ignored_, matches)) {
+      throw usage_error(
+          "--ignore-tensors", "no tensor matches \"" + pattern + "\"",
+          "a tensor's name or a shell pattern such as \"*.lora_A\"; `quantize inspect` lists the "
+          "names");
+    }
+    if (ignored_.size() == before) continue;
+    notes_.push_back("left out by --ignore-tensors \"" + pattern +
+                     "\": " + std::to_string(ignored_.size() - before) + " tensors");
+  }
+  std::ranges::sort(ignored_);
+}
+
 void StoredCheckpoint::find_ties() {
   const auto elements = [&](size_t i) {
     const Place& place = places_[i];
@@ -169,8 +205,10 @@ void StoredCheckpoint::find_ties() {
 size_t StoredCheckpoint::index_of(const std::string& name) const {
   const TensorInfo* found = find(name);
   if (found != nullptr) return static_cast<size_t>(found - tensors_.data());
-  std::vector<std::string> names;
-  for (const TensorInfo& tensor : tensors_) names.push_back(tensor.name);
+  std::vector<std::string> names;  // without those of other layers, which are no spelling of this one
+  for (const TensorInfo& tensor : tensors_) {
+    if (without_digits(tensor.name) != without_digits(name)) names.push_back(tensor.name);
+  }
   throw Error(path_, "there is no tensor \"" + printable(name) + "\"", suggest(name, names));
 }
 

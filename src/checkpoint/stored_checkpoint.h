@@ -17,10 +17,11 @@ class StoredCheckpoint final : public Checkpoint {
 
   // Takes the tensors of a file. Throws Error if one is there already, from another file.
   void add_file(const ByteSource& source, TensorFile file);
-  // Gives the tensors their published names (names.h), sorts them, finds ties. One that two files hold with
-  // the same bytes is kept once; of other bytes is an Error. Called once, after the last file and
-  // set_config().
-  void finish();
+  // Gives the tensors their published names (names.h), sorts them, leaves out what matches a pattern of
+  // `ignore`, finds ties. One that two files hold with the same bytes is kept once; of other bytes is an Error.
+  // Called once, after the last file and set_config(). Throws a usage Error if a pattern matches no tensor and
+  // `must_match`.
+  void finish(const std::vector<std::string>& ignore = {}, bool must_match = true);
   void set_origin(std::string path, std::string directory);
   void set_config(Json config);
   void add_path(std::string path) { files_.push_back(std::move(path)); }
@@ -54,6 +55,7 @@ class StoredCheckpoint final : public Checkpoint {
   void drop_copies();
   bool same_bytes(size_t a, size_t b) const;
   void drop_storage(size_t tensor) const;
+  void leave_out(const std::vector<std::string>& patterns, bool must_match);
   void find_ties();
 
   std::vector<Part> parts_;

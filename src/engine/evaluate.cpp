@@ -27,6 +27,24 @@ Tensor run_blocks(const Model& model, const Tensor& ids, const std::function<voi
   return hidden;
 }
 
+Tensor log_probabilities(const Model& model, const Tensor& states, const char* which) {
+  const Tensor logits = model.logits(states);
+  expect_finite(logits, which, "the logits");
+  return at::log_softmax(logits, 1);
+}
+
+double perplexity_of(double mean_nll, const std::string& model) {
+  const double perplexity = std::exp(mean_nll);
+  if (std::isfinite(perplexity)) return perplexity;
+  throw Error(
+      "perplexity",
+      model + " has a mean negative log likelihood of " + Json(mean_nll).dump() +
+          " nats a token, whose exponential passes the largest float64: its logits are finite, and far "
+          "too large",
+      "the head's weights, or those of the final norm, are damaged: `quantize inspect` shows the largest "
+      "value of each tensor");
+}
+
 // Sum in float64, in order.
 double ordered_sum(const Tensor& x) {
   return x.to(at::kDouble).cpu().cumsum(0)[-1].item<double>();
@@ -35,10 +53,10 @@ double ordered_sum(const Tensor& x) {
 }  // namespace
 
 double LossSums::perplexity() const {
-  return std::exp(mean_nll());
+  return perplexity_of(mean_nll(), "the model");
 }
 double LossSums::reference_perplexity() const {
-  return std::exp(reference_nll / static_cast<double>(tokens));
+  return perplexity_of(reference_nll / static_cast<double>(tokens), "the reference model");
 }
 
 void add_losses(LossSums& sums, const Model& model, const Tensor& hidden, const Tensor& ids,
@@ -49,15 +67,17 @@ void add_losses(LossSums& sums, const Model& model, const Tensor& hidden, const 
   const Tensor reference_states = reference != nullptr ? flatten(reference_hidden) : Tensor();
   const Tensor next = ids.slice(1, 1).flatten().to(states.device()).unsqueeze(1);
   const int64_t step = std::max<int64_t>(1, kLogitValues / model.vocab_size());
+  const char* const head = reference != nullptr ? "the quantized model's head" : "the model's head";
   for (int64_t begin = 0; begin < states.size(0); begin += step) {
     throw_if_interrupted();
     const int64_t end = std::min(states.size(0), begin + step);
-    const Tensor log_p = at::log_softmax(model.logits(states.slice(0, begin, end)), 1);
+    const Tensor log_p = log_probabilities(model, states.slice(0, begin, end), head);
     const Tensor targets = next.slice(0, begin, end);
     sums.nll -= ordered_sum(log_p.gather(1, targets).flatten());
     sums.tokens += end - begin;
     if (reference == nullptr) continue;
-    const Tensor log_q = at::log_softmax(reference->logits(reference_states.slice(0, begin, end)), 1);
+    const Tensor log_q =
+        log_probabilities(*reference, reference_states.slice(0, begin, end), "the reference model's head");
     sums.reference_nll -= ordered_sum(log_q.gather(1, targets).flatten());
     sums.kl += ordered_sum((log_q.exp() * (log_q - log_p)).sum(1));
     sums.agreeing += (log_p.argmax(1) == log_q.argmax(1)).sum().item<int64_t>();

@@ -1,5 +1,7 @@
 // Every shipped method, in the order `quantize list` prints them. To add one: write src/method/<name>.cpp
 // with its steps, declare them in method_steps.h, add its row.
+#include <algorithm>
+
 #include "method/method_steps.h"
 #include "ptq/base/error.h"
 #include "ptq/base/suggest.h"
@@ -67,6 +69,22 @@ const std::vector<MethodEntry>& methods() {
        rtn_defaults},
   };
   return entries;
+}
+
+std::string methods_for(const std::string& family) {
+  std::string own, any;
+  for (const MethodEntry& method : methods()) {
+    const bool for_all = method.families.empty();
+    const bool fits =
+        for_all || family.empty() ||
+        std::find(method.families.begin(), method.families.end(), family) != method.families.end();
+    if (!fits) continue;
+    std::string& list = for_all ? any : own;
+    if (!list.empty()) list += ", ";
+    list += for_all ? method.name : std::string(method.name) + " for " + method.purpose;
+  }
+  return "--method " + own + (own.empty() ? "" : "; ") + any +
+         " for any model; `quantize list` describes them";
 }
 
 const MethodEntry& find_method(const std::string& name, const std::string& where) {

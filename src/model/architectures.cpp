@@ -1,4 +1,4 @@
-// The table of architectures. To add one: write src/model/<name>.cpp, add its row.
+// The table of architectures, and which of them a checkpoint is.
 #include <algorithm>
 
 #include "model/llama.h"
@@ -9,46 +9,102 @@
 #include "ptq/model/model.h"
 
 namespace ptq {
+namespace {
+
+constexpr size_t kTensorsShown = 4;
+
+bool declares_all(const ArchitectureEntry& entry, const std::vector<std::string>& names) {
+  return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+    return std::find(entry.declared.begin(), entry.declared.end(), name) != entry.declared.end();
+  });
+}
+
+bool has_blocks(const ArchitectureEntry& entry, const std::vector<std::string>& tensors) {
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [&](const std::string& name) { return name.starts_with(entry.blocks); });
+}
+
+std::string joined(const std::vector<std::string>& names, const char* between) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : between) + name;
+  return text;
+}
+
+// Why no row fits.
+std::string mismatch(const WeightSource& source, const std::vector<std::string>& declared) {
+  if (declared.empty()) return "the architecture is not recognised";
+  const std::string name = joined(declared, ", ");
+  for (const ArchitectureEntry& entry : architectures()) {
+    if (declares_all(entry, declared))
+      return "the configuration says " + name + ", but no tensor's name begins with " + entry.blocks;
+  }
+  std::string text = "the architecture " + name + " is not supported";
+  for (const ArchitectureEntry& entry : architectures()) {
+    if (!entry.has_tensors(source)) continue;
+    return text + "; its tensors have the names of " + entry.name + ", and what is declared is another model";
+  }
+  return text;
+}
+
+}  // namespace
 
 const std::vector<ArchitectureEntry>& architectures() {
   static const std::vector<ArchitectureEntry> entries = {
-      {"mamba", "ssm", "Mamba-1 (MambaForCausalLM and state-spaces checkpoints)", has_mamba_tensors,
+      {"mamba",
+       "ssm",
+       "Mamba-1 (MambaForCausalLM and state-spaces checkpoints)",
+       {"MambaForCausalLM", "MambaModel", "MambaLMHeadModel", "mamba"},
+       "backbone.layers.",
+       has_mamba_tensors,
        make_mamba},
       {"llama", "transformer",
        "Llama-like transformer (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)",
-       is_llama, make_llama},
+       llama_names(), "model.layers.", has_llama_tensors, make_llama},
   };
   return entries;
 }
 
-std::string declared_architecture(const Json& config) {
-  if (!config.is_object()) return "";
-  if (config.contains("architectures") && config["architectures"].is_array() &&
-      !config["architectures"].empty() && config["architectures"][0].is_string()) {
-    return config["architectures"][0].get<std::string>();
+std::vector<std::string> declared_architectures(const Json& config) {
+  std::vector<std::string> names;
+  const auto add = [&](const Json& name) {
+    if (!name.is_string() || name == "") return;
+    const std::string text = name.get<std::string>();
+    if (std::find(names.begin(), names.end(), text) == names.end()) names.push_back(text);
+  };
+  if (!config.is_object()) return names;
+  if (config.contains("architectures")) {
+    const Json& listed = config["architectures"];
+    if (listed.is_array()) std::for_each(listed.begin(), listed.end(), add);
+    add(listed);
   }
-  if (config.contains("model_type") && config["model_type"].is_string())
-    return config["model_type"].get<std::string>();
-  return "";
+  if (config.contains("model_type")) add(config["model_type"]);
+  return names;
+}
+
+const ArchitectureEntry* match_architecture(const WeightSource& source) {
+  const std::vector<std::string> declared = declared_architectures(source.config());
+  const std::vector<std::string> tensors = source.names();
+  for (const ArchitectureEntry& entry : architectures()) {
+    const bool fits = declared.empty() ? entry.has_tensors(source)
+                                       : declares_all(entry, declared) && has_blocks(entry, tensors);
+    if (fits) return &entry;
+  }
+  return nullptr;
 }
 
 const ArchitectureEntry& find_architecture(const WeightSource& source, const std::string& path,
                                            const std::string& purpose) {
-  for (const ArchitectureEntry& entry : architectures()) {
-    if (entry.matches(source)) return entry;
-  }
+  if (const ArchitectureEntry* entry = match_architecture(source); entry != nullptr) return *entry;
   const std::vector<std::string> names = source.names();
-  std::string seen;
-  for (size_t i = 0; i < std::min<size_t>(names.size(), 4); ++i) seen += (i == 0 ? "" : ", ") + names[i];
+  const std::vector<std::string> seen(
+      names.begin(), names.begin() + static_cast<std::ptrdiff_t>(std::min(names.size(), kTensorsShown)));
   std::string supported;
   for (const ArchitectureEntry& entry : architectures()) {
     supported += (supported.empty() ? "" : "; ") + std::string(entry.name) + " = " + entry.description;
   }
-  const std::string declared = declared_architecture(source.config());
   throw Error(path,
-              (declared.empty() ? "the architecture is not recognised"
-                                : "the architecture " + declared + " is not supported") +
-                  "; " + std::to_string(names.size()) + " tensors, the first: " + seen,
+              mismatch(source, declared_architectures(source.config())) + "; " +
+                  std::to_string(names.size()) + " tensors, the first: " + joined(seen, ", "),
               (purpose.empty() ? "" : purpose + "; ") + "supported architectures: " + supported);
 }
 

@@ -33,13 +33,15 @@ Decoder::Decoder(const Model& model, int64_t batch) : model_(model) {
 Tensor Decoder::advance(const Tensor& ids) {
   Tensor hidden = model_.embed(ids);
   for (size_t i = 0; i < states_.size(); ++i) {
-    if (!blocks_.empty()) {
-      hidden = blocks_[i]->forward(hidden, &states_[i]);
-    } else {
-      hidden = model_.load_block(static_cast<int64_t>(i))->forward(hidden, &states_[i]);
-    }
+    std::unique_ptr<Block> loaded;
+    if (blocks_.empty()) loaded = model_.load_block(static_cast<int64_t>(i));
+    const Block& block = blocks_.empty() ? *loaded : *blocks_[i];
+    hidden = block.forward(hidden, &states_[i]);
+    expect_finite(hidden, block.prefix(), "the block's output");
   }
-  return model_.logits(hidden.select(1, hidden.size(1) - 1));
+  const Tensor logits = model_.logits(hidden.select(1, hidden.size(1) - 1));
+  expect_finite(logits, "the head", "the logits");
+  return logits;
 }
 
 Tensor sample(const Tensor& logits, double temperature, uint64_t seed, int64_t position) {

@@ -48,18 +48,18 @@ LlamaBlock::LlamaBlock(const WeightSource& source, const LlamaConfig& config, in
   const int64_t q_rows = heads_ * head_dim_, kv_rows = kv_heads_ * head_dim_;
   const std::string attention = prefix_ + ".self_attn.", mlp = prefix_ + ".mlp.";
   input_norm_ = source.read(prefix_ + ".input_layernorm.weight", Role::kNorm, {d});
-  q_ = read_linear(source, attention + "q_proj", "qkv.input", q_rows, d);
-  k_ = read_linear(source, attention + "k_proj", "qkv.input", kv_rows, d);
-  v_ = read_linear(source, attention + "v_proj", "qkv.input", kv_rows, d);
+  q_ = read_linear(source, attention + "q_proj", "qkv.input", q_rows, d, config.qkv_bias);
+  k_ = read_linear(source, attention + "k_proj", "qkv.input", kv_rows, d, config.qkv_bias);
+  v_ = read_linear(source, attention + "v_proj", "qkv.input", kv_rows, d, config.qkv_bias);
   if (config.qk_norm) {
     q_norm_ = source.read(attention + "q_norm.weight", Role::kNorm, {head_dim_});
     k_norm_ = source.read(attention + "k_norm.weight", Role::kNorm, {head_dim_});
   }
-  o_ = read_linear(source, attention + "o_proj", "o.input", d, q_rows);
+  o_ = read_linear(source, attention + "o_proj", "o.input", d, q_rows, config.o_bias);
   post_norm_ = source.read(prefix_ + ".post_attention_layernorm.weight", Role::kNorm, {d});
-  gate_ = read_linear(source, mlp + "gate_proj", "gate_up.input", F, d);
-  up_ = read_linear(source, mlp + "up_proj", "gate_up.input", F, d);
-  down_ = read_linear(source, mlp + "down_proj", "down.input", d, F);
+  gate_ = read_linear(source, mlp + "gate_proj", "gate_up.input", F, d, config.mlp_bias);
+  up_ = read_linear(source, mlp + "up_proj", "gate_up.input", F, d, config.mlp_bias);
+  down_ = read_linear(source, mlp + "down_proj", "down.input", d, F, config.mlp_bias);
 
   qkv_input_ = make_site("qkv.input", "linear_input");
   attn_q_ = head_site("attn.q", head_dim_);

@@ -1,7 +1,8 @@
 #include "model/llama_config.h"
 
-#include "model/reading.h"
-#include "ptq/base/error.h"
+#include "model/config_keys.h"
+#include "model/llama_windows.h"
+#include "model/outer_weights.h"
 #include "ptq/model/model.h"
 
 namespace ptq {
@@ -13,39 +14,76 @@ const std::string kAttention = "model.layers.0.self_attn.";
 const std::string kMlp = "model.layers.0.mlp.";
 constexpr int64_t kMaxCount = int64_t{1} << 31;  // for every count in the configuration
 
-// Which layers of an architecture attend through a window.
-enum class Windows { kNone, kAllLayers, kByLayer };
+// Which linears have a bias: none, all, or those of which the configuration says so.
+enum class Biases { kNone, kAll, kByKey };
 
 // What the members of the family do differently without their configuration saying so.
 struct Member {
   const char* architecture;
+  const char* base;  // the class without a head
   const char* model_type;
-  bool qkv_bias;
+  Biases qkv, o, mlp;
   bool qk_norm;
   Windows windows;
 };
 
 constexpr Member kMembers[] = {
-    {"LlamaForCausalLM", "llama", false, false, Windows::kNone},
-    {"MistralForCausalLM", "mistral", false, false, Windows::kAllLayers},
-    {"Qwen2ForCausalLM", "qwen2", true, false, Windows::kByLayer},
-    {"Qwen3ForCausalLM", "qwen3", false, true, Windows::kByLayer},
+    {"LlamaForCausalLM", "LlamaModel", "llama", Biases::kByKey, Biases::kByKey, Biases::kByKey, false,
+     Windows::kNone},
+    {"MistralForCausalLM", "MistralModel", "mistral", Biases::kNone, Biases::kNone, Biases::kNone, false,
+     Windows::kAllLayers},
+    {"Qwen2ForCausalLM", "Qwen2Model", "qwen2", Biases::kAll, Biases::kNone, Biases::kNone, false,
+     Windows::kByLayer},
+    {"Qwen3ForCausalLM", "Qwen3Model", "qwen3", Biases::kByKey, Biases::kByKey, Biases::kNone, true,
+     Windows::kByLayer},
 };
 
-// nullptr if the configuration names no architecture of the family.
-const Member* find_member(const Json& config) {
-  const std::string declared = declared_architecture(config);
-  for (const Member& member : kMembers) {
-    if (declared == member.architecture || declared == member.model_type) return &member;
-  }
-  return nullptr;
+// Some are read in llama_windows.cpp and rope.cpp.
+const ConfigKeys& keys() {
+  static const ConfigKeys all = {"Llama-like transformers",
+                                 {"vocab_size",
+                                  "hidden_size",
+                                  "intermediate_size",
+                                  "num_hidden_layers",
+                                  "num_attention_heads",
+                                  "num_key_value_heads",
+                                  "head_dim",
+                                  "hidden_act",
+                                  "rms_norm_eps",
+                                  "max_position_embeddings",
+                                  "attention_bias",
+                                  "mlp_bias",
+                                  "tie_word_embeddings",
+                                  "bos_token_id",
+                                  "rope_parameters",
+                                  "rope_scaling",
+                                  "rope_theta",
+                                  "partial_rotary_factor",
+                                  "original_max_position_embeddings",
+                                  "sliding_window",
+                                  "use_sliding_window",
+                                  "max_window_layers",
+                                  "layer_types"},
+                                 {"is_llama_config"}};
+  return all;
 }
 
-int64_t count_layers(const WeightSource& source) {
-  int64_t layers = 0;
-  while (source.find("model.layers." + std::to_string(layers) + ".self_attn.q_proj.weight") != nullptr)
-    ++layers;
-  return layers;
+// nullptr if the configuration names none. Throws Error if it names two.
+const Member* find_member(const Json& config) {
+  const Member* found = nullptr;
+  for (const std::string& name : declared_architectures(config)) {
+    for (const Member& member : kMembers) {
+      if (name != member.architecture && name != member.base && name != member.model_type) continue;
+      if (found != nullptr && found != &member) {
+        throw Error("config.json",
+                    std::string("calls the model a ") + found->architecture + " and a " +
+                        member.architecture + ", which compute different things",
+                    "\"architectures\" and \"model_type\" of the same model");
+      }
+      found = &member;
+    }
+  }
+  return found;
 }
 
 void require_fields(const Json& config) {
@@ -109,70 +147,34 @@ void read_heads(JsonFields& fields, int64_t q_rows, int64_t kv_rows, LlamaConfig
     throw does_not_divide("num_attention_heads", config.heads, "num_key_value_heads", config.kv_heads);
 }
 
-// [layers]: whether each attends through the window.
-std::vector<bool> sliding_layers(JsonFields& fields, bool in_use, int64_t layers) {
-  std::vector<bool> sliding;
-  if (!fields.has("layer_types")) {
-    const int64_t first = fields.integer("max_window_layers", 28);  // 28: transformers' default
-    for (int64_t i = 0; i < layers; ++i) sliding.push_back(in_use && i >= first);
-    return sliding;
-  }
-  const Json& types = fields.at("layer_types");
-  if (!types.is_array() || static_cast<int64_t>(types.size()) != layers) {
-    throw Error(kWhere + "layer_types", "must be an array of " + std::to_string(layers) +
-                                            " types, one for each layer of the checkpoint");
-  }
-  for (const Json& type : types) {
-    if (type != "full_attention" && type != "sliding_attention")
-      throw Error(kWhere + "layer_types", "the type " + type.dump() + " is not supported");
-    sliding.push_back(type == "sliding_attention");
-  }
-  return sliding;
+// `stored` is whether the tensor `bias` is, which decides where no member is named.
+bool has_bias(const WeightSource& source, JsonFields& fields, const Member* member, Biases biases,
+              const char* key, const std::string& bias) {
+  const bool stored = source.find(bias) != nullptr;
+  if (member == nullptr) return reads_bias(source, fields, key, stored, bias);
+  if (biases == Biases::kByKey) return reads_bias(source, fields, key, false, bias);
+  return biases == Biases::kAll;
 }
 
-// `states_window`: whether the configuration has the key `sliding_window`, were it null.
-std::vector<int64_t> read_windows(JsonFields& fields, const Member* member, bool states_window,
-                                  int64_t layers) {
-  if (member == nullptr && fields.has("sliding_window")) {
-    throw Error(kWhere + "sliding_window", "which layers it is for depends on the architecture",
-                "add its \"model_type\"");
+void read_biases(const WeightSource& source, JsonFields& fields, const Member* member, LlamaConfig& config) {
+  const auto read = [&](Biases Member::* part, const char* key, const std::string& linear) {
+    return has_bias(source, fields, member, member != nullptr ? member->*part : Biases::kByKey, key,
+                    linear + ".bias");
+  };
+  config.qkv_bias = read(&Member::qkv, "attention_bias", kAttention + "q_proj");
+  config.o_bias = read(&Member::o, "attention_bias", kAttention + "o_proj");
+  config.mlp_bias = read(&Member::mlp, "mlp_bias", kMlp + "gate_proj");
+  if (config.qkv_bias) need(source, kAttention + "q_proj.bias", 1);
+  if (config.mlp_bias) need(source, kMlp + "gate_proj.bias", 1);
+  for (const auto& [key, is_read] :
+       {std::pair{"attention_bias", config.qkv_bias}, {"mlp_bias", config.mlp_bias}}) {
+    if (fields.boolean(key, false) && !is_read)
+      throw Error(kWhere + key,
+                  std::string("is true, but a ") + member->architecture + " has no such biases");
   }
-  const Windows kind = member == nullptr ? Windows::kNone : member->windows;
-  if (kind == Windows::kNone) return std::vector<int64_t>(static_cast<size_t>(layers), 0);
-  // A null switches the window off; where the key is absent, transformers' default is 4096.
-  const bool in_use = (!states_window || fields.has("sliding_window")) &&
-                      (kind == Windows::kAllLayers || fields.boolean("use_sliding_window", false));
-  std::vector<bool> sliding(static_cast<size_t>(layers), in_use);
-  if (kind == Windows::kByLayer) sliding = sliding_layers(fields, in_use, layers);
-  const int64_t size = in_use && states_window ? read_count(fields, "sliding_window") : 4096;
-  std::vector<int64_t> windows;
-  for (const bool on : sliding) {
-    if (on && !in_use)
-      throw Error(kWhere + "layer_types", "layers have sliding attention, but no sliding window is in use");
-    windows.push_back(on ? size : 0);
-  }
-  return windows;
 }
 
-int64_t read_start_token(JsonFields& fields, int64_t vocab_size) {
-  const char* const key = "bos_token_id";
-  if (!fields.has(key)) return 0;
-  int64_t token = -1;
-  if (const Json& value = fields.at(key); value.is_array()) {
-    if (!value.empty() && value[0].is_number_integer()) token = value[0].get<int64_t>();
-  } else {
-    token = fields.integer(key, 0);
-  }
-  if (token >= 0 && token < vocab_size) return token;
-  throw Error(kWhere + key,
-              "is " + fields.at(key).dump() + ", outside the vocabulary of " + std::to_string(vocab_size));
-}
-
-// What a member of the family must have, and what the configuration says is there.
-void check_tensors(const WeightSource& source, const Member* member, JsonFields& fields, bool qk_norm) {
-  if (fields.boolean("attention_bias", false) || (member != nullptr && member->qkv_bias))
-    need(source, kAttention + "q_proj.bias", 1);
-  if (fields.boolean("mlp_bias", false)) need(source, kMlp + "gate_proj.bias", 1);
+void check_norms(const WeightSource& source, const Member* member, bool qk_norm) {
   if (member == nullptr || member->qk_norm == qk_norm) return;
   need(source, kAttention + "q_norm.weight", 1);
   throw Error(kAttention + "q_norm.weight", std::string("a ") + member->architecture + " has no such tensor",
@@ -180,46 +182,60 @@ void check_tensors(const WeightSource& source, const Member* member, JsonFields&
 }
 
 void check_choices(JsonFields& fields) {
-  if (const std::string act = fields.string("hidden_act", "silu"); act != "silu")
-    throw Error(kWhere + "hidden_act", "\"" + act + "\" is not supported; the family uses silu");
+  expect_silu(fields, "the family");
   if (const double eps = fields.number("rms_norm_eps", 0); !(eps > 0 && eps < 1))
     throw Error(kWhere + "rms_norm_eps", "is " + Json(eps).dump() + "; it must lie between 0 and 1");
 }
 
 }  // namespace
 
-bool is_llama(const WeightSource& source) {
-  if (!declared_architecture(source.config()).empty()) return find_member(source.config()) != nullptr;
+std::vector<std::string> llama_names() {
+  std::vector<std::string> names;
+  for (const Member& member : kMembers) {
+    for (const char* name : {member.architecture, member.base, member.model_type}) names.emplace_back(name);
+  }
+  return names;
+}
+
+bool has_llama_tensors(const WeightSource& source) {
   return source.find(kEmbedding) != nullptr && source.find(kAttention + "q_proj.weight") != nullptr &&
          source.find(kMlp + "gate_proj.weight") != nullptr;
 }
 
 LlamaConfig read_llama_config(const WeightSource& source) {
   LlamaConfig config;
+  const Json& json = source.config();
+  config.num_layers = count_layers(source, "model.layers.", json, {"num_hidden_layers"});
   config.vocab_size = need(source, kEmbedding, 2).shape[0];
   config.hidden = need(source, kEmbedding, 2).shape[1];
   const int64_t q_rows = need(source, kAttention + "q_proj.weight", 2).shape[0];
   const int64_t kv_rows = need(source, kAttention + "k_proj.weight", 2).shape[0];
   config.intermediate = need(source, kMlp + "gate_proj.weight", 2).shape[0];
-  config.num_layers = count_layers(source);
   config.qk_norm = source.find(kAttention + "q_norm.weight") != nullptr;
 
-  require_fields(source.config());
-  const Member* member = find_member(source.config());
-  JsonFields fields(source.config(), "config.json");
+  require_fields(json);
+  check_config_keys(json, keys(), config.warnings);
+  const Member* member = find_member(json);
+  JsonFields fields(json, "config.json");
   expect_equal(fields, {"hidden_size"}, config.hidden);
-  expect_equal(fields, {"num_hidden_layers"}, config.num_layers);
   expect_equal(fields, {"intermediate_size"}, config.intermediate);
   expect_equal(fields, {"vocab_size"}, config.vocab_size);
   check_choices(fields);
-  check_tensors(source, member, fields, config.qk_norm);
+  check_norms(source, member, config.qk_norm);
+  read_biases(source, fields, member, config);
   config.norm_eps = fields.number("rms_norm_eps", 0);
   config.context_limit = read_count(fields, "max_position_embeddings");
-  config.start_token = read_start_token(fields, config.vocab_size);
+  config.start_token = StartToken(fields, config.vocab_size);
+  config.tied = states_tied_head(json, member != nullptr ? std::optional(false) : std::nullopt);
   read_heads(fields, q_rows, kv_rows, config);
-  config.rope = read_rope(source.config(), config.head_dim, config.context_limit);
-  const bool states_window = source.config().contains("sliding_window");
-  config.windows = read_windows(fields, member, states_window, config.num_layers);
+  config.rope = read_rope(json, config.head_dim, config.context_limit, config.warnings);
+  if (member == nullptr && fields.has("sliding_window")) {
+    throw Error(kWhere + "sliding_window", "which layers it is for depends on the architecture",
+                "add its \"model_type\"");
+  }
+  config.windows = read_windows(json, member != nullptr ? member->windows : Windows::kNone,
+                                member != nullptr ? member->architecture : "model without \"model_type\"",
+                                config.num_layers, config.warnings);
   return config;
 }
 

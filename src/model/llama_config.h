@@ -2,11 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "model/reading.h"
 #include "model/rope.h"
-#include "ptq/model/weight.h"
 
 namespace ptq {
 
@@ -20,16 +21,21 @@ struct LlamaConfig {
   int64_t vocab_size = 0;
   int64_t context_limit = 0;
   double norm_eps = 0;
-  int64_t start_token = 0;
+  StartToken start_token;
+  std::optional<bool> tied;  // whether the head is the embedding, as the configuration says or means
+  bool qkv_bias = false, o_bias = false, mlp_bias = false;
   bool qk_norm = false;  // queries and keys are normed, head by head, before they are rotated
   Rope rope;
   // [num_layers]: how many tokens a query sees, its own included; 0: all before it.
   std::vector<int64_t> windows;
+  std::vector<std::string> warnings;
 };
 
-// True if the configuration names an architecture of the family, or names none and the tensors are a
-// family's.
-bool is_llama(const WeightSource& source);
+// What configurations call the members of the family: classes and model types.
+std::vector<std::string> llama_names();
+
+// True if the tensors are a family member's, as far as names tell.
+bool has_llama_tensors(const WeightSource& source);
 
 // Throws Error if shapes disagree with each other or with the configuration, if a number is missing that
 // shapes do not tell, or if the configuration asks for what is not supported.

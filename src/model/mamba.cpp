@@ -2,6 +2,7 @@
 
 #include "model/mamba_block.h"
 #include "model/mamba_config.h"
+#include "model/outer_weights.h"
 #include "model/reading.h"
 
 namespace ptq {
@@ -11,10 +12,11 @@ class MambaModel : public Model {
  public:
   explicit MambaModel(const WeightSource& source) : source_(source), config_(read_mamba_config(source)) {
     device_ = source.device();
-    outer_ = read_outer_weights(source, config_.embedding, "backbone.norm_f.weight", notes_);
+    warnings_ = config_.warnings;
+    outer_ = read_outer_weights(source, config_.embedding, "backbone.norm_f.weight", config_.tied, notes_,
+                                warnings_);
     outer_.norm_eps = config_.norm_eps;
-    config_.tied = !outer_.head;
-    num_parameters_ = count_parameters(source, config_.tied);
+    num_parameters_ = count_parameters(source, !outer_.head);
   }
 
   int64_t num_blocks() const override { return config_.num_layers; }
@@ -24,8 +26,8 @@ class MambaModel : public Model {
   int64_t vocab_size() const override { return config_.vocab_size; }
   int64_t hidden_size() const override { return config_.d_model; }
   int64_t context_limit() const override { return 0; }
-  int64_t start_token() const override { return config_.start_token; }
-  Json config() const override { return hugging_face_config(config_, source_.config()); }
+  int64_t start_token() const override { return config_.start_token.id(); }
+  Json config() const override { return hugging_face_config(config_, source_.config(), !outer_.head); }
 
   Tensor embed(const Tensor& ids) const override { return outer_.embed(ids); }
   Tensor logits(const Tensor& hidden) const override { return outer_.logits(hidden); }

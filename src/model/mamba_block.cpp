@@ -9,17 +9,15 @@ MambaBlock::MambaBlock(const WeightSource& source, const MambaConfig& config, in
     : prefix_("backbone.layers." + std::to_string(index) + ".mixer"), config_(config) {
   const int64_t d = config.d_model, E = config.d_inner, N = config.d_state, R = config.dt_rank;
   norm_ = source.read("backbone.layers." + std::to_string(index) + ".norm.weight", Role::kNorm, {d});
-  in_proj_ = read_linear(source, prefix_ + ".in_proj", "in_proj.input", 2 * E, d);
+  in_proj_ = read_linear(source, prefix_ + ".in_proj", "in_proj.input", 2 * E, d, config.linear_bias);
   conv_weight_ = source.read(prefix_ + ".conv1d.weight", Role::kConv, {E, 1, config.d_conv});
-  if (source.find(prefix_ + ".conv1d.bias") != nullptr) {
-    conv_bias_ = source.read(prefix_ + ".conv1d.bias", Role::kBias, {E});
-  }
-  x_proj_ = read_linear(source, prefix_ + ".x_proj", "ssm.x", R + 2 * N, E);
-  dt_proj_ = read_linear(source, prefix_ + ".dt_proj", "dt_proj.input", E, R);
+  if (config.conv_bias) conv_bias_ = source.read(prefix_ + ".conv1d.bias", Role::kBias, {E});
+  x_proj_ = read_linear(source, prefix_ + ".x_proj", "ssm.x", R + 2 * N, E, /*has_bias=*/false);
+  dt_proj_ = read_linear(source, prefix_ + ".dt_proj", "dt_proj.input", E, R, /*has_bias=*/true);
   dt_proj_.min_bits = 8;  // tiny (its inputs are no multiple of a group) and its error is exponentiated
   A_log_ = source.read(prefix_ + ".A_log", Role::kDecay, {E, N});
   D_ = source.read(prefix_ + ".D", Role::kSkip, {E});
-  out_proj_ = read_linear(source, prefix_ + ".out_proj", "ssm.output", d, E);
+  out_proj_ = read_linear(source, prefix_ + ".out_proj", "ssm.output", d, E, config.linear_bias);
 
   in_proj_input_ = make_site("in_proj.input", "linear_input");
   conv_input_ = make_site("conv.input", "internal");
@@ -85,10 +83,8 @@ std::vector<Weight*> MambaBlock::weights() {
 // The conv, silu and the scan are not linear in their channels' scale, so only two sites have producers to
 // fold into.
 std::vector<FoldEdge> MambaBlock::fold_edges() {
-  FoldEdge norm{"in_proj.input", {{&norm_, 0}}, {&in_proj_}};
-  FoldEdge dt{"dt_proj.input", {{&x_proj_.weight, 0}}, {&dt_proj_}};
-  if (x_proj_.bias) dt.producers.push_back({&*x_proj_.bias, 0});
-  return {norm, dt};
+  return {{"in_proj.input", {{&norm_, 0}}, {&in_proj_}},
+          {"dt_proj.input", {{&x_proj_.weight, 0}}, {&dt_proj_}}};
 }
 
 // The scan: exp(dt A), dt B u, the update of h and its product with C, of every channel and state; and the

@@ -1,7 +1,10 @@
 #include "model/mamba_config.h"
 
-#include "model/reading.h"
-#include "ptq/base/error.h"
+#include <limits>
+
+#include "model/config_keys.h"
+#include "model/outer_weights.h"
+#include "ptq/model/model.h"
 
 namespace ptq {
 namespace {
@@ -9,36 +12,132 @@ namespace {
 const char* const kEmbeddingNames[] = {"backbone.embeddings.weight", "backbone.embedding.weight"};
 const std::string kFirstMixer = "backbone.layers.0.mixer.";
 
-int64_t count_layers(const WeightSource& source) {
-  int64_t layers = 0;
-  while (source.find("backbone.layers." + std::to_string(layers) + ".mixer.in_proj.weight") != nullptr)
-    ++layers;
-  return layers;
+// Hugging Face's words and state-spaces'. The harmless ones choose an implementation, or initial weights.
+const ConfigKeys& keys() {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  static const ConfigKeys all = {
+      "Mamba-1",
+      {"vocab_size",
+       "pad_vocab_size_multiple",
+       "hidden_size",
+       "d_model",
+       "num_hidden_layers",
+       "n_layer",
+       "state_size",
+       "conv_kernel",
+       "intermediate_size",
+       "d_inner",
+       "expand",
+       "time_step_rank",
+       "hidden_act",
+       "layer_norm_epsilon",
+       "rms_norm",
+       "use_bias",
+       "use_conv_bias",
+       "tie_word_embeddings",
+       "tie_embeddings",
+       "bos_token_id",
+       "ssm_cfg"},
+      {"residual_in_fp32", "fused_add_norm", "rescale_prenorm_residual", "time_step_min", "time_step_max",
+       "time_step_floor", "time_step_scale", "time_step_init_scheme", "use_mambapy", "use_associative_scan",
+       "use_mamba_kernels", "attn_cfg"},
+      {{"time_step_limit",
+        {Json::array({0, infinity}), Json::array({0, Json({{"__float__", "Infinity"}})})}}}};
+  return all;
 }
 
-void check_configuration(const Json& json, MambaConfig& config) {
-  if (!json.is_object()) return;
-  JsonFields fields(json, "config.json");
+// The words of state-spaces' ssm_cfg that choose initial weights or an implementation.
+constexpr const char* kHarmlessSsm[] = {"d_model",       "dt_min",        "dt_max", "dt_init", "dt_scale",
+                                        "dt_init_floor", "use_fast_path", "device", "dtype",   "layer_idx"};
+
+void check_rank(JsonFields& fields, const char* key, const MambaConfig& config) {
+  expect_equal(fields, {key}, config.dt_rank);
+  const int64_t automatic = (config.d_model + 15) / 16;
+  if (!fields.has(key) || fields.at(key) != "auto" || config.dt_rank == automatic) return;
+  throw Error(config_place(fields, key), "is \"auto\", which is " + std::to_string(automatic) +
+                                             ", but the tensors' shapes say " +
+                                             std::to_string(config.dt_rank));
+}
+
+void check_expand(JsonFields& fields, const MambaConfig& config) {
+  if (!fields.has("expand")) return;
+  const double stated = fields.number("expand", 0) * static_cast<double>(config.d_model);
+  if (static_cast<double>(config.d_inner) == std::floor(stated)) return;
+  throw Error(config_place(fields, "expand"),
+              "is " + fields.at("expand").dump() + ", but the tensors widen " +
+                  std::to_string(config.d_model) + " channels to " + std::to_string(config.d_inner),
+              "the configuration belongs to another checkpoint; --config names the right one");
+}
+
+// The embedding may have rows beyond the vocabulary, up to a multiple that state-spaces' code takes for 8.
+void check_vocabulary(JsonFields& fields, bool is_hugging_face, int64_t rows) {
+  const int64_t multiple = fields.integer("pad_vocab_size_multiple", is_hugging_face ? 1 : 8);
+  const int64_t stated = fields.integer("vocab_size", rows);
+  const bool padded =
+      multiple > 0 && stated > 0 && stated <= rows && rows % multiple == 0 && rows - stated < multiple;
+  if (!padded) expect_equal(fields, {"vocab_size"}, rows);
+}
+
+// What state-spaces' code gives to each of its layers. Of biases Hugging Face's words decide, where there are
+// any.
+void check_ssm_cfg(const WeightSource& source, const Json& object, bool decides_biases, MambaConfig& config) {
+  JsonFields fields(object, "config.json: ssm_cfg");
+  if (const std::string layer = fields.string("layer", "Mamba1"); layer != "Mamba1") {
+    throw Error(config_place(fields, "layer"), "the configuration says " + Json(layer).dump() +
+                                                   ", and the tensors are named as Mamba-1's are");
+  }
+  expect_equal(fields, {"d_state"}, config.d_state);
+  expect_equal(fields, {"d_conv"}, config.d_conv);
+  check_expand(fields, config);
+  check_rank(fields, "dt_rank", config);
+  if (decides_biases) {
+    config.linear_bias = reads_bias(source, fields, "bias", false, kFirstMixer + "in_proj.bias");
+    config.conv_bias = reads_bias(source, fields, "conv_bias", true, kFirstMixer + "conv1d.bias");
+  }
+  for (const char* key : {"bias", "conv_bias"}) fields.has(key);
+  for (const char* key : kHarmlessSsm) fields.has(key);
+  fields.finish();  // state-spaces' code does not take another either
+}
+
+void check_biases(const WeightSource& source, JsonFields& fields, bool is_hugging_face, MambaConfig& config) {
+  const std::string linear = kFirstMixer + "in_proj.bias", conv = kFirstMixer + "conv1d.bias";
+  const bool none_known = !is_hugging_face;  // neither model: what is stored tells
+  config.linear_bias =
+      reads_bias(source, fields, "use_bias", none_known && source.find(linear) != nullptr, linear);
+  config.conv_bias =
+      reads_bias(source, fields, "use_conv_bias", !none_known || source.find(conv) != nullptr, conv);
+}
+
+void check_configuration(const WeightSource& source, MambaConfig& config) {
+  const Json& json = source.config();
+  check_config_keys(json, keys(), config.warnings);
+  static const Json nothing = Json::object();
+  JsonFields fields(json.is_object() ? json : nothing, "config.json");
+  const bool is_hugging_face = !declared_architectures(json).empty();
   expect_equal(fields, {"hidden_size", "d_model"}, config.d_model);
-  expect_equal(fields, {"num_hidden_layers", "n_layer"}, config.num_layers);
   expect_equal(fields, {"state_size"}, config.d_state);
   expect_equal(fields, {"conv_kernel"}, config.d_conv);
-  expect_equal(fields, {"intermediate_size"}, config.d_inner);
-  expect_equal(fields, {"time_step_rank"}, config.dt_rank);
-  if (fields.has("hidden_act") && fields.string("hidden_act", "") != "silu") {
-    throw Error("config.json: hidden_act",
-                "\"" + fields.string("hidden_act", "") + "\" is not supported; Mamba uses silu");
-  }
+  expect_equal(fields, {"intermediate_size", "d_inner"}, config.d_inner);
+  check_rank(fields, "time_step_rank", config);
+  check_expand(fields, config);
+  check_vocabulary(fields, is_hugging_face, config.vocab_size);
+  expect_silu(fields, "Mamba");
   if (!fields.boolean("rms_norm", true)) {
     throw Error("config.json: rms_norm", "LayerNorm is not supported; published Mamba models use RMSNorm");
   }
+  const Json no_ssm_cfg = Json::object();
+  const Json& ssm_cfg = fields.has("ssm_cfg") ? fields.at("ssm_cfg") : no_ssm_cfg;
+  const bool is_state_spaces = !is_hugging_face && (fields.has("d_model") || fields.has("ssm_cfg"));
+  check_ssm_cfg(source, ssm_cfg, is_state_spaces, config);
+  if (!is_state_spaces) check_biases(source, fields, is_hugging_face, config);
   config.norm_eps = fields.number("layer_norm_epsilon", config.norm_eps);
-  config.start_token = fields.integer("bos_token_id", config.start_token);
-  if (config.start_token < 0 || config.start_token >= config.vocab_size) {
-    throw Error("config.json: bos_token_id", "is " + std::to_string(config.start_token) +
-                                                 ", outside the vocabulary of " +
-                                                 std::to_string(config.vocab_size));
+  if (!(config.norm_eps > 0 && config.norm_eps < 1)) {
+    throw Error("config.json: layer_norm_epsilon",
+                "is " + Json(config.norm_eps).dump() + "; it must lie between 0 and 1");
   }
+  config.start_token = StartToken(fields, config.vocab_size);
+  config.tied =
+      states_tied_head(json, is_hugging_face || is_state_spaces ? std::optional(true) : std::nullopt);
 }
 
 }  // namespace
@@ -54,27 +153,32 @@ MambaConfig read_mamba_config(const WeightSource& source) {
   for (const char* name : kEmbeddingNames) {
     if (source.find(name) != nullptr) config.embedding = name;
   }
-  if (config.embedding.empty())
-    throw Error(kEmbeddingNames[0], "the embedding is missing from the checkpoint");
+  if (config.embedding.empty()) throw missing_tensor(kEmbeddingNames[0]);
+  config.num_layers =
+      count_layers(source, "backbone.layers.", source.config(), {"num_hidden_layers", "n_layer"});
   config.vocab_size = need(source, config.embedding, 2).shape[0];
   config.d_model = need(source, config.embedding, 2).shape[1];
   config.d_inner = need(source, kFirstMixer + "A_log", 2).shape[0];
   config.d_state = need(source, kFirstMixer + "A_log", 2).shape[1];
   config.d_conv = need(source, kFirstMixer + "conv1d.weight", 3).shape[2];
   config.dt_rank = need(source, kFirstMixer + "dt_proj.weight", 2).shape[1];
-  config.num_layers = count_layers(source);
   if (config.d_state > 256 || config.d_conv > 64) {
     throw Error(kFirstMixer + "A_log", "state size " + std::to_string(config.d_state) +
                                            " and convolution width " + std::to_string(config.d_conv) +
                                            "; at most 256 and 64 are supported");
   }
-  check_configuration(source.config(), config);
+  check_configuration(source, config);
   return config;
 }
 
-Json hugging_face_config(const MambaConfig& config, const Json& source_config) {
+Json hugging_face_config(const MambaConfig& config, const Json& source_config, bool tied) {
   const bool is_hugging_face = source_config.is_object() && source_config.contains("model_type");
-  if (is_hugging_face) return source_config;
+  if (is_hugging_face) {
+    Json same = with_true_head(source_config, config.tied, tied);
+    if (same.contains("vocab_size")) same["vocab_size"] = config.vocab_size;
+    return same;
+  }
+  const Json start = config.start_token.stated();
   return {{"architectures", {"MambaForCausalLM"}},
           {"model_type", "mamba"},
           {"vocab_size", config.vocab_size},
@@ -86,12 +190,12 @@ Json hugging_face_config(const MambaConfig& config, const Json& source_config) {
           {"time_step_rank", config.dt_rank},
           {"layer_norm_epsilon", config.norm_eps},
           {"hidden_act", "silu"},
-          {"use_bias", false},
-          {"use_conv_bias", true},
+          {"use_bias", config.linear_bias},
+          {"use_conv_bias", config.conv_bias},
           {"residual_in_fp32", true},
-          {"tie_word_embeddings", config.tied},
-          {"bos_token_id", config.start_token},
-          {"eos_token_id", config.start_token}};
+          {"tie_word_embeddings", tied},
+          {"bos_token_id", start},
+          {"eos_token_id", start}};
 }
 
 }  // namespace ptq

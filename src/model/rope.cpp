@@ -139,16 +139,29 @@ const RopeType& find_type(JsonFields& fields) {
   throw Error(fields.path(), "the rope type \"" + name + "\" is not supported", "one of " + supported);
 }
 
-// A field that is not understood may change what the model computes.
-void check_fields(const Json& object, const RopeType& type, const std::string& path) {
+// One object for each layer type is not done, and would look like fields that are not understood.
+void refuse_nested(const Json& object, const std::string& path) {
+  for (const auto& [key, value] : object.items()) {
+    if (!value.is_object()) continue;
+    throw Error(path, "holds an object for " + Json(key).dump() +
+                          "; one rotary embedding for all layers is supported, not one for each layer type");
+  }
+}
+
+void warn_of_fields(const Json& object, const RopeType& type, const std::string& path,
+                    std::vector<std::string>& warnings) {
   static const std::vector<std::string> common = {"rope_type", "type", "rope_theta", "partial_rotary_factor"};
+  std::string unknown;
   for (const auto& [key, value] : object.items()) {
     const auto among = [&](const std::vector<std::string>& names) {
       return std::find(names.begin(), names.end(), key) != names.end();
     };
-    if (value.is_null() || among(common) || among(type.fields)) continue;
-    throw Error(path, "the field \"" + key + "\" of the rope type \"" + type.name + "\" is not supported");
+    if (!value.is_null() && !among(common) && !among(type.fields))
+      unknown += (unknown.empty() ? "" : ", ") + Json(key).dump();
   }
+  if (unknown.empty()) return;
+  warnings.push_back(path + ": the rope type \"" + type.name + "\" does not read " + unknown +
+                     ": ignored, as in transformers");
 }
 
 void check_partial(JsonFields& fields) {
@@ -181,16 +194,24 @@ Tensor Turn::operator()(const Tensor& x) const {
   return y;
 }
 
-Rope read_rope(const Json& config, int64_t head_dim, int64_t context_limit) {
+Rope read_rope(const Json& config, int64_t head_dim, int64_t context_limit,
+               std::vector<std::string>& warnings) {
   static const Json nothing = Json::object();
   JsonFields top(config, "config.json");
   check_partial(top);
-  const char* key = top.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
+  const char *const older = "rope_scaling", *const newer = "rope_parameters";
+  const auto states = [&](const char* key) { return top.has(key) && !top.at(key).empty(); };
+  const char* key = states(older) ? older : newer;
+  if (states(older) && states(newer) && top.at(older) != top.at(newer)) {
+    warnings.push_back(std::string("config.json: ") + older + " takes the place of " + newer +
+                       ", as in transformers, and they differ");
+  }
   const Json& object = top.has(key) ? top.at(key) : nothing;
   JsonFields fields(object, std::string("config.json: ") + key);
+  refuse_nested(object, fields.path());
   check_partial(fields);
   const RopeType& type = find_type(fields);
-  check_fields(object, type, fields.path());
+  warn_of_fields(object, type, fields.path(), warnings);
 
   Parameters parameters{fields, head_dim, context_limit, 0, 0};
   const Parameters outside{top, head_dim, context_limit, 0, 0};

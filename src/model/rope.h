@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "ptq/base/json.h"
 
@@ -28,9 +30,11 @@ struct Rope {
 };
 
 // What the configuration asks for, under transformers 5's key `rope_parameters` or the older `rope_theta` and
-// `rope_scaling`; types `default`, `linear`, `llama3` and `yarn`. Throws Error, naming it, for another type,
-// a field that the type does not have, or a number with which it cannot be computed. REQUIRES: head_dim is
-// even.
-Rope read_rope(const Json& config, int64_t head_dim, int64_t context_limit);
+// `rope_scaling`, which wins where both are; types `default`, `linear`, `llama3` and `yarn`. Throws Error,
+// naming it, for another type, an object for each layer type, or a number with which it cannot be computed.
+// Fields that the type does not have are ignored, as in transformers, and named in `warnings`, and so is a
+// `rope_parameters` that loses. REQUIRES: head_dim is even.
+Rope read_rope(const Json& config, int64_t head_dim, int64_t context_limit,
+               std::vector<std::string>& warnings);
 
 }  // namespace ptq

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "model/reading.h"
 #include "ptq/base/error.h"
 #include "ptq/ops/ops.h"
 
@@ -91,15 +92,16 @@ at::ScalarType stored_type(at::ScalarType source) {
 
 Weight FloatSource::read(const std::string& name, Role role, const std::vector<int64_t>& shape) const {
   const TensorInfo* info = checkpoint_.find(name);
-  if (info != nullptr && info->shape != shape) {
+  if (info == nullptr) throw missing_tensor(name);
+  if (info->shape != shape) {
     throw Error(name, "has shape " + shape_text(info->shape) + " where the model needs " + shape_text(shape));
   }
-  if (info != nullptr && info->dtype != DType::kF16 && info->dtype != DType::kBF16 &&
-      info->dtype != DType::kF32 && info->dtype != DType::kF64) {
+  if (info->dtype != DType::kF16 && info->dtype != DType::kBF16 && info->dtype != DType::kF32 &&
+      info->dtype != DType::kF64) {
     throw Error(name, std::string("has dtype ") + dtype_name(info->dtype) +
                           "; weights must be F64, F32, F16 or BF16");
   }
-  if (device_.is_meta() && info != nullptr) {
+  if (device_.is_meta()) {
     const auto options = at::TensorOptions().dtype(at::kFloat).device(device_);
     return {name, role, at::empty(shape, options), stored_type(scalar_type(info->dtype, name)), {}};
   }

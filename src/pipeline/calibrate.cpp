@@ -41,8 +41,10 @@ Tensor rows_of_files(const RunOptions& options, const Recipe& recipe, int64_t le
 // What the model writes itself; on the meta device it only has its shape.
 Tensor own_texts(const RunOptions& options, const Recipe& recipe, const Model& model, int64_t length,
                  Progress& progress) {
-  if (model.device().is_meta())
+  if (model.device().is_meta()) {
+    model.start_token();  // throws here as it would there
     return at::empty({recipe.samples, length}, at::TensorOptions().dtype(at::kLong).device(at::kMeta));
+  }
   progress.start("writing calibration text", length - 1);
   return write_texts(model, recipe.samples, length, options.seed, [&](int64_t) {
     throw_if_interrupted();

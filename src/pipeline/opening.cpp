@@ -51,6 +51,7 @@ OpenModel open_float_model(const RunOptions& options, const Recipe& recipe) {
   }
   const std::vector<std::string> names = open.source->names();
   for (const std::string& pattern : recipe.skip) expect_match("--skip", pattern, names);
+  expect_all_read(*open.architecture, *open.source, options.model_path);
   open.model = open.architecture->make(*open.source);
   for (const std::string& note : open.model->notes()) spdlog::info("{}", note);
   return open;
@@ -65,11 +66,13 @@ Json source_json(const RunOptions& options, const OpenModel& open) {
   }
   const std::string stored =
       open.checkpoint->tensors().empty() ? "" : dtype_name(open.checkpoint->tensors().front().dtype);
-  return {{"name", file_label(options.model_path)},
-          {"architecture", open.architecture->name},
-          {"parameters", open.model->num_parameters()},
-          {"dtype", stored},
-          {"bytes", bytes}};
+  Json source = {{"name", file_label(options.model_path)},
+                 {"architecture", open.architecture->name},
+                 {"parameters", open.model->num_parameters()},
+                 {"dtype", stored},
+                 {"bytes", bytes}};
+  if (!open.checkpoint->ignored().empty()) source["ignored_tensors"] = open.checkpoint->ignored();
+  return source;
 }
 
 std::unique_ptr<Tokenizer> tokenizer_of_run(const RunOptions& options, const OpenModel& open,

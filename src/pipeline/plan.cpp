@@ -115,6 +115,7 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
   check_output(options.output, options.force);
   const OpenModel open = open_float_model(options, recipe);
   plan.warnings = open.checkpoint->warnings();
+  say_once(open.model->warnings(), plan.warnings);
   Model& model = *open.model;
   const BlockPass pass(recipe, options.seed);
   pass.check_patterns(open.source->names());

@@ -224,6 +224,7 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
   run.report.recipe = recipe.to_json();
   const OpenModel open = open_float_model(options, recipe);
   run.report.warnings = open.checkpoint->warnings();
+  say_once(open.model->warnings(), run.report.warnings);
   const BlockPass pass(recipe, options.seed);
   pass.check_patterns(open.source->names());
   // All inputs are read before the work begins, so that a wrong one is known at once.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "../base/expect_error.h"
 
@@ -50,6 +51,24 @@ TEST(Evaluate, DivergenceIsThatOfTheReference) {
   // KL(even || 3/4, 1/4) after the 0, nothing after the 1.
   EXPECT_NEAR(sums.kl, 0.5 * std::log(0.5 / 0.75) + 0.5 * std::log(0.5 / 0.25), 1e-6);
   EXPECT_EQ(sums.agreeing, 1);
+}
+
+TEST(Evaluate, InfiniteLogitsAreAnErrorThatNamesTheHead) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const Table overflows(at::tensor({0.0F, infinity, 0.0F, 0.0F}).reshape({2, 2}));
+  const Table even(at::zeros({2, 2}));
+  const Tensor ids = at::tensor({0, 1, 1}, at::kLong).reshape({1, 3});
+  EXPECT_ERROR(evaluate(overflows, ids, nullptr, [] {}), ExitCode::kFailed,
+               "the model's head: 1 of 4 values of the logits are NaN or infinite");
+  EXPECT_ERROR(evaluate(overflows, ids, &even, [] {}), ExitCode::kFailed, "the quantized model's head");
+  EXPECT_ERROR(evaluate(even, ids, &overflows, [] {}), ExitCode::kFailed, "the reference model's head");
+}
+
+TEST(Evaluate, APerplexityPastTheLargestNumberIsAnError) {
+  const Table wrong(at::tensor({2000.0F, 0.0F, 0.0F, 0.0F}).reshape({2, 2}));
+  const LossSums sums = evaluate(wrong, at::tensor({0, 1}, at::kLong).reshape({1, 2}), nullptr, [] {});
+  EXPECT_EQ(sums.mean_nll(), 2000);
+  EXPECT_ERROR(sums.perplexity(), ExitCode::kFailed, "mean negative log likelihood of 2000.0 nats");
 }
 
 TEST(Evaluate, WindowsDropTheShortRestUnlessItIsAll) {

@@ -63,7 +63,7 @@ std::vector<ToyModel> toys() {
       toy_llama({.hidden = 36, .heads = 4, .kv_heads = 2, .head_dim = 10, .qk_norm = true})};
   for (const int64_t window : {1, 3, 5}) {
     ToyModel mistral = toy_llama({64, 4, 2, 96, 3});
-    mistral.config["architectures"] = {"MistralForCausalLM"};
+    declare(mistral, "mistral");
     mistral.config["sliding_window"] = window;
     models.push_back(mistral);
   }
@@ -98,7 +98,7 @@ TEST(LlamaModel, DecodingGivesTheLogitsOfAllAtOnce) {
 
 TEST(LlamaModel, WindowHidesOlderTokens) {
   ToyModel toy = toy_llama({.layers = 1});
-  toy.config["architectures"] = {"MistralForCausalLM"};
+  declare(toy, "mistral");
   toy.config["sliding_window"] = 4;
   const Source source(toy.tensors, toy.config);
   Tensor other = toy_ids().clone();
@@ -110,7 +110,7 @@ TEST(LlamaModel, WindowHidesOlderTokens) {
 
 TEST(LlamaModel, StateKeepsNoMoreThanTheWindowReaches) {
   ToyModel toy = toy_llama({});
-  toy.config["architectures"] = {"MistralForCausalLM"};
+  declare(toy, "mistral");
   toy.config["sliding_window"] = 4;
   const Source source(toy.tensors, toy.config);
   const auto block = source.model()->load_block(0);

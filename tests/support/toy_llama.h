@@ -13,7 +13,7 @@ struct ToyLlama {
   int64_t layers = 2;
   int64_t vocab = 50;
   int64_t head_dim = 0;  // 0: hidden / heads, and not stated
-  bool biases = false;   // of all linears
+  bool biases = false;   // of all linears, as the configuration says
   bool qk_norm = false;  // and the architecture is Qwen3's
   bool tied = true;
   uint64_t seed = 1;
@@ -23,6 +23,28 @@ struct ToyModel {
   TensorMap tensors;
   Json config;
 };
+
+// Makes the model another member of the family: "mistral" becomes MistralForCausalLM.
+inline void declare(ToyModel& model, const std::string& type) {
+  const std::map<std::string, const char*> classes = {{"llama", "LlamaForCausalLM"},
+                                                      {"mistral", "MistralForCausalLM"},
+                                                      {"qwen2", "Qwen2ForCausalLM"},
+                                                      {"qwen3", "Qwen3ForCausalLM"}};
+  model.config["model_type"] = type;
+  model.config["architectures"] = {classes.at(type)};
+}
+
+// Qwen2: a Llama with biases of q, k and v alone.
+inline void make_qwen2(ToyModel& model) {
+  declare(model, "qwen2");
+  for (int64_t i = 0; i < model.config["num_hidden_layers"].get<int64_t>(); ++i) {
+    for (const char* linear : {"q_proj", "k_proj", "v_proj"}) {
+      const std::string name = "model.layers." + std::to_string(i) + ".self_attn." + linear;
+      const at::Tensor& weight = model.tensors.at(name + ".weight");
+      model.tensors[name + ".bias"] = at::linspace(-0.3, 0.3, weight.size(0));
+    }
+  }
+}
 
 // As toy_mamba(): about unit gain, a few norm channels ten times larger, float32.
 inline ToyModel toy_llama(const ToyLlama& sizes) {
@@ -77,6 +99,7 @@ inline ToyModel toy_llama(const ToyLlama& sizes) {
                   {"tie_word_embeddings", sizes.tied},
                   {"bos_token_id", 1}};
   if (sizes.head_dim != 0) model.config["head_dim"] = D;
+  if (sizes.biases) model.config["attention_bias"] = model.config["mlp_bias"] = true;
   return model;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ptq/artifact/open_model.h"
+#include "ptq/model/listed_source.h"
 
 namespace ptq {
 
@@ -34,13 +35,12 @@ class SourceWeights {
   SourceWeight read(const std::string& name);
 
  private:
-  class ShapeSource;
   void enter_block(int64_t index);
 
   const Checkpoint& checkpoint_;
   std::unique_ptr<WeightSource> source_;
   // Of an artifact: the model with sizes but no values, which knows how weights and sites hang together.
-  std::unique_ptr<ShapeSource> shapes_;
+  std::unique_ptr<ListedSource> shapes_;
   std::unique_ptr<Model> model_;
   std::map<std::string, int64_t> block_of_;
   std::unique_ptr<Block> block_;  // the last one entered, with its sites

@@ -65,6 +65,10 @@ struct CheckpointOptions {
   std::string state_key;    // --state-key: path of nested dict keys, "model.state_dict"
   std::string config_path;  // --config: replaces the directory's config.json
   bool use_mmap = true;     // --no-mmap
+  // --ignore-tensors: shell patterns of tensors that are left out as if they were not stored. Names are those
+  // that tensors() gives, prefixes stripped.
+  std::vector<std::string> ignore = {};
+  bool ignore_must_match = true;  // a pattern that matches no tensor is a usage Error
   // Whether what is no whole model, one shard of several or a LoRA adapter, is an Error.
   bool whole_model = true;
 
@@ -104,6 +108,8 @@ class Checkpoint {
   // Groups of two or more names of the same stored elements ("tied"). Different parts of one storage are no
   // tie.
   const std::vector<std::vector<std::string>>& ties() const { return ties_; }
+  // Names of the tensors that CheckpointOptions::ignore left out, sorted.
+  const std::vector<std::string>& ignored() const { return ignored_; }
   // What the reader did that the user should know (names that it changed).
   const std::vector<std::string>& notes() const { return notes_; }
   // What may be other than the user meant: a second checkpoint beside this one, a key that occurs twice. The
@@ -117,6 +123,7 @@ class Checkpoint {
   std::string path_;
   std::vector<std::string> files_;
   std::vector<std::vector<std::string>> ties_;
+  std::vector<std::string> ignored_;
   std::vector<std::string> notes_;
   std::vector<std::string> warnings_;
 };

@@ -22,13 +22,14 @@ struct LossSums {
   int64_t agreeing = 0;  // tokens at which both have the same most likely successor
 
   double mean_nll() const { return nll / static_cast<double>(tokens); }
+  // Throw Error if the perplexity passes the largest float64.
   double perplexity() const;
   double reference_perplexity() const;
 };
 
 // Adds the losses of rows whose hidden states after the last block are known: hidden [rows, length, d_model],
 // ids [rows, length]. `reference` and `reference_hidden` are both given or both absent. Logits are made for a
-// few hundred tokens at a time.
+// few hundred tokens at a time; throws Error if one is NaN or infinite.
 void add_losses(LossSums& sums, const Model& model, const Tensor& hidden, const Tensor& ids,
                 const Model* reference, const Tensor& reference_hidden);
 
@@ -38,7 +39,8 @@ Tensor evaluation_windows(const std::vector<int64_t>& ids, int64_t length, const
 
 // Losses over windows [windows, length]. Blocks are loaded one at a time; as many windows go through together
 // as keep their hidden states within kStreamBytes. `on_block` is called after each block of each group of
-// windows.
+// windows. Throws Error, naming the block and the site, or the head, where the first value is NaN or
+// infinite.
 LossSums evaluate(const Model& model, const Tensor& windows, const Model* reference,
                   const std::function<void()>& on_block);
 

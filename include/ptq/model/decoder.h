@@ -19,7 +19,8 @@ class Decoder {
   Decoder(const Model& model, int64_t batch);
 
   // ids [batch, length]: the next tokens. Returns the logits after the last of them, [batch, vocab].
-  // Any split of a text into calls gives the same logits (up to the order of float additions).
+  // Any split of a text into calls gives the same logits (up to the order of float additions). Throws Error,
+  // naming the block or the head, where a value is NaN or infinite.
   Tensor advance(const Tensor& ids);
 
  private:

@@ -86,9 +86,11 @@ class Model {
   virtual int64_t hidden_size() const = 0;
   // The longest sequence the model can see; 0 if it has no limit.
   virtual int64_t context_limit() const = 0;
-  // The token a text begins with when the model writes one itself.
+  // The token a text begins with when the model writes one itself. Throws Error if the configuration states
+  // one that is not in the vocabulary.
   virtual int64_t start_token() const = 0;
-  // config.json of the model in its Hugging Face form; made from the shapes if the source has none.
+  // config.json of the model in its Hugging Face form; made from the shapes if the source has none. It says
+  // what the model holds, also where the source's says something else.
   virtual Json config() const = 0;
 
   // ids [batch, length] int64 -> hidden [batch, length, d_model].
@@ -99,34 +101,56 @@ class Model {
   virtual std::vector<Weight*> outer_weights() = 0;
   // What the user should know about how the checkpoint was read ("lm_head.weight is tied to ...").
   const std::vector<std::string>& notes() const { return notes_; }
+  // What the configuration says and the model does not do, or does otherwise.
+  const std::vector<std::string>& warnings() const { return warnings_; }
   int64_t num_parameters() const { return num_parameters_; }
   at::Device device() const { return device_; }
 
  protected:
   std::vector<std::string> notes_;
+  std::vector<std::string> warnings_;
   int64_t num_parameters_ = 0;
   at::Device device_ = at::kCPU;
 };
+
+// Throws Error if a value is NaN or infinite, which `where` and `what` made: a block's prefix and "its
+// output", the model's head and "the logits". One pass over the values.
+void expect_finite(const Tensor& values, const std::string& where, const std::string& what);
 
 // One architecture. `quantize list` prints the table; nothing else in the program names one.
 struct ArchitectureEntry {
   const char* name;    // "mamba"
   const char* family;  // "ssm": what methods say they are for
   const char* description;
-  // True if the tensor names (and the configuration, if any) are this architecture's.
-  bool (*matches)(const WeightSource& source);
+  // What configurations call it: classes and model types ("MambaForCausalLM", "mamba").
+  std::vector<std::string> declared;
+  // What the names of the tensors in its blocks begin with: "backbone.layers.".
+  const char* blocks;
+  // True if the tensors are this architecture's, as far as names tell.
+  bool (*has_tensors)(const WeightSource& source);
   std::unique_ptr<Model> (*make)(const WeightSource& source);
 };
 
 const std::vector<ArchitectureEntry>& architectures();
 
-// What the source calls itself: the configuration's "architectures" or "model_type", else "" .
-std::string declared_architecture(const Json& config);
+// What the configuration calls the model, under "architectures" and "model_type", each name once; none for a
+// null `config`.
+std::vector<std::string> declared_architectures(const Json& config);
 
-// The row that matches. Throws Error, with the tensors seen and the architectures supported, if none does.
-// `path` names the source in the message; `purpose`, if not empty, is added to it: what the caller wants a
-// model for.
+// The row that has every name that the configuration declares, and whose blocks the tensors are; if nothing
+// is declared, the first that has the tensors. nullptr if there is none.
+const ArchitectureEntry* match_architecture(const WeightSource& source);
+
+// The same, but throws Error where there is none: with what is declared, the tensors seen and the
+// architectures supported. `path` names the source in the message; `purpose`, if not empty, is added to it:
+// what the caller wants a model for.
 const ArchitectureEntry& find_architecture(const WeightSource& source, const std::string& path,
                                            const std::string& purpose = "");
+
+// Throws Error, listing them, if the source has tensors that the model of `entry` does not read, for then it
+// is another model. Some that are known to hold nothing are let by (frequencies of the rotary embedding,
+// causal masks), and copies of the embedding or the head. `path` names the source in the message. Cost: the
+// construction of every block, without its values.
+void expect_all_read(const ArchitectureEntry& entry, const WeightSource& source, const std::string& path);
 
 }  // namespace ptq

@@ -1,0 +1,79 @@
+#include "model/outer_weights.h"
+
+#include "model/reading.h"
+#include "ptq/ops/ops.h"
+
+namespace ptq {
+namespace {
+
+const char* const kHead = "lm_head.weight";
+const char* const kTieKey = "tie_word_embeddings";
+
+}  // namespace
+
+Tensor OuterWeights::embed(const Tensor& ids) const {
+  return at::embedding(embedding.value, ids.to(embedding.value.device()));
+}
+
+Tensor OuterWeights::logits(const Tensor& hidden) const {
+  const Tensor normed = ops::rms_norm(hidden, final_norm.value, norm_eps);
+  return ops::linear(normed, head ? head->value : embedding.value);
+}
+
+std::vector<Weight*> OuterWeights::all() {
+  std::vector<Weight*> weights = {&embedding, &final_norm};
+  if (head) weights.push_back(&*head);
+  return weights;
+}
+
+std::optional<bool> states_tied_head(const Json& config, std::optional<bool> fallback) {
+  if (!config.is_object()) return {};
+  JsonFields fields(config, "config.json");
+  for (const char* key : {kTieKey, "tie_embeddings"}) {
+    if (fields.has(key)) return fields.boolean(key, false);
+  }
+  return fallback;
+}
+
+OuterWeights read_outer_weights(const WeightSource& source, const std::string& embedding,
+                                const std::string& final_norm, std::optional<bool> tied,
+                                std::vector<std::string>& notes, std::vector<std::string>& warnings) {
+  const std::vector<int64_t> shape = need(source, embedding, 2).shape;
+  OuterWeights outer;
+  outer.embedding = source.read(embedding, Role::kEmbedding, shape);
+  outer.final_norm = source.read(final_norm, Role::kNorm, {shape[1]});
+  if (source.find(kHead) == nullptr) {
+    if (tied == false) {
+      warnings.push_back(std::string("the configuration does not tie the head to the embedding, but ") +
+                         kHead + " is not stored: " + embedding +
+                         " is the head; other programs would make a random one");
+    }
+    return outer;
+  }
+  if (source.tied(kHead, embedding)) {
+    notes.push_back(std::string(kHead) + " is tied to " + embedding + " and stored once");
+    return outer;
+  }
+  outer.head = source.read(kHead, Role::kHead, shape);
+  if (tied != true) return outer;
+  if (outer.head->value.is_meta()) {
+    outer.head.reset();
+    notes.push_back(std::string(kHead) + " is taken for a copy of " + embedding +
+                    ", as the configuration says, and not compared with it");
+  } else if (at::equal(outer.head->value, outer.embedding.value)) {
+    outer.head.reset();
+    notes.push_back(std::string(kHead) + " is a copy of " + embedding + " and stored once");
+  } else {
+    warnings.push_back(
+        std::string("the configuration ties ") + kHead + " to " + embedding +
+        ", but their values differ: both are kept, as in transformers 5; transformers 4 drops " + kHead);
+  }
+  return outer;
+}
+
+Json with_true_head(Json config, std::optional<bool> stated, bool tied) {
+  if (stated && *stated != tied) config[kTieKey] = tied;
+  return config;
+}
+
+}  // namespace ptq
