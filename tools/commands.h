@@ -27,6 +27,7 @@ struct CommonOptions {
   CheckpointOptions checkpoint;
   std::string tokenizer;
   std::string token_dtype;
+  std::string text_field;
   std::shared_ptr<StatusLine> status_line;
   std::string command_line;  // as it was typed, quoted for a shell
 

@@ -21,6 +21,9 @@ void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& com
 // How a checkpoint and its tokenizer are read, and where it computes.
 void add_model_options(CLI::App& app, CommonOptions& common);
 
+// How texts are read.
+void add_text_options(CLI::App& app, CommonOptions& common);
+
 // --json, --quiet, --verbose, --log-file.
 void add_output_options(CLI::App& app, CommonOptions& common);
 

@@ -6,8 +6,8 @@
 //                  identity, blocks finished, hashes of the other files, the writer's state, the report's
 //                  rows, times
 //   rows           the calibration rows, int64 [rows, length]
-//   stream-N       the hidden states after N blocks, float32 [rows, length, d_model]
-//   tensors.spool  the bytes of the artifact's tensors so far (ptq/artifact/writer.h)
+//   stream-N       the hidden states after N blocks, float32 [rows, length, d_model]; neither in a run
+//   without data tensors.spool  the bytes of the artifact's tensors so far (ptq/artifact/writer.h)
 // A block counts as finished once `state` names it: that is the last to be written, in one rename, when the
 // other files are flushed. stream-N of the block before is removed after that.
 //
@@ -39,8 +39,8 @@ struct BlockLoop {
 
 class RunState {
  public:
-  // `work` must outlive it. `identity` is run_identity()'s.
-  RunState(WorkDirectory& work, Json identity);
+  // `work` must outlive it. `identity` is run_identity()'s. `has_rows` is false for a run without data.
+  RunState(WorkDirectory& work, Json identity, bool has_rows = true);
 
   // Replaces the state on disk. Its cost is that of writing the stream once.
   void save(const BlockLoop& loop, const Report& report, const StageTimes& times);
@@ -65,6 +65,7 @@ class RunState {
 
   WorkDirectory& work_;
   Json identity_;
+  bool has_rows_;
   std::string rows_sha256_;  // empty: not on disk yet
   std::string stream_file_;  // that the state names
   std::optional<int64_t> finished_;
