@@ -91,7 +91,8 @@ void run_benchmark(int argc, char** argv) {
   const std::unique_ptr<Tokenizer> tokenizer =
       argc == 5 ? nullptr : Tokenizer::from_file(open.checkpoint->directory() + "/tokenizer.json");
   const std::vector<int64_t> ids =
-      read_tokens({options.calibration[0], options.token_dtype}, tokenizer.get(), open.model->vocab_size());
+      read_tokens({{options.calibration[0]}, options.token_dtype}, tokenizer.get(), open.model->vocab_size(),
+                  recipe.samples * recipe.seq_len, report.warnings);
   const Tensor windows = first_windows(ids, recipe.samples, recipe.seq_len, options.calibration[0]);
   const Cost forward = measure([&] { evaluate(*open.model, windows, nullptr, [] {}); });
 

@@ -1,10 +1,13 @@
 // quantize eval: perplexity of a model on a text, alone or against another model.
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 
 #include "commands.h"
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/error.h"
 #include "ptq/base/pattern.h"
+#include "ptq/base/stream_input.h"
 #include "ptq/calibration/tokens.h"
 #include "ptq/engine/evaluate.h"
 #include "ptq/pipeline/run.h"
@@ -77,12 +80,15 @@ void eval_command(const EvalOptions& options, const CommonOptions& common) {
                   "two models of the same vocabulary");
     }
   }
+  std::vector<std::string> warnings;
   const std::unique_ptr<Tokenizer> tokenizer =
-      load_tokenizer(common.tokenizer, *open.checkpoint, *open.model);
-  std::vector<int64_t> ids =
-      read_tokens({options.text, common.token_dtype}, tokenizer.get(), open.model->vocab_size());
-  if (options.max_tokens > 0 && static_cast<int64_t>(ids.size()) > options.max_tokens)
-    ids.resize(static_cast<size_t>(options.max_tokens));
+      load_tokenizer(common.tokenizer, *open.checkpoint, *open.model, warnings);
+  const TokenSource source{{options.text, common.text_field, text_of_stream(options.text)},
+                           common.token_dtype};
+  const std::vector<int64_t> ids =
+      read_tokens(source, tokenizer.get(), open.model->vocab_size(),
+                  options.max_tokens > 0 ? options.max_tokens : kAllTokens, warnings);
+  for (const std::string& warning : warnings) spdlog::warn("{}", warning);
   int64_t seq_len = options.seq_len;
   if (open.model->context_limit() > 0) seq_len = std::min(seq_len, open.model->context_limit());
   const Tensor windows = evaluation_windows(ids, seq_len, options.text);
@@ -91,6 +97,10 @@ void eval_command(const EvalOptions& options, const CommonOptions& common) {
   progress.start("evaluating", evaluation_steps(*open.model, windows, reference.model.get()));
   const LossSums sums = evaluate(*open.model, windows, reference.model.get(), [&] { progress.advance(); });
   progress.finished();
+  const OpenModel& float_model = options.against.empty() ? open : reference;
+  const double float_perplexity = options.against.empty() ? sums.perplexity() : sums.reference_perplexity();
+  const std::string warning = chance_warning(float_perplexity, float_model.model->vocab_size(), options.text);
+  if (!warning.empty()) spdlog::warn("{}", warning);
   const Json json = result_json(sums, windows.size(1), !options.against.empty());
   print(common.json ? json.dump(1) + "\n" : result_text(json));
 }

@@ -1,4 +1,6 @@
 // quantize generate: continue a prompt.
+#include <spdlog/spdlog.h>
+
 #include "commands.h"
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/error.h"
@@ -8,12 +10,27 @@
 #include "ptq/tokenizer/tokenizer.h"
 
 namespace ptq {
+namespace {
+
+// A model computes at positions that it was not trained for, but not well.
+void warn_of_long_text(const Model& model, int64_t prompt_tokens, int64_t written_tokens) {
+  const int64_t limit = model.context_limit(), total = prompt_tokens + written_tokens;
+  if (limit <= 0 || total <= limit) return;
+  spdlog::warn(
+      "the prompt has {} tokens and {} are to be written, {} in all; the model was trained for {} "
+      "(max_position_embeddings): what comes after that is not to be relied on",
+      prompt_tokens, written_tokens, total, limit);
+}
+
+}  // namespace
 
 void generate_command(const GenerateOptions& options, const CommonOptions& common) {
   const OpenModel open = open_model(options.model, common.checkpoint, common.torch_device());
   log_warnings(open);
+  std::vector<std::string> warnings;
   const std::unique_ptr<Tokenizer> tokenizer =
-      load_tokenizer(common.tokenizer, *open.checkpoint, *open.model);
+      load_tokenizer(common.tokenizer, *open.checkpoint, *open.model, warnings);
+  for (const std::string& warning : warnings) spdlog::warn("{}", warning);
   if (tokenizer == nullptr) {
     throw Error(options.model, "there is no tokenizer.json beside the model, and a prompt is text",
                 "--tokenizer FILE");
@@ -29,6 +46,7 @@ void generate_command(const GenerateOptions& options, const CommonOptions& commo
     }
   }
   const size_t prompt_tokens = ids.size();
+  warn_of_long_text(*open.model, static_cast<int64_t>(prompt_tokens), options.max_tokens);
   Decoder decoder(*open.model, 1);
   Tensor next = at::tensor(ids, at::kLong).unsqueeze(0);
   std::string printed = tokenizer->decode(ids);

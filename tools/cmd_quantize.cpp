@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "ptq/base/error.h"
 #include "ptq/base/shell.h"
+#include "ptq/base/stream_input.h"
 #include "ptq/pipeline/run.h"
 
 namespace ptq {
@@ -94,7 +95,14 @@ RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& c
   run_options.tokenizer = common.tokenizer;
   run_options.token_dtype = common.token_dtype;
   run_options.seed = options.seed;
+  run_options.text_field = common.text_field;
   run_options.eval_text = options.eval_text;
+  std::vector<std::string> texts = options.calibration;
+  if (!options.eval_text.empty()) texts.push_back(options.eval_text);
+  for (const std::string& path : texts) {
+    if (run_options.piped.contains(path)) continue;
+    if (auto content = text_of_stream(path)) run_options.piped[path] = std::move(content);
+  }
   run_options.device = common.torch_device();
   run_options.max_shard_bytes = parse_bytes(options.max_shard_size);
   run_options.strict = options.strict;

@@ -1,10 +1,13 @@
 // quantize tokenize: text to ids, and back.
+#include <spdlog/spdlog.h>
+
 #include <filesystem>
 
 #include "commands.h"
 #include "ptq/base/error.h"
 #include "ptq/base/file.h"
 #include "ptq/base/interrupt.h"
+#include "ptq/base/stream_input.h"
 #include "ptq/tokenizer/text_file.h"
 #include "ptq/tokenizer/tokenizer.h"
 
@@ -22,7 +25,8 @@ std::unique_ptr<Tokenizer> open_tokenizer(const TokenizeOptions& options, const 
 
 // One JSON array of ids a line -> one text a line, as a JSON string if asked for.
 std::string decode_lines(const Tokenizer& tokenizer, const std::string& path, bool json) {
-  const std::string content = read_file(path);
+  const std::shared_ptr<const std::string> piped = text_of_stream(path);
+  const std::string content = piped != nullptr ? *piped : read_file(path);
   std::string out;
   for (size_t begin = 0; begin < content.size();) {
     const size_t end = std::min(content.find('\n', begin), content.size());
@@ -50,10 +54,12 @@ void tokenize_command(const TokenizeOptions& options, const CommonOptions& commo
     print(decode_lines(*tokenizer, options.decode, common.json));
     return;
   }
-  for (const std::string& document : read_documents(options.text)) {
+  TextFile file({options.text, common.text_field, text_of_stream(options.text)});
+  while (const std::optional<std::string> document = file.next_document()) {
     throw_if_interrupted();
-    print(Json(tokenizer->encode(document, options.add_special)).dump() + "\n");
+    print(Json(tokenizer->encode(*document, options.add_special)).dump() + "\n");
   }
+  for (const std::string& remark : file.remarks()) spdlog::warn("{}", remark);
 }
 
 }  // namespace ptq

@@ -28,6 +28,7 @@ struct CommonOptions {
   CheckpointOptions checkpoint;
   std::string tokenizer;
   std::string token_dtype;
+  std::string text_field;
   std::shared_ptr<StatusLine> status_line;
   std::vector<std::string> words;  // of the command line, as they were typed
 

@@ -24,6 +24,9 @@ void add_model_options(CLI::App& app, CommonOptions& common);
 // --ignore-tensors, which the options above have too.
 void add_ignore_option(CLI::App& app, CommonOptions& common);
 
+// How texts are read.
+void add_text_options(CLI::App& app, CommonOptions& common);
+
 // --json, --quiet, --verbose, --log-file.
 void add_output_options(CLI::App& app, CommonOptions& common);
 

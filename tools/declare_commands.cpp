@@ -28,6 +28,7 @@ std::function<void()> declare_tokenize(CLI::App& app, CommonOptions& common) {
   app.add_option("--decode", options->decode, "ids to decode: one JSON array a line")->type_name("FILE");
   app.add_flag_callback(
       "--no-special", [options] { options->add_special = false; }, "do not add the template's BOS and EOS");
+  add_text_options(app, common);
   return [options, &common] { tokenize_command(*options, common); };
 }
 
@@ -45,6 +46,7 @@ std::function<void()> declare_eval(CLI::App& app, CommonOptions& common) {
   app.add_option("--max-tokens", options->max_tokens, "use the first N tokens of the text")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->type_name("N");
+  add_text_options(app, common);
   add_model_options(app, common);
   return [options, &common] { eval_command(*options, common); };
 }

@@ -42,6 +42,12 @@ void add_model_options(CLI::App& app, CommonOptions& common) {
       ->type_name("N");
 }
 
+void add_text_options(CLI::App& app, CommonOptions& common) {
+  app.add_option("--text-field", common.text_field,
+                 "field of JSON texts that holds the text, or chat messages (default text)")
+      ->type_name("NAME");
+}
+
 void add_output_options(CLI::App& app, CommonOptions& common) {
   app.add_flag("--json", common.json, "results as one JSON document on stdout");
   app.add_flag("--quiet", common.quiet, "warnings and errors only on stderr");

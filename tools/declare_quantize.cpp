@@ -42,7 +42,7 @@ void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& com
   app.add_option(
          "--calib", options.calibration,
          "calibration text, .jsonl, or token ids (.npy, .safetensors, .bin); repeatable, samples are split "
-         "equally (default: the model writes its own)")
+         "equally (default: the model writes its own, if the recipe needs one)")
       ->type_name("FILE")
       ->take_all()
       ->allow_extra_args(false);
@@ -56,7 +56,7 @@ void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& com
       ->check(seed_range)
       ->type_name("N");
   app.add_option("--eval-text", options.eval_text,
-                 "text to measure perplexity on (default: calibration rows kept aside)")
+                 "text to measure perplexity on (default: calibration rows kept aside, if there are any)")
       ->type_name("FILE");
   app.add_option("--max-shard-size", options.max_shard_size, "largest weight file (default 5GB)")
       ->type_name("SIZE");
@@ -68,6 +68,7 @@ void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& com
          "block)")
       ->type_name("DURATION");
   app.add_flag("--strict", options.strict, "whatever was not done as asked is an error");
+  add_text_options(app, common);
   add_model_options(app, common);
 }
 

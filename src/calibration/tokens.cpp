@@ -5,7 +5,6 @@
 #include "ptq/base/error.h"
 #include "ptq/checkpoint/checkpoint.h"
 #include "ptq/model/weight.h"
-#include "ptq/tokenizer/text_file.h"
 #include "ptq/tokenizer/token_file.h"
 
 namespace ptq {
@@ -23,23 +22,32 @@ std::vector<int64_t> ids_of_safetensors(const std::string& path) {
   return {begin, begin + flat.numel()};
 }
 
-std::vector<int64_t> tokenize_file(const std::string& path, const Tokenizer& tokenizer) {
-  std::string text;
-  for (const std::string& document : read_documents(path)) text += (text.empty() ? "" : "\n") + document;
-  return tokenizer.encode(text, /*add_special=*/true);
+std::vector<int64_t> tokenize_file(const TextInput& input, const Tokenizer& tokenizer, int64_t count,
+                                   std::vector<std::string>& remarks) {
+  TextFile file(input);
+  std::vector<int64_t> ids = tokenizer.encode_first([&](std::string& text) { return file.read(text); },
+                                                    static_cast<size_t>(count), /*add_special=*/true);
+  file.check_rest();
+  for (std::string& remark : file.remarks()) remarks.push_back(std::move(remark));
+  return ids;
 }
 
 }  // namespace
 
-std::vector<int64_t> read_tokens(const TokenSource& source, const Tokenizer* tokenizer, int64_t vocab_size) {
-  const std::string& path = source.path;
+bool is_text_file(const std::string& path) {
+  return !has_suffix(path, ".npy") && !has_suffix(path, ".bin") && !has_suffix(path, ".safetensors");
+}
+
+std::vector<int64_t> read_tokens(const TokenSource& source, const Tokenizer* tokenizer, int64_t vocab_size,
+                                 int64_t count, std::vector<std::string>& remarks) {
+  const std::string& path = source.text.path;
   std::vector<int64_t> ids;
-  if (path.ends_with(".safetensors")) {
+  if (has_suffix(path, ".safetensors")) {
     ids = ids_of_safetensors(path);
-  } else if (path.ends_with(".npy") || path.ends_with(".bin")) {
+  } else if (!is_text_file(path)) {
     ids = read_token_file(path, source.token_dtype);
   } else if (tokenizer != nullptr) {
-    ids = tokenize_file(path, *tokenizer);
+    ids = tokenize_file(source.text, *tokenizer, count, remarks);
   } else {
     throw Error(path, "is text, and there is no tokenizer.json beside the model",
                 "--tokenizer FILE, or token ids as .npy, .safetensors (input_ids) or .bin");
@@ -52,6 +60,7 @@ std::vector<int64_t> read_tokens(const TokenSource& source, const Tokenizer* tok
                     "; the model's vocabulary has " + std::to_string(vocab_size) + " entries",
                 "the tokenizer, or the ids, belong to another model");
   }
+  if (static_cast<int64_t>(ids.size()) > count) ids.resize(static_cast<size_t>(count));
   return ids;
 }
 

@@ -22,7 +22,7 @@ double uniform(uint64_t seed, int64_t row, int64_t position) {
 }  // namespace
 
 Decoder::Decoder(const Model& model, int64_t batch) : model_(model) {
-  const bool resident = model.num_parameters() * static_cast<int64_t>(sizeof(float)) <= kResidentBytes;
+  const bool resident = keeps_resident(model);
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     std::unique_ptr<Block> block = model.load_block(i);
     states_.push_back(block->initial_state(batch));

@@ -1,5 +1,7 @@
 #include "pipeline/block_pass.h"
 
+#include <ATen/CPUGeneratorImpl.h>
+
 #include <algorithm>
 
 #include "pipeline/measure.h"
@@ -73,6 +75,11 @@ Statistics run_pass(Block& block, const Needs& needs, Stream& stream, bool last)
   return statistics;
 }
 
+// What rewrites are checked on when there is no text: they are exact for any hidden states.
+Tensor random_states(int64_t width, uint64_t seed) {
+  return at::randn({1, kProbeTokens, width}, at::make_generator<at::CPUGeneratorImpl>(seed));
+}
+
 }  // namespace
 
 BlockPass::BlockPass(const Recipe& recipe, uint64_t seed) : recipe_(recipe), seed_(seed) {
@@ -132,7 +139,8 @@ void BlockPass::check_patterns(const std::vector<std::string>& names) const {
 
 BlockPlan BlockPass::plan(Block& block, int64_t calibration_tokens) const {
   BlockPlan result;
-  for (const Pass& pass : plan_passes(block)) {
+  const std::vector<Pass> passes = calibration_tokens > 0 ? plan_passes(block) : std::vector<Pass>();
+  for (const Pass& pass : passes) {
     ++result.passes;
     for (const auto& [site, needs] : pass.needs) result.needs[site].merge(needs);
   }
@@ -149,14 +157,15 @@ void BlockPass::apply(Block& block, Stream& stream, StageTimes& times, Report& r
   std::vector<Remark> remarks;
   std::map<std::string, CorrectionRow> corrections;
   std::vector<std::string> warnings;
-  const Tensor inputs = stream.kept_rows().clone();
-  const Tensor probe = inputs.slice(0, 0, 1).slice(1, 0, kProbeTokens);
+  const Tensor inputs = stream.empty() ? Tensor() : stream.kept_rows().clone();
+  const Tensor probe =
+      stream.empty() ? random_states(stream.width, seed_) : inputs.slice(0, 0, 1).slice(1, 0, kProbeTokens);
   Tensor before;
   if (num_rewrites_ > 0) {
     before = probe.clone();
     advance(block, before);  // throws if the float model overflows, before a rewrite is blamed for it
   }
-  const std::vector<Pass> passes = plan_passes(block);
+  const std::vector<Pass> passes = stream.empty() ? std::vector<Pass>() : plan_passes(block);
   auto pass = passes.begin();
   Statistics statistics;
   Tensor outputs;

@@ -19,11 +19,14 @@ inline int64_t rows_calibrated_on(int64_t rows, int64_t kept) {
   return kept < rows ? rows - kept : rows;
 }
 
-// The hidden states of all calibration rows, on their way from block to block.
+// The hidden states of all calibration rows, on their way from block to block; undefined in a run without
+// data.
 struct Stream {
-  Tensor hidden;     // [rows, length, d_model]
-  int64_t kept = 0;  // the last so many rows are kept aside: not calibrated on
+  Tensor hidden;      // [rows, length, d_model]
+  int64_t kept = 0;   // the last so many rows are kept aside: not calibrated on
+  int64_t width = 0;  // d_model
 
+  bool empty() const { return !hidden.defined(); }
   int64_t rows() const { return hidden.size(0); }
   int64_t calibration_rows() const { return rows_calibrated_on(rows(), kept); }
   Tensor kept_rows() const { return hidden.slice(0, rows() - kept); }
@@ -44,7 +47,7 @@ class BlockPass {
   // `recipe` must outlive it.
   BlockPass(const Recipe& recipe, uint64_t seed);
 
-  // True if any step looks at activations: if not, the rows serve only for measuring.
+  // True if any step looks at activations: if not, rows serve only for measuring, and a run may have none.
   bool needs_data(Block& block) const;
 
   // Leaves a block on the meta device as apply() would leave it, but for values. Throws the Errors that
@@ -55,7 +58,8 @@ class BlockPass {
   void check_patterns(const std::vector<std::string>& names) const;
 
   // Rewrites and rounds the block, moves the stream past it (as the float block would), and adds its rows to
-  // the report. Throws Error if a rewrite changed the block's output, if an activation is not finite, or if
+  // the report; of an empty stream those have what the weights alone tell. REQUIRES: a stream, if
+  // needs_data(). Throws Error if a rewrite changed the block's output, if an activation is not finite, or if
   // all those that a step asks for are zero.
   void apply(Block& block, Stream& stream, StageTimes& times, Report& report) const;
 

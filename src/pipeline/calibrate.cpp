@@ -8,6 +8,7 @@
 #include "ptq/base/interrupt.h"
 #include "ptq/calibration/tokens.h"
 #include "ptq/model/decoder.h"
+#include "ptq/report/report.h"
 
 namespace ptq {
 namespace {
@@ -20,7 +21,7 @@ int64_t rows_kept_aside(int64_t rows) {
 // Rows of several files: an equal share each, in turns, so that those kept aside are of all files too, if
 // there are as many.
 Tensor rows_of_files(const RunOptions& options, const Recipe& recipe, int64_t length,
-                     const Tokenizer* tokenizer, int64_t vocab_size) {
+                     const Tokenizer* tokenizer, int64_t vocab_size, std::vector<std::string>& remarks) {
   std::vector<Tensor> parts;
   const auto files = static_cast<int64_t>(options.calibration.size());
   if (recipe.samples < files) {
@@ -32,7 +33,8 @@ Tensor rows_of_files(const RunOptions& options, const Recipe& recipe, int64_t le
   for (int64_t i = 0; i < files; ++i) {
     const std::string& path = options.calibration[static_cast<size_t>(i)];
     const int64_t share = recipe.samples / files + (i < recipe.samples % files ? 1 : 0);
-    const std::vector<int64_t> ids = read_tokens({path, options.token_dtype}, tokenizer, vocab_size);
+    const std::vector<int64_t> ids =
+        read_tokens(token_source(options, path), tokenizer, vocab_size, share * length, remarks);
     parts.push_back(first_windows(ids, share, length, path));
   }
   return in_turns(parts);
@@ -54,8 +56,15 @@ Tensor own_texts(const RunOptions& options, const Recipe& recipe, const Model& m
 
 }  // namespace
 
+TokenSource token_source(const RunOptions& options, const std::string& path) {
+  const auto piped = options.piped.find(path);
+  return {{path, options.text_field, piped == options.piped.end() ? nullptr : piped->second},
+          options.token_dtype};
+}
+
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Checkpoint& checkpoint,
-                                          const Model& model, std::string* unreadable) {
+                                          const Model& model, std::vector<std::string>& warnings,
+                                          std::string* unreadable) {
   const std::string beside = (std::filesystem::path(checkpoint.directory()) / "tokenizer.json").string();
   const std::string path = !option.empty() ? option : beside;
   if (option.empty() && !std::filesystem::exists(path)) return nullptr;
@@ -67,13 +76,28 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Check
     *unreadable = error.what();
     return nullptr;
   }
+  const std::string sizes = "the tokenizer has " + std::to_string(tokenizer->own_vocab_size()) +
+                            " entries, the model's vocabulary " + std::to_string(model.vocab_size());
+  if (tokenizer->own_vocab_size() > model.vocab_size())
+    throw Error(path, sizes, "--tokenizer with the file that belongs to this model");
   if (tokenizer->vocab_size() > model.vocab_size()) {
-    throw Error(path,
-                "the tokenizer has " + std::to_string(tokenizer->vocab_size()) +
-                    " entries, the model's vocabulary " + std::to_string(model.vocab_size()),
-                "--tokenizer with the file that belongs to this model");
+    warnings.push_back(path + ": has added tokens up to the id " +
+                       std::to_string(tokenizer->vocab_size() - 1) + "; the model's vocabulary has " +
+                       std::to_string(model.vocab_size()) +
+                       " entries, so a text with one of those beyond cannot be read");
   }
   return tokenizer;
+}
+
+// The logits of a model that knows nothing are all the same, and its perplexity is the size of the
+// vocabulary. Text that a model was trained for is a hundred times below; text of another language, or code,
+// some ten times.
+std::string chance_warning(double perplexity, int64_t vocab_size, const std::string& text) {
+  constexpr double kShareOfChance = 0.25;
+  if (!(perplexity >= kShareOfChance * static_cast<double>(vocab_size))) return "";
+  return "the float model's perplexity on " + text + " is " + format_number(perplexity, 0) +
+         ", and guessing gives that of the vocabulary, " + std::to_string(vocab_size) +
+         ": either this is no text of its kind, or the tokenizer is another model's, or it was not trained";
 }
 
 int64_t window_length(const Recipe& recipe, const Model& model) {
@@ -81,9 +105,25 @@ int64_t window_length(const Recipe& recipe, const Model& model) {
   return limit > 0 ? std::min(limit, recipe.seq_len) : recipe.seq_len;
 }
 
+void expect_own_text_is_possible(const RunOptions& options, const Recipe& recipe, const Model& model,
+                                 bool needs_data) {
+  if (!needs_data || !options.calibration.empty() || Decoder::keeps_resident(model)) return;
+  const int64_t steps = std::max<int64_t>(1, window_length(recipe, model) - 1);
+  const int64_t bytes = model.num_parameters() * static_cast<int64_t>(sizeof(float));
+  throw Error("--calib",
+              "is missing, and the model would write its own text of " + std::to_string(recipe.samples) +
+                  " x " + std::to_string(steps + 1) + " tokens; " + format_bytes(bytes) +
+                  " of float32 weights are more than the " + format_bytes(Decoder::kResidentBytes) +
+                  " that it may keep in memory for that, so it would read the whole model " +
+                  std::to_string(steps) + " times, once for every token of a row",
+              "--calib FILE with a text or with token ids");
+}
+
 CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe, const Model& model,
                                  const Tokenizer* tokenizer, bool needs_data, Progress& progress,
                                  std::vector<std::string>& warnings) {
+  expect_own_text_is_possible(options, recipe, model, needs_data);
+  if (!needs_data && options.calibration.empty()) return {};
   const int64_t length = window_length(recipe, model);
   if (length < recipe.seq_len) {
     spdlog::info("calibration rows have {} tokens, the model's limit, where the recipe has {}", length,
@@ -97,7 +137,7 @@ CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe
                  recipe.samples, length);
     rows.ids = own_texts(options, recipe, model, length, progress);
   } else {
-    rows.ids = rows_of_files(options, recipe, length, tokenizer, model.vocab_size());
+    rows.ids = rows_of_files(options, recipe, length, tokenizer, model.vocab_size(), warnings);
     for (const std::string& path : options.calibration) {
       source += (source.empty() ? "" : ", ") + file_label(path);
     }

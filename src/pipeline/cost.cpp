@@ -41,6 +41,7 @@ int64_t values_per_token(Block& block) {
 }
 
 int64_t batch_tokens(int64_t rows, int64_t length) {
+  if (rows == 0) return 0;
   return std::min(rows, std::max<int64_t>(1, kTokensPerBatch / length)) * length;
 }
 

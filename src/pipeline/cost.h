@@ -8,7 +8,7 @@
 
 namespace ptq {
 
-// The rows that go through the blocks.
+// The rows that go through the blocks; none in a run without data.
 struct RunRows {
   int64_t rows = 0, length = 0, kept = 0;  // of calibration
   bool self_written = false;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 
 #include "ptq/calibration/stream.h"
@@ -41,6 +42,7 @@ double relative_error(const std::optional<double>& sqnr_db) {
 LayerRow layer_row(const Linear& rewritten, const Linear& quantized, const Site& site, const Tensor& x) {
   LayerRow row = weight_row(rewritten.weight, quantized.weight);
   row.name = quantized.name;
+  if (!x.defined()) return row;
   row.output_sqnr_db = sqnr_db(rewritten({x, {}}), quantized(site.quantizer(x)));
   row.relative_error = relative_error(row.output_sqnr_db);
   return row;
@@ -61,15 +63,19 @@ SiteRow site_row(const std::string& prefix, const Site& site, const Tensor& x, c
   row.kind = site.kind;
   row.quantizer = site.quantizer.kind_name();
   if (site.quantizer.kind != ActivationQuantizer::Kind::kNone) row.bits = site.quantizer.bits;
-  row.peak_after = x.abs().max().item<double>();
-  const Tensor original = site.transform.apply_inverse(x);
-  row.peak_before = (site.smooth.defined() ? original * site.smooth : original).abs().max().item<double>();
   row.transform = transform_text(site.transform);
   for (const TransformStage& stage : site.transform.stages) {
     const auto* rotation = std::get_if<BlockRotation>(&stage);
     if (rotation != nullptr) row.rotation_steps.push_back(rotation->steps);
   }
   if (!row.rotation_steps.empty()) row.orthogonality_error = site.transform.orthogonality_error();
+  if (!x.defined()) {
+    row.peak_before = row.peak_after = std::numeric_limits<double>::quiet_NaN();
+    return row;
+  }
+  row.peak_after = x.abs().max().item<double>();
+  const Tensor original = site.transform.apply_inverse(x);
+  row.peak_before = (site.smooth.defined() ? original * site.smooth : original).abs().max().item<double>();
   const auto measured = statistics.find(site.name);
   if (measured != statistics.end() && measured->second.abs_max > 0) row.amax = measured->second.abs_max;
   if (site.quantizer.kind != ActivationQuantizer::Kind::kStatic) return row;
@@ -86,7 +92,7 @@ SiteRow site_row(const std::string& prefix, const Site& site, const Tensor& x, c
 // An FP16 runtime would overflow there; said once, for the first site.
 void warn_of_overflow(const SiteRow& row, Report& report) {
   const std::string tail = " would overflow in FP16";
-  if (row.peak_before <= kLargestHalf) return;
+  if (!(row.peak_before > kLargestHalf)) return;
   for (const std::string& warning : report.warnings) {
     if (warning.ends_with(tail)) return;
   }
@@ -98,6 +104,21 @@ void warn_of_overflow(const SiteRow& row, Report& report) {
 Tensor first_rows(const Tensor& x, int64_t tokens) {
   const int64_t length = std::min(tokens, x.size(1));
   return x.slice(0, 0, std::clamp<int64_t>(tokens / length, 1, x.size(0)));
+}
+
+BlockRow block_row(int64_t index, const Block& quantized, const Tensor& inputs, const Tensor& outputs) {
+  BlockRow row;
+  row.index = index;
+  if (!inputs.defined()) {
+    row.max_abs_error = std::numeric_limits<double>::quiet_NaN();
+    return row;
+  }
+  const Tensor x = first_rows(inputs, kBlockTokens), y = first_rows(outputs, kBlockTokens);
+  const Tensor output = run_block(quantized, x);
+  row.output_sqnr_db = sqnr_db(y - x, output - x);
+  row.relative_error = relative_error(row.output_sqnr_db);
+  row.max_abs_error = (y - output).abs().max().item<double>();
+  return row;
 }
 
 }  // namespace
@@ -120,12 +141,13 @@ LayerRow weight_row(const Weight& rewritten, const Weight& written) {
 void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, const Tensor& outputs,
                    const Statistics& statistics, const std::map<std::string, CorrectionRow>& corrections,
                    Report& report) {
-  const std::map<std::string, Tensor> values =
-      record_sites(rewritten, first_rows(inputs, kLayerTokens).slice(1, 0, kLayerTokens));
+  std::map<std::string, Tensor> values;
+  if (inputs.defined())
+    values = record_sites(rewritten, first_rows(inputs, kLayerTokens).slice(1, 0, kLayerTokens));
   const std::vector<Linear*> float_linears = rewritten.linears(), linears = quantized.linears();
   for (size_t i = 0; i < linears.size(); ++i) {
     report.layers.push_back(layer_row(*float_linears[i], *linears[i], quantized.site(linears[i]->site),
-                                      values.at(linears[i]->site)));
+                                      values[linears[i]->site]));
     const auto correction = corrections.find(linears[i]->name);
     if (correction != corrections.end()) report.layers.back().correction = correction->second;
   }
@@ -136,17 +158,10 @@ void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, con
     }
   }
   for (const Site* site : quantized.sites()) {
-    report.sites.push_back(site_row(quantized.prefix(), *site, values.at(site->name), statistics));
+    report.sites.push_back(site_row(quantized.prefix(), *site, values[site->name], statistics));
     warn_of_overflow(report.sites.back(), report);
   }
-  const Tensor x = first_rows(inputs, kBlockTokens), y = first_rows(outputs, kBlockTokens);
-  const Tensor output = run_block(quantized, x);
-  BlockRow row;
-  row.index = static_cast<int64_t>(report.blocks.size());
-  row.output_sqnr_db = sqnr_db(y - x, output - x);
-  row.relative_error = relative_error(row.output_sqnr_db);
-  row.max_abs_error = (y - output).abs().max().item<double>();
-  report.blocks.push_back(row);
+  report.blocks.push_back(block_row(static_cast<int64_t>(report.blocks.size()), quantized, inputs, outputs));
 }
 
 }  // namespace ptq

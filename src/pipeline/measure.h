@@ -17,7 +17,9 @@ LayerRow weight_row(const Weight& rewritten, const Weight& written);
 // Adds the rows of one block.
 //   rewritten  the block after its rewrites, all float; as it computes the float block's function
 //   quantized  the same after its roundings
-//   inputs, outputs  rows kept aside: the float block's [rows, length, d_model]
+//   inputs, outputs  rows kept aside: the float block's [rows, length, d_model]; undefined in a run without
+//   data, whose
+//                    rows have the errors of the weights and nothing of activations
 //   statistics  what calibration saw at the sites
 //   corrections what was put beside the linears, by name
 void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, const Tensor& outputs,

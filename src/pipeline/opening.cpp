@@ -12,13 +12,6 @@
 #include "ptq/engine/evaluate.h"
 
 namespace ptq {
-namespace {
-
-bool is_text(const std::string& path) {
-  return !path.ends_with(".npy") && !path.ends_with(".bin") && !path.ends_with(".safetensors");
-}
-
-}  // namespace
 
 void expect_match(const std::string& where, const std::string& pattern,
                   const std::vector<std::string>& names) {
@@ -79,19 +72,19 @@ std::unique_ptr<Tokenizer> tokenizer_of_run(const RunOptions& options, const Ope
                                             std::vector<std::string>& warnings) {
   std::vector<std::string> inputs = options.calibration;
   if (!options.eval_text.empty()) inputs.push_back(options.eval_text);
-  const bool needed = !options.tokenizer.empty() || std::any_of(inputs.begin(), inputs.end(), is_text);
+  const bool needed = !options.tokenizer.empty() || std::any_of(inputs.begin(), inputs.end(), is_text_file);
   std::string unreadable;
-  std::unique_ptr<Tokenizer> tokenizer =
-      load_tokenizer(options.tokenizer, *open.checkpoint, *open.model, needed ? nullptr : &unreadable);
+  std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(options.tokenizer, *open.checkpoint, *open.model,
+                                                        warnings, needed ? nullptr : &unreadable);
   if (!unreadable.empty()) warnings.push_back("the tokenizer was copied unread: " + unreadable);
   return tokenizer;
 }
 
-std::vector<int64_t> read_eval_text(const RunOptions& options, const Tokenizer* tokenizer,
-                                    const Model& model) {
+std::vector<int64_t> read_eval_text(const RunOptions& options, const Tokenizer* tokenizer, const Model& model,
+                                    std::vector<std::string>& warnings) {
   if (options.eval_text.empty()) return {};
-  std::vector<int64_t> ids =
-      read_tokens({options.eval_text, options.token_dtype}, tokenizer, model.vocab_size());
+  std::vector<int64_t> ids = read_tokens(token_source(options, options.eval_text), tokenizer,
+                                         model.vocab_size(), kAllTokens, warnings);
   evaluation_windows(ids, 2, options.eval_text);  // too few are an error here already
   return ids;
 }

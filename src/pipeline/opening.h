@@ -31,9 +31,10 @@ Json source_json(const RunOptions& options, const OpenModel& open);
 std::unique_ptr<Tokenizer> tokenizer_of_run(const RunOptions& options, const OpenModel& open,
                                             std::vector<std::string>& warnings);
 
-// The ids of --eval-text, none without it. Throws Error if they are too few.
-std::vector<int64_t> read_eval_text(const RunOptions& options, const Tokenizer* tokenizer,
-                                    const Model& model);
+// The ids of --eval-text, none without it. What had to be decided to read it goes to `warnings`. Throws Error
+// if they are too few.
+std::vector<int64_t> read_eval_text(const RunOptions& options, const Tokenizer* tokenizer, const Model& model,
+                                    std::vector<std::string>& warnings);
 
 // A weight around the blocks in the form that is stored. The embedding is rounded a row at a time: a row is
 // one token's vector, and a single scale for all would be set by the rarest.

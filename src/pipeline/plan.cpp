@@ -66,7 +66,8 @@ void add_files(const OpenModel& open, const std::map<std::string, std::string>& 
 
 RunRows rows_of_run(const RunOptions& options, const CalibrationRows& rows,
                     const std::vector<int64_t>& eval_ids, int64_t length) {
-  RunRows all{rows.ids.size(0), rows.ids.size(1), rows.kept, options.calibration.empty()};
+  RunRows all;
+  if (!rows.empty()) all = {rows.ids.size(0), rows.ids.size(1), rows.kept, options.calibration.empty()};
   if (eval_ids.empty()) return all;
   const Tensor windows = evaluation_windows(eval_ids, length, options.eval_text);
   all.eval_windows = windows.size(0);
@@ -120,7 +121,7 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
   const BlockPass pass(recipe, options.seed);
   pass.check_patterns(open.source->names());
   const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, plan.warnings);
-  const std::vector<int64_t> eval_ids = read_eval_text(options, tokenizer.get(), model);
+  const std::vector<int64_t> eval_ids = read_eval_text(options, tokenizer.get(), model, plan.warnings);
   const std::map<std::string, std::string> companions =
       companion_files(open.checkpoint->directory(), options.tokenizer, plan.warnings);
   plan.source = source_json(options, open);
@@ -132,10 +133,11 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
 
   ArtifactLayout layout(options.max_shard_bytes);
   RunCost cost(model, rows_of_run(options, rows, eval_ids, window_length(recipe, model)));
-  const int64_t calibrated = rows_calibrated_on(rows.ids.size(0), rows.kept);
+  const int64_t calibrated =
+      rows.empty() ? 0 : rows_calibrated_on(rows.ids.size(0), rows.kept) * rows.ids.size(1);  // tokens
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     const std::unique_ptr<Block> block = model.load_block(i);
-    const BlockPlan steps = pass.plan(*block, calibrated * rows.ids.size(1));
+    const BlockPlan steps = pass.plan(*block, calibrated);
     layout.add(*block);
     cost.add(*block, steps);
     for (const Weight* weight : block->weights()) plan.tensors.push_back(plan_row(*weight, *open.source));

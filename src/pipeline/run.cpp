@@ -106,8 +106,8 @@ struct Run {
 };
 
 // Begins with fresh rows, or where a run that was stopped had come to.
-void begin_loop(Run& run, const OpenModel& open, const BlockPass& pass, const Tokenizer* tokenizer,
-                RunState& state, BlockLoop& loop) {
+void begin_loop(Run& run, const OpenModel& open, bool needs_data, const Tokenizer* tokenizer, RunState& state,
+                BlockLoop& loop) {
   const RunOptions& options = run.options;
   if (options.resume && run.work.keeps_state()) {
     const StageTimer timer(run.times, "load state");
@@ -117,11 +117,11 @@ void begin_loop(Run& run, const OpenModel& open, const BlockPass& pass, const To
   }
   if (options.resume) spdlog::info("nothing to resume: the run starts at its beginning");
   const StageTimer timer(run.times, "calibration tokens");
-  const bool needs_data = pass.needs_data(*open.model->load_block(0));
   loop.rows = calibration_rows(options, run.recipe, *open.model, tokenizer, needs_data, run.progress,
                                run.report.warnings);
   run.report.calibration = loop.rows.json;
-  loop.stream = {embed_rows(*open.model, loop.rows.ids), loop.rows.kept};
+  const Tensor hidden = loop.rows.empty() ? Tensor() : embed_rows(*open.model, loop.rows.ids);
+  loop.stream = {hidden, loop.rows.kept, open.model->hidden_size()};
   if (run.work.keeps_state()) {
     spdlog::warn(
         "{} is dropped, in which a run that was stopped has left its state; --resume goes on from it",
@@ -130,7 +130,7 @@ void begin_loop(Run& run, const OpenModel& open, const BlockPass& pass, const To
   }
   loop.writer = state.make_writer(run.output, options.max_shard_bytes);
   // To write a text may take longer than a block.
-  if (options.calibration.empty() && state.is_due(options.save_every_seconds)) {
+  if (options.calibration.empty() && !loop.rows.empty() && state.is_due(options.save_every_seconds)) {
     state.save(loop, run.report, run.times);
     spdlog::debug("the calibration text is kept");
   }
@@ -164,6 +164,11 @@ void quantize_blocks(Run& run, const Model& model, const BlockPass& pass, RunSta
   if (loop.finished > 0 && state.finished() != loop.finished) save_blocks(run, model, state, loop);
 }
 
+// What was written, as users will read it.
+OpenModel open_written(Run& run) {
+  return open_model(run.output.path("."), {}, run.options.device);
+}
+
 // The artifact's files, and what is known once they are on disk.
 void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop,
                    const std::map<std::string, std::string>& companions,
@@ -176,14 +181,22 @@ void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop,
     copy_companions(companions, run.output);
   }
   const StageTimer timer(run.times, "quality");
-  const OpenModel artifact = open_model(run.output.path("."), {}, run.options.device);
-  if (run.options.eval_text.empty()) {
+  if (run.options.eval_text.empty() && loop.rows.empty()) {
+    spdlog::info("output quality is not measured: there is no text; --eval-text or --calib asks for it");
+  } else if (run.options.eval_text.empty()) {
     const Tensor ids = loop.rows.ids.slice(0, loop.rows.ids.size(0) - loop.rows.kept);
-    run.report.quality = quality_on_rows(*open.model, loop.stream.kept_rows(), ids, artifact);
+    run.report.quality = quality_on_rows(*open.model, loop.stream.kept_rows(), ids, open_written(run));
   } else {
     run.report.quality =
-        quality_on_text(*open.model, artifact, eval_ids, window_length(run.recipe, *open.model),
+        quality_on_text(*open.model, open_written(run), eval_ids, window_length(run.recipe, *open.model),
                         file_label(run.options.eval_text), run.progress);
+  }
+  // Text that the model wrote itself is what it expects.
+  if (run.report.quality && !(run.options.eval_text.empty() && run.options.calibration.empty())) {
+    const Quality& quality = *run.report.quality;
+    const std::string warning =
+        chance_warning(quality.perplexity_float, open.model->vocab_size(), quality.text);
+    if (!warning.empty()) run.report.warnings.push_back(warning);
   }
   measure_sizes(weight_files, run.output, open.model->num_parameters(), run.report);
 }
@@ -229,17 +242,21 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
   pass.check_patterns(open.source->names());
   // All inputs are read before the work begins, so that a wrong one is known at once.
   const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, run.report.warnings);
-  const std::vector<int64_t> eval_ids = read_eval_text(options, tokenizer.get(), *open.model);
+  const std::vector<int64_t> eval_ids =
+      read_eval_text(options, tokenizer.get(), *open.model, run.report.warnings);
+  const bool needs_data = pass.needs_data(*open.model->load_block(0));
+  expect_own_text_is_possible(options, recipe, *open.model, needs_data);
   const std::map<std::string, std::string> companions =
       companion_files(open.checkpoint->directory(), options.tokenizer, run.report.warnings);
   {
     const StageTimer timer(run.times, "hash source");
     run.report.source = describe_source(options, open);
   }
-  RunState state(run.work, run_identity(options, run.report, *open.checkpoint));
+  RunState state(run.work, run_identity(options, run.report, *open.checkpoint),
+                 needs_data || !options.calibration.empty());
   BlockLoop loop;
   try {
-    begin_loop(run, open, pass, tokenizer.get(), state, loop);
+    begin_loop(run, open, needs_data, tokenizer.get(), state, loop);
     if (options.strict)
       refuse_fallbacks(run.report.fallbacks,
                        run.report.warnings);  // what is known already need not wait for the end

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <span>
 
 #include "ptq/base/error.h"
 #include "ptq/base/file.h"
@@ -19,6 +20,12 @@ Json file_identity(const std::string& path) {
   // Hashing anything else might wait forever; open() refuses it, and says why as every reader does.
   if (!fs::is_regular_file(path)) MappedFile::open(path, /*use_mmap=*/false);
   return {{"name", file_label(path)}, {"sha256", sha256_file(path)}};
+}
+
+Json text_identity(const RunOptions& options, const std::string& path) {
+  const auto piped = options.piped.find(path);
+  if (piped == options.piped.end()) return file_identity(path);
+  return {{"name", file_label(path)}, {"sha256", sha256_hex(std::as_bytes(std::span(*piped->second)))}};
 }
 
 std::string shown(const Json* value) {
@@ -63,7 +70,7 @@ void collect(const Json* there, const Json* here, const std::string& path, std::
 
 Json run_identity(const RunOptions& options, const Report& report, const Checkpoint& checkpoint) {
   Json calibration = Json::array();
-  for (const std::string& path : options.calibration) calibration.push_back(file_identity(path));
+  for (const std::string& path : options.calibration) calibration.push_back(text_identity(options, path));
   const std::string beside = (fs::path(checkpoint.directory()) / "tokenizer.json").string();
   const std::string tokenizer = options.tokenizer.empty() ? beside : options.tokenizer;
   return {{"program", report.program},
@@ -73,6 +80,7 @@ Json run_identity(const RunOptions& options, const Report& report, const Checkpo
           {"calibration", calibration},
           {"tokenizer", fs::exists(tokenizer) ? file_identity(tokenizer) : Json(nullptr)},
           {"token_dtype", options.token_dtype},
+          {"text_field", options.text_field},
           {"seed", options.seed},
           {"device", options.device.str()}};
 }

@@ -94,7 +94,8 @@ void add_times(const Json& json, const std::string& where, StageTimes& times) {
 
 }  // namespace
 
-RunState::RunState(WorkDirectory& work, Json identity) : work_(work), identity_(std::move(identity)) {}
+RunState::RunState(WorkDirectory& work, Json identity, bool has_rows)
+    : work_(work), identity_(std::move(identity)), has_rows_(has_rows) {}
 
 std::unique_ptr<ArtifactWriter> RunState::make_writer(OutputDirectory& output,
                                                       int64_t max_shard_bytes) const {
@@ -104,19 +105,23 @@ std::unique_ptr<ArtifactWriter> RunState::make_writer(OutputDirectory& output,
 }
 
 void RunState::save(const BlockLoop& loop, const Report& report, const StageTimes& times) {
-  if (rows_sha256_.empty()) rows_sha256_ = write_tensor(work_.path(kRowsFile), loop.rows.ids);
-  const std::string stream_file = "stream-" + std::to_string(loop.finished);
-  const std::string stream_sha256 = write_tensor(work_.path(stream_file), loop.stream.hidden);
+  std::string stream_file;
+  Json rows = nullptr, stream = nullptr;
+  if (has_rows_) {
+    if (rows_sha256_.empty()) rows_sha256_ = write_tensor(work_.path(kRowsFile), loop.rows.ids);
+    rows = {{"rows", loop.rows.ids.size(0)},
+            {"length", loop.rows.ids.size(1)},
+            {"kept", loop.rows.kept},
+            {"report", loop.rows.json},
+            {"sha256", rows_sha256_}};
+    stream_file = "stream-" + std::to_string(loop.finished);
+    stream = {{"file", stream_file}, {"sha256", write_tensor(work_.path(stream_file), loop.stream.hidden)}};
+  }
   const Json document = {{"format", kStateFormat},
                          {"identity", identity_},
                          {"finished", loop.finished},
-                         {"rows",
-                          {{"rows", loop.rows.ids.size(0)},
-                           {"length", loop.rows.ids.size(1)},
-                           {"kept", loop.rows.kept},
-                           {"report", loop.rows.json},
-                           {"sha256", rows_sha256_}}},
-                         {"stream", {{"file", stream_file}, {"sha256", stream_sha256}}},
+                         {"rows", rows},
+                         {"stream", stream},
                          {"writer", loop.finished > 0 ? loop.writer->flush() : Json(nullptr)},
                          {"report", rows_to_json(report)},
                          {"times", times_json(times)}};
@@ -172,7 +177,7 @@ Stream RunState::read_stream(const Json& json, const CalibrationRows& rows, cons
       read_tensor(work_.path(file), {rows.ids.size(0), rows.ids.size(1), model.hidden_size()}, at::kFloat,
                   fields.string("sha256", ""));
   fields.finish();
-  return {hidden.to(model.device()), rows.kept};
+  return {hidden.to(model.device()), rows.kept, model.hidden_size()};
 }
 
 void RunState::load(const Model& model, OutputDirectory& output, int64_t max_shard_bytes, BlockLoop& loop,
@@ -181,8 +186,13 @@ void RunState::load(const Model& model, OutputDirectory& output, int64_t max_sha
   try {
     JsonFields fields(document, work_.path(WorkDirectory::kStateFile));
     loop.finished = bounded(fields, "finished", 0, model.num_blocks());
-    loop.rows = read_rows(fields.at("rows"), model);
-    loop.stream = read_stream(fields.at("stream"), loop.rows, model);
+    loop.stream = {Tensor(), 0, model.hidden_size()};
+    if (has_rows_) {
+      loop.rows = read_rows(fields.at("rows"), model);
+      loop.stream = read_stream(fields.at("stream"), loop.rows, model);
+      rows_sha256_ = document["rows"]["sha256"].get<std::string>();
+      stream_file_ = document["stream"]["file"].get<std::string>();
+    }
     rows_from_json(fields.at("report"), "report", report);
     if (static_cast<int64_t>(report.blocks.size()) != loop.finished) {
       throw Error("report", "has " + std::to_string(report.blocks.size()) + " blocks");
@@ -197,8 +207,6 @@ void RunState::load(const Model& model, OutputDirectory& output, int64_t max_sha
     throw Error(work_.path(), std::string("cannot be resumed from: ") + error.what(), kStartOver);
   }
   report.calibration = loop.rows.json;
-  rows_sha256_ = document["rows"]["sha256"].get<std::string>();
-  stream_file_ = document["stream"]["file"].get<std::string>();
   finished_ = loop.finished;
   for (const auto& entry : std::filesystem::directory_iterator(work_.path())) {
     const std::string name = entry.path().filename().string();

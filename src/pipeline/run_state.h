@@ -6,7 +6,8 @@
 //                  identity, blocks finished, hashes of the other files, the writer's state, the report's
 //                  rows, times
 //   rows           the calibration rows, int64 [rows, length]
-//   stream-N       the hidden states after N blocks, float32 [rows, length, d_model]
+//   stream-N       the hidden states after N blocks, float32 [rows, length, d_model]; neither this nor the rows
+//                  in a run without data
 //   tensors.spool  the bytes of the artifact's tensors so far (ptq/artifact/writer.h)
 // `state` is the last to be written, in one rename, when the other files are flushed. The stream of the state
 // before is removed after that. What the spool holds past the bytes that the state names, of blocks that were
@@ -41,8 +42,8 @@ struct BlockLoop {
 
 class RunState {
  public:
-  // `work` must outlive it. `identity` is run_identity()'s.
-  RunState(WorkDirectory& work, Json identity);
+  // `work` must outlive it. `identity` is run_identity()'s. `has_rows` is false for a run without data.
+  RunState(WorkDirectory& work, Json identity, bool has_rows = true);
 
   // Whether `seconds` have gone by since the last save, load or construction.
   bool is_due(double seconds) const { return since_saved_.elapsed_seconds() >= seconds; }
@@ -69,6 +70,7 @@ class RunState {
 
   WorkDirectory& work_;
   Json identity_;
+  bool has_rows_;
   std::string rows_sha256_;  // empty: not on disk yet
   std::string stream_file_;  // that the state names
   std::optional<int64_t> finished_;

@@ -20,8 +20,10 @@ std::string header(const Report& report) {
                      "</h1>\n<div class=\"muted\">" + text_of(report.source, "architecture");
   if (parameters != report.source.end() && parameters->is_number())
     html += fmt::format(", {:.4g} million parameters", parameters->get<double>() / 1e6);
-  return html + ", from " + text_of(report.source, "dtype") + ", calibrated on " +
-         text_of(report.calibration, "source") + "</div>\n</header>\n";
+  html += ", from " + text_of(report.source, "dtype") + ", ";
+  html += report.calibration.empty() ? "not calibrated"
+                                     : "calibrated on " + text_of(report.calibration, "source");
+  return html + "</div>\n</header>\n";
 }
 
 std::string footer(const Report& report) {

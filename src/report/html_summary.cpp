@@ -114,7 +114,8 @@ std::string number_or_dash(const std::optional<double>& value, int digits) {
 
 std::string cards_section(const Report& report) {
   std::string html = "<section class=\"cards\">\n";
-  if (report.quality) html += quality_cards(*report.quality);
+  html += report.quality ? quality_cards(*report.quality)
+                         : card("output quality", "not measured", "--eval-text or --calib asks for it");
   const auto source_bytes = static_cast<double>(integer_of(report.source, "bytes"));
   const auto output_bytes = static_cast<double>(report.output_bytes);
   html +=
@@ -144,14 +145,16 @@ std::string remarks_section(const Report& report) {
 }
 
 std::string recipe_section(const Report& report) {
-  std::string html =
-      "<section>\n<h2>Recipe</h2>\n<p>" + text_of(report.recipe, "method") + " " +
-      text_of(report.recipe, "bits") + ", embedding " + text_of(report.recipe, "embedding") +
-      fmt::format(
-          ". Calibrated on {}: {} rows of {} tokens, {} kept aside for choices and "
-          "measurements.</p>\n",
-          text_of(report.calibration, "source"), integer_of(report.calibration, "samples"),
-          integer_of(report.calibration, "seq_len"), integer_of(report.calibration, "kept_aside"));
+  std::string html = "<section>\n<h2>Recipe</h2>\n<p>" + text_of(report.recipe, "method") + " " +
+                     text_of(report.recipe, "bits") + ", embedding " + text_of(report.recipe, "embedding");
+  if (report.calibration.empty()) {
+    html += ". It needs no calibration, and no text was given.</p>\n";
+  } else {
+    html += fmt::format(
+        ". Calibrated on {}: {} rows of {} tokens, {} kept aside for choices and measurements.</p>\n",
+        text_of(report.calibration, "source"), integer_of(report.calibration, "samples"),
+        integer_of(report.calibration, "seq_len"), integer_of(report.calibration, "kept_aside"));
+  }
   const auto steps = report.recipe.find("steps");
   if (steps != report.recipe.end() && steps->is_array()) {
     html += "<div class=\"wide\"><table><tr><th>step</th><th class=\"text\">options</th></tr>\n";

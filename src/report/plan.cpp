@@ -121,9 +121,14 @@ std::string plan_text(const Plan& plan) {
           format_bytes(plan.output_bytes) + " (" +
           format_number(static_cast<double>(plan.output_bytes) / static_cast<double>(plan.source_bytes), 3) +
           " of the source, " + format_number(plan.bits_per_weight, 2) + " bits a weight)\n";
-  text += "  calibration   " + std::to_string(plan.calibration["samples"].get<int64_t>()) + " x " +
-          std::to_string(plan.calibration["seq_len"].get<int64_t>()) + " tokens, " +
-          plan.calibration["source"].get<std::string>() + "\n";
+  text += "  calibration   ";
+  if (!plan.calibration.empty()) {
+    text += std::to_string(plan.calibration["samples"].get<int64_t>()) + " x " +
+            std::to_string(plan.calibration["seq_len"].get<int64_t>()) + " tokens, " +
+            plan.calibration["source"].get<std::string>() + "\n";
+  } else {
+    text += "none is needed; quality is measured if --eval-text or --calib asks for it\n";
+  }
   text += "  operations    " + scientific(plan.operations) + "\n";
   text += "  peak memory   about " + format_bytes(plan.peak_memory_bytes) + "\n";
   text += "  disk          about " + format_bytes(plan.disk_bytes) + " while it runs\n";

@@ -106,6 +106,8 @@ Found number_at(const Json& document, const std::string& pointer) {
         return {{}, place + " has no entry \"" + part + "\", it has " + std::to_string(here->size())};
       }
       here = &(*here)[index];
+    } else if (here->is_null() && place == "/quality") {
+      return {{}, "output quality was not measured: quantize with --eval-text or --calib"};
     } else {
       return {
           {},

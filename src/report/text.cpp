@@ -47,6 +47,22 @@ std::string worst_layer_line(const std::vector<LayerRow>& layers) {
          " dB\n";
 }
 
+// All that is known of the error where no text went through the model.
+std::string weights_line(const std::vector<LayerRow>& layers) {
+  std::vector<double> sqnrs_db;
+  const LayerRow* worst = nullptr;
+  for (const LayerRow& row : layers) {
+    if (!row.weight_sqnr_db) continue;
+    sqnrs_db.push_back(*row.weight_sqnr_db);
+    if (worst == nullptr || *row.weight_sqnr_db < *worst->weight_sqnr_db) worst = &row;
+  }
+  if (worst == nullptr) return "";
+  const auto middle = sqnrs_db.begin() + static_cast<std::ptrdiff_t>(sqnrs_db.size() / 2);
+  std::nth_element(sqnrs_db.begin(), middle, sqnrs_db.end());
+  return "  weights       SQNR " + format_number(*middle, 1) + " dB (median), " +
+         format_number(*worst->weight_sqnr_db, 1) + " dB at worst (" + worst->name + ")\n";
+}
+
 // What low-rank terms cost and brought: "rank 32, 0.42 of 4.67 bits a weight; error of the layers' outputs
 // 0.31".
 std::string correction_line(const Report& report) {
@@ -126,8 +142,14 @@ std::string summary(const Report& report, const std::string& output_path) {
   const int64_t source_bytes = integer_of(report.source, "bytes");
   std::string text = string_of(report.source, "name") + " -> " + output_path + "\n";
   text += "  method        " + string_of(report.recipe, "method") + " " + string_of(report.recipe, "bits") +
-          string_of(report.recipe, "base") + ", calibrated on " + string_of(report.calibration, "source") +
-          " (" + std::to_string(integer_of(report.calibration, "tokens")) + " tokens)\n";
+          string_of(report.recipe, "base");
+  if (!report.calibration.empty()) {
+    text += ", calibrated on " + string_of(report.calibration, "source") + " (" +
+            std::to_string(integer_of(report.calibration, "tokens")) + " tokens)";
+  } else {
+    text += ", which needs no calibration";
+  }
+  text += "\n";
   text += "  size          " + format_bytes(source_bytes) + " -> " + format_bytes(report.output_bytes);
   if (source_bytes > 0) {
     text += " (" +
@@ -143,6 +165,9 @@ std::string summary(const Report& report, const std::string& output_path) {
             std::to_string(quality.tokens) + " tokens\n";
     text += "  against float KL " + format_number(quality.mean_kl, 5) + " nats a token, same top token " +
             format_number(quality.top1_agreement * 100, 2) + " %\n";
+  } else {
+    text += weights_line(report.layers);
+    text += "  quality       of the output was not measured: --eval-text or --calib asks for it\n";
   }
   text += correction_line(report);
   text += worst_layer_line(report.layers);

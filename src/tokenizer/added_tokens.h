@@ -2,6 +2,7 @@
 // it.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -45,6 +46,12 @@ class TokenFinder {
   void finish();
   // Parts of `text` in order, without empty ones.
   std::vector<Segment> split(std::string_view text) const;
+  // Whether `holds(text, token)` is true of every string that is looked for.
+  template <typename Holds>
+  bool all_of(const Holds& holds) const {
+    return std::all_of(entries_.begin(), entries_.end(),
+                       [&](const Entry& entry) { return holds(entry.text, entry.token); });
+  }
 
  private:
   struct Entry {

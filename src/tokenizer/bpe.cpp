@@ -14,7 +14,7 @@ constexpr size_t kLongWord = 48;
 
 }  // namespace
 
-void Bpe::encode(std::string_view word, BpeScratch& scratch, std::vector<int64_t>& ids) const {
+void Bpe::encode(std::string_view word, WordScratch& scratch, std::vector<int64_t>& ids) const {
   const bool cached = word.size() <= WordCache::kMaxWordBytes;
   const uint64_t hash = cached ? WordCache::hash(word) : 0;
   if (cached) {
@@ -36,6 +36,40 @@ void Bpe::encode(std::string_view word, BpeScratch& scratch, std::vector<int64_t
   }
   ids.insert(ids.end(), scratch.symbols.begin(), scratch.symbols.end());
   if (cached) scratch.cache.insert(word, hash, scratch.symbols);
+}
+
+// A merge makes a token of its parts' strings, so a merge across the two characters would have made a token
+// that has both. The character before the place must be known: an unknown one waits for what follows it.
+std::array<bool, 128> Bpe::apart_from(std::string_view space) const {
+  const std::string mark = takes_bytes_ ? to_byte_characters(space) : std::string(space);
+  std::array<bool, 128> apart{};
+  if (find(mark) == kNoId) return apart;
+  for (size_t c = 0; c < apart.size(); ++c) apart[c] = single_ids_[c] != kNoId;
+  vocabulary_.for_each([&](std::string_view token) {
+    for (size_t at = token.find(mark, 1); at != std::string_view::npos; at = token.find(mark, at + 1)) {
+      if (token[at - 1] >= 0) apart[static_cast<size_t>(token[at - 1])] = false;
+    }
+  });
+  return apart;
+}
+
+bool Bpe::apart_after_newline() const {
+  const std::string newline = takes_bytes_ ? byte_character('\n') : "\n";
+  if (find(newline) == kNoId && !bytes_never_join()) return false;
+  bool apart = true;
+  vocabulary_.for_each([&](std::string_view token) {
+    for (size_t at = token.find(newline); at != std::string_view::npos; at = token.find(newline, at + 1)) {
+      const std::string_view rest = token.substr(at + newline.size());
+      if (!rest.empty() && !rest.starts_with(newline)) apart = false;
+    }
+  });
+  return apart;
+}
+
+// Every byte that is no character of the vocabulary becomes its own token and stays one.
+bool Bpe::bytes_never_join() const {
+  const bool all = std::find(fallback_ids_.begin(), fallback_ids_.end(), kNoId) == fallback_ids_.end();
+  return byte_fallback_ && all && !merges_fallback_;
 }
 
 uint32_t Bpe::find(std::string_view token) const {
@@ -91,7 +125,7 @@ bool Bpe::fall_back_to_bytes(std::string_view character, std::vector<uint32_t>& 
   return true;
 }
 
-void Bpe::merge_short(BpeScratch& scratch) const {
+void Bpe::merge_short(WordScratch& scratch) const {
   auto& symbols = scratch.symbols;
   Merge pairs[kLongWord];
   size_t count = symbols.size();
@@ -111,7 +145,7 @@ void Bpe::merge_short(BpeScratch& scratch) const {
   symbols.resize(count);
 }
 
-void Bpe::merge_long(BpeScratch& scratch) const {
+void Bpe::merge_long(WordScratch& scratch) const {
   constexpr uint32_t kNone = UINT32_MAX;
   auto& [cache, symbols, pairs, previous, next, heap] = scratch;
   const size_t count = symbols.size();

@@ -18,32 +18,24 @@
 #include <vector>
 
 #include "tokenizer/component.h"
-#include "tokenizer/merge_table.h"
-#include "tokenizer/vocabulary.h"
-#include "tokenizer/word_cache.h"
+#include "tokenizer/word_model.h"
 
 namespace ptq {
 
-// What one call of encode() works with; kept between calls for its cache.
-struct BpeScratch {
-  WordCache cache;
-  std::vector<uint32_t> symbols;
-  std::vector<Merge> merges;
-  std::vector<uint32_t> previous;
-  std::vector<uint32_t> next;
-  std::vector<uint64_t> heap;
-};
+// The token that stands for a byte of a character that is no token: "<0x0A>".
+std::string byte_fallback_name(unsigned char byte);
 
-class Bpe {
+class Bpe : public WordModel {
  public:
   // `model` is the "model" object of tokenizer.json. With `takes_bytes`, words are raw bytes that stand for
   // their characters of the byte alphabet. Throws Error for anything that is not a BPE model whose parts fit
   // together.
   Bpe(Component& model, bool takes_bytes);
 
-  // Appends the ids of `word`. REQUIRES: valid UTF-8 unless takes_bytes.
-  void encode(std::string_view word, BpeScratch& scratch, std::vector<int64_t>& ids) const;
-  const Vocabulary& vocabulary() const { return vocabulary_; }
+  void encode(std::string_view word, WordScratch& scratch, std::vector<int64_t>& ids) const override;
+  const Vocabulary& vocabulary() const override { return vocabulary_; }
+  std::array<bool, 128> apart_from(std::string_view space) const override;
+  bool apart_after_newline() const override;
 
  private:
   static constexpr uint32_t kNoId = UINT32_MAX;
@@ -52,12 +44,13 @@ class Bpe {
   void read_merges(const Json& merges, const std::string& where);
   void index_characters();
 
+  bool bytes_never_join() const;
   uint32_t find(std::string_view token) const;
   uint32_t whole_word(std::string_view word) const;
   void cut(std::string_view word, std::vector<uint32_t>& symbols) const;
   bool fall_back_to_bytes(std::string_view character, std::vector<uint32_t>& symbols) const;
-  void merge_short(BpeScratch& scratch) const;
-  void merge_long(BpeScratch& scratch) const;
+  void merge_short(WordScratch& scratch) const;
+  void merge_long(WordScratch& scratch) const;
 
   Vocabulary vocabulary_;
   MergeTable merges_;
@@ -66,6 +59,7 @@ class Bpe {
   bool fuse_unk_ = false;
   uint32_t unk_id_ = kNoId;
   bool byte_fallback_ = false;
+  bool merges_fallback_ = false;            // a merge has a byte's fallback token as a part
   std::array<uint32_t, 256> fallback_ids_;  // of <0x00> to <0xFF>
   std::array<uint32_t, 256> single_ids_;    // of the character of a byte, or of an ASCII character
 };

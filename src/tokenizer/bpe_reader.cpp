@@ -8,6 +8,12 @@
 #include "tokenizer/unicode.h"
 
 namespace ptq {
+
+std::string byte_fallback_name(unsigned char byte) {
+  constexpr char kHex[] = "0123456789ABCDEF";
+  return {'<', '0', 'x', kHex[byte >> 4], kHex[byte & 15], '>'};
+}
+
 namespace {
 
 std::string element_path(const std::string& list, size_t index) {
@@ -30,9 +36,8 @@ std::pair<std::string, std::string> parts_of(const Json& merges, size_t index, c
   throw Error(element_path(where, index), "expected \"left right\" or [\"left\", \"right\"]");
 }
 
-std::string fallback_name(int byte) {
-  constexpr char kHex[] = "0123456789ABCDEF";
-  return {'<', '0', 'x', kHex[byte >> 4], kHex[byte & 15], '>'};
+bool is_fallback(const std::string& token) {
+  return token.size() == 6 && token.starts_with("<0x") && token.ends_with('>');
 }
 
 // A field that must be null or empty: no known model of ours sets it.
@@ -59,7 +64,8 @@ void MergeTable::set(uint32_t left, uint32_t right, Merge merge) {
 Bpe::Bpe(Component& model, bool takes_bytes) : takes_bytes_(takes_bytes) {
   // Files of the first years do not name the type.
   if (const std::string type = model.string("type", "BPE"); type != "BPE") {
-    throw Error(model.path(), "unknown model \"" + type + "\"", "BPE");
+    throw Error(model.path(), "unknown model \"" + type + "\"",
+                "BPE or Unigram; " + std::string(kIdsNeedNoTokenizer));
   }
   if (model.number("dropout", 0) != 0) {
     throw Error(model.path() + ".dropout", "merges are dropped at random: the ids would not be reproducible");
@@ -70,6 +76,7 @@ Bpe::Bpe(Component& model, bool takes_bytes) : takes_bytes_(takes_bytes) {
   fuse_unk_ = model.boolean("fuse_unk", false);
   byte_fallback_ = model.boolean("byte_fallback", false);
   read_vocabulary(model.at("vocab"), model.path() + ".vocab");
+  index_characters();
   read_merges(model.at("merges"), model.path() + ".merges");
   if (model.has("unk_token")) {
     unk_id_ = find(model.required_string("unk_token"));
@@ -78,7 +85,6 @@ Bpe::Bpe(Component& model, bool takes_bytes) : takes_bytes_(takes_bytes) {
                   "\"" + model.string("unk_token", "") + "\" is not in the vocabulary");
     }
   }
-  index_characters();
   model.refuse_others();
 }
 
@@ -110,6 +116,7 @@ void Bpe::read_merges(const Json& merges, const std::string& where) {
     };
     const uint32_t left_id = id_of(left);
     const uint32_t right_id = id_of(right);
+    merges_fallback_ = merges_fallback_ || is_fallback(left) || is_fallback(right);
     merges_.set(left_id, right_id, make_merge(rank++, id_of(left + right)));
   }
 }
@@ -117,7 +124,7 @@ void Bpe::read_merges(const Json& merges, const std::string& where) {
 void Bpe::index_characters() {
   for (int byte = 0; byte < 256; ++byte) {
     const auto at = static_cast<size_t>(byte);
-    fallback_ids_[at] = find(fallback_name(byte));
+    fallback_ids_[at] = find(byte_fallback_name(static_cast<unsigned char>(byte)));
     if (takes_bytes_) {
       single_ids_[at] = find(byte_character(static_cast<unsigned char>(byte)));
     } else {

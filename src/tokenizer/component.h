@@ -28,6 +28,10 @@ class Component : public JsonFields {
   void refuse_others();
 };
 
+// What to do where a tokenizer has a part that is not known.
+inline constexpr std::string_view kIdsNeedNoTokenizer =
+    "or token ids from a .npy file, made by the model's own tokenizer: they need none here";
+
 // Metaspace, as pre-tokenizer and decoder: whether a mark is put in front of text that has none.
 enum class PrependScheme { kNever, kFirst, kAlways };
 PrependScheme read_prepend_scheme(Component& json);
@@ -54,7 +58,8 @@ Made make_component(const Json& json, const std::string& where, const std::strin
   }
   std::vector<std::string> known;
   for (const ComponentKind<Made>& kind : kinds) known.emplace_back(kind.type);
-  throw Error(where, "unknown " + what + " \"" + type + "\"", suggest(type, known));
+  throw Error(where, "unknown " + what + " \"" + type + "\"",
+              suggest(type, known) + "; " + std::string(kIdsNeedNoTokenizer));
 }
 
 }  // namespace ptq

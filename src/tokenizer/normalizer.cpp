@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 #include <utility>
@@ -45,6 +46,9 @@ class UnicodeForm : public Normalizer {
     text.text = std::move(result);
   }
 
+  // Letters and spaces neither combine with what is before them nor become each other.
+  bool allows(CutPlace, std::string&) const override { return true; }
+
  private:
   bool is_high(char lead) const { return static_cast<unsigned char>(lead) >= unstable_lead_; }
 
@@ -87,6 +91,8 @@ class Lowercase : public Normalizer {
     }
     text.text = std::move(lower);
   }
+
+  bool allows(CutPlace, std::string&) const override { return true; }
 };
 
 class StripSpace : public Normalizer {
@@ -95,17 +101,20 @@ class StripSpace : public Normalizer {
 
   void apply(NormalizedText& text) const override {
     std::string_view rest = text.text;
-    while (left_ && !rest.empty() && is_white_space(utf8_at(rest, 0))) {
+    while (left_ && text.begins && !rest.empty() && is_white_space(utf8_at(rest, 0))) {
       rest.remove_prefix(utf8_length(rest[0]));
       text.at_start = false;
     }
-    while (right_ && !rest.empty()) {
+    while (right_ && text.ends && !rest.empty()) {
       const size_t last = utf8_previous(rest, rest.size());
       if (!is_white_space(utf8_at(rest, last))) break;
       rest.remove_suffix(rest.size() - last);
     }
     text.text = std::string(rest);
   }
+
+  // A part may end in a line feed that is not the text's last character, but for what is stripped.
+  bool allows(CutPlace cut, std::string&) const override { return cut == CutPlace::kSpace; }
 
  private:
   bool left_;
@@ -117,10 +126,12 @@ class Prepend : public Normalizer {
   explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
 
   void apply(NormalizedText& text) const override {
-    if (text.text.empty()) return;
+    if (text.text.empty() || !text.begins) return;
     check_growth(text.text.size() + prefix_.size(), text.max_bytes);
     text.text.insert(0, prefix_);
   }
+
+  bool allows(CutPlace, std::string&) const override { return true; }
 
  private:
   std::string prefix_;
@@ -150,6 +161,14 @@ class Replace : public Normalizer {
     text.text = std::move(result);
   }
 
+  // No match spans the cut, and the characters around it stay what they are, except that a space becomes
+  // something else.
+  bool allows(CutPlace, std::string& space) const override {
+    if (pattern_.literal_text() != space || space.size() != 1) return false;
+    space = content_;
+    return true;
+  }
+
  private:
   Pattern pattern_;
   std::string content_;
@@ -161,6 +180,11 @@ class NormalizerSequence : public Normalizer {
 
   void apply(NormalizedText& text) const override {
     for (const auto& step : steps_) step->apply(text);
+  }
+
+  bool allows(CutPlace cut, std::string& space) const override {
+    return std::all_of(steps_.begin(), steps_.end(),
+                       [&](const auto& step) { return step->allows(cut, space); });
   }
 
  private:

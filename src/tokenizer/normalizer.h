@@ -5,6 +5,7 @@
 #include <string>
 
 #include "ptq/base/json.h"
+#include "tokenizer/cut_place.h"
 
 namespace ptq {
 
@@ -15,6 +16,9 @@ struct NormalizedText {
   bool at_start = false;
   // A file can name replacements that multiply the text; past this size a normalizer throws Error.
   size_t max_bytes = 0;
+  // False where the text was cut (text_cuts.h): its edge is not that of the text that the file speaks of.
+  bool begins = true;
+  bool ends = true;
 };
 
 // Largest text that `input_bytes` of text may grow to on the way.
@@ -26,6 +30,9 @@ class Normalizer {
  public:
   virtual ~Normalizer() = default;
   virtual void apply(NormalizedText& text) const = 0;
+  // Whether two parts that `cut` has parted become, one after the other, what they would have become
+  // together. `space` is what a space is at that point, and afterwards what it has become.
+  virtual bool allows(CutPlace cut, std::string& space) const = 0;
 };
 
 // Null for a JSON null. `where` names the component in errors. Throws Error for an unknown type or field.

@@ -128,6 +128,14 @@ std::vector<Span> Pattern::find_all(std::string_view text) const {
   return state_->regex != nullptr ? state_->find_regex(text) : find_literal(text, state_->literal);
 }
 
+const std::string& Pattern::literal_text() const {
+  return state_->literal;
+}
+
+bool Pattern::has_splitter() const {
+  return state_->splitter != nullptr;
+}
+
 // \K within a look-behind can put the start of a match into the one before.
 void Pattern::State::check_match(const Span& match, size_t least_begin, std::string_view text) const {
   const auto inside_character = [&](size_t at) {

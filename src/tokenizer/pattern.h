@@ -40,6 +40,11 @@ class Pattern {
   // Throws Error if the search backtracks beyond all reason. Thread safe. REQUIRES: valid UTF-8.
   std::vector<Span> find_all(std::string_view text) const;
 
+  // The string of a literal pattern; empty for an expression.
+  const std::string& literal_text() const;
+  // Whether a hand-written splitter (splitters.h) stands in for the expression.
+  bool has_splitter() const;
+
  private:
   struct State;
   explicit Pattern(std::unique_ptr<State> state);

@@ -75,6 +75,25 @@ Made make_template(Component& json) {
   return made;
 }
 
+// "cls": ["[CLS]", 101], which goes before the text, and "sep" after it.
+Made make_pair_of_ends(Component& json) {
+  const auto id_of = [&](const std::string& key) {
+    const Json& pair = json.at(key);
+    const bool well_formed =
+        pair.is_array() && pair.size() == 2 && pair[0].is_string() && pair[1].is_number_integer();
+    if (!well_formed) throw Error(json.path() + "." + key, "expected [token, id]");
+    return pair[1].get<int64_t>();
+  };
+  return Surroundings{{id_of("cls")}, {id_of("sep")}};
+}
+
+// With fields that change offsets, which are not kept.
+Made make_roberta(Component& json) {
+  json.boolean("trim_offsets", true);
+  json.boolean("add_prefix_space", true);
+  return make_pair_of_ends(json);
+}
+
 // Changes offsets, which are not kept.
 Made make_byte_level(Component& json) {
   json.boolean("add_prefix_space", true);
@@ -98,8 +117,8 @@ Made make_sequence(Component& json) {
 }
 
 constexpr ComponentKind<Made> kPostProcessors[] = {
-    {"TemplateProcessing", make_template},
-    {"ByteLevel", make_byte_level},
+    {"TemplateProcessing", make_template}, {"BertProcessing", make_pair_of_ends},
+    {"RobertaProcessing", make_roberta},   {"ByteLevel", make_byte_level},
     {"Sequence", make_sequence},
 };
 

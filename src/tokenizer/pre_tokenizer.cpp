@@ -37,6 +37,17 @@ class Split : public PreTokenizer {
     split_pieces(pieces, [&](std::string_view text) { return pattern_.find_all(text); }, behavior_, invert_);
   }
 
+  // The matches of a splitter cover the text, and none of them goes on past a letter into a space, or past a
+  // line feed into a letter.
+  AtCut at_cut(CutPlace cut, std::string& space) const override {
+    const bool keeps_matches =
+        invert_ ? behavior_ == SplitBehavior::kRemoved : behavior_ == SplitBehavior::kIsolated;
+    if (pattern_.has_splitter()) return keeps_matches ? AtCut::kSplits : AtCut::kUnknown;
+    if (pattern_.literal_text() != space || space.empty() || invert_) return AtCut::kUnknown;
+    if (behavior_ == SplitBehavior::kMergedWithPrevious) return AtCut::kUnknown;
+    return cut == CutPlace::kSpace ? AtCut::kSplits : AtCut::kLeaves;
+  }
+
  private:
   Pattern pattern_;
   SplitBehavior behavior_;
@@ -58,8 +69,33 @@ class Digits : public PreTokenizer {
     split_pieces(pieces, find, individual_ ? SplitBehavior::kIsolated : SplitBehavior::kContiguous, false);
   }
 
+  AtCut at_cut(CutPlace, std::string&) const override { return AtCut::kLeaves; }
+
  private:
   bool individual_;
+};
+
+// Cuts at every character of punctuation, one by one.
+class Punctuation : public PreTokenizer {
+ public:
+  explicit Punctuation(SplitBehavior behavior) : behavior_(behavior) {}
+
+  void apply(std::vector<Piece>& pieces, PieceStore&) const override {
+    const auto find = [](std::string_view text) {
+      std::vector<Span> marks;
+      for (size_t at = 0; at < text.size(); at += utf8_length(text[at])) {
+        if (is_punctuation(utf8_at(text, at))) marks.push_back({at, at + utf8_length(text[at])});
+      }
+      return marks;
+    };
+    split_pieces(pieces, find, behavior_, false);
+  }
+
+  // It neither cuts between letters and white space nor looks past them.
+  AtCut at_cut(CutPlace, std::string&) const override { return AtCut::kLeaves; }
+
+ private:
+  SplitBehavior behavior_;
 };
 
 // The space that ByteLevel puts in front of text that has none.
@@ -70,6 +106,10 @@ class PrefixSpace : public PreTokenizer {
       if (!piece.text.starts_with(' ')) piece.text = store.keep(' ' + std::string(piece.text));
     }
   }
+
+  AtCut at_cut(CutPlace cut, std::string& space) const override {
+    return cut == CutPlace::kSpace && space == " " ? AtCut::kLeaves : AtCut::kUnknown;
+  }
 };
 
 class ToByteCharacters : public PreTokenizer {
@@ -78,6 +118,9 @@ class ToByteCharacters : public PreTokenizer {
   void apply(std::vector<Piece>& pieces, PieceStore& store) const override {
     for (Piece& piece : pieces) piece.text = store.keep(to_byte_characters(piece.text));
   }
+
+  // What follows it sees letters where there were none.
+  AtCut at_cut(CutPlace, std::string&) const override { return AtCut::kUnknown; }
 };
 
 class Metaspace : public PreTokenizer {
@@ -90,6 +133,15 @@ class Metaspace : public PreTokenizer {
     if (!split_) return;
     const auto find = [&](std::string_view text) { return find_marks(text); };
     split_pieces(pieces, find, SplitBehavior::kMergedWithNext, false);
+  }
+
+  // No mark is put before a part that begins with one, or in the middle of a text.
+  AtCut at_cut(CutPlace cut, std::string& space) const override {
+    if (cut == CutPlace::kNewline)
+      return scheme_ == PrependScheme::kAlways ? AtCut::kUnknown : AtCut::kLeaves;
+    if (space != " " && space != mark_) return AtCut::kUnknown;
+    space = mark_;
+    return split_ ? AtCut::kSplits : AtCut::kLeaves;
   }
 
  private:
@@ -126,13 +178,18 @@ class Metaspace : public PreTokenizer {
 // A component is one step or several.
 using Steps = std::vector<std::unique_ptr<PreTokenizer>>;
 
-SplitBehavior behavior_from(Component& json) {
-  const std::string name = json.required_string("behavior");
+SplitBehavior behavior_from(Component& json, const std::string& fallback) {
+  const std::string name = json.string("behavior", fallback);
   for (const auto& [known, behavior] : kSplitBehaviors) {
     if (name == known) return behavior;
   }
   throw Error(json.path() + ".behavior", "unknown behavior \"" + name + "\"",
               "Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous");
+}
+
+SplitBehavior behavior_from(Component& json) {
+  json.at("behavior");
+  return behavior_from(json, "");
 }
 
 Steps make_split(Component& json) {
@@ -146,6 +203,12 @@ Steps make_split(Component& json) {
 Steps make_digits(Component& json) {
   Steps steps;
   steps.push_back(std::make_unique<Digits>(json.boolean("individual_digits", false)));
+  return steps;
+}
+
+Steps make_punctuation(Component& json) {
+  Steps steps;
+  steps.push_back(std::make_unique<Punctuation>(behavior_from(json, "Isolated")));
   return steps;
 }
 
@@ -182,8 +245,8 @@ Steps make_sequence(Component& json) {
 }
 
 constexpr ComponentKind<Steps> kPreTokenizers[] = {
-    {"Split", make_split},         {"Digits", make_digits},     {"ByteLevel", make_byte_level},
-    {"Metaspace", make_metaspace}, {"Sequence", make_sequence},
+    {"Split", make_split},          {"Digits", make_digits},       {"Punctuation", make_punctuation},
+    {"ByteLevel", make_byte_level}, {"Metaspace", make_metaspace}, {"Sequence", make_sequence},
 };
 
 Steps make_steps(const Json& json, const std::string& where) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ptq/base/json.h"
+#include "tokenizer/cut_place.h"
 
 namespace ptq {
 
@@ -26,6 +27,12 @@ class PieceStore {
   std::deque<std::string> strings_;
 };
 
+enum class AtCut {
+  kSplits,   // pieces end there, whatever lies on the other side
+  kLeaves,   // they do not, and on each side they end where they would without the other
+  kUnknown,  // none of both for sure
+};
+
 class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
@@ -34,6 +41,9 @@ class PreTokenizer {
   virtual void apply(std::vector<Piece>& pieces, PieceStore& store) const = 0;
   // Whether the step writes every byte as its character and does nothing else.
   virtual bool maps_bytes() const { return false; }
+  // What the step does to a piece that has a place of that kind in it. `space` is what a space is before and
+  // after it.
+  virtual AtCut at_cut(CutPlace cut, std::string& space) const = 0;
 };
 
 struct PreTokenizerChain {

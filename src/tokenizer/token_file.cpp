@@ -3,16 +3,15 @@
 #include <algorithm>
 #include <memory>
 #include <span>
-#include <string_view>
 
 #include "ptq/base/error.h"
 #include "ptq/base/file.h"
+#include "ptq/tokenizer/text_file.h"
 #include "tokenizer/npy_header.h"
 
 namespace ptq {
 namespace {
 
-constexpr std::string_view kNpySuffix = ".npy";
 constexpr size_t kChunkBytes = size_t{1} << 20;
 
 // One integer of `type` at `bytes`. False if it is no id: negative or beyond int64.
@@ -66,7 +65,7 @@ std::vector<int64_t> read_npy(const MappedFile& file, const std::string& dtype) 
 }  // namespace
 
 std::vector<int64_t> read_token_file(const std::string& path, const std::string& dtype) {
-  const bool is_npy = path.ends_with(kNpySuffix);
+  const bool is_npy = has_suffix(path, ".npy");
   if (!is_npy && dtype.empty()) {
     throw usage_error(path, "the type of the integers in this file is not known", "--token-dtype u16");
   }

@@ -16,7 +16,9 @@
 #include "tokenizer/normalizer.h"
 #include "tokenizer/post_processor.h"
 #include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/text_cuts.h"
 #include "tokenizer/unicode.h"
+#include "tokenizer/unigram.h"
 
 namespace ptq {
 namespace {
@@ -31,30 +33,35 @@ class ScratchPool {
     ~Lease() { pool_.give_back(std::move(scratch_)); }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
-    BpeScratch& operator*() { return *scratch_; }
+    WordScratch& operator*() { return *scratch_; }
 
    private:
     ScratchPool& pool_;
-    std::unique_ptr<BpeScratch> scratch_;
+    std::unique_ptr<WordScratch> scratch_;
   };
 
  private:
-  std::unique_ptr<BpeScratch> take() {
+  std::unique_ptr<WordScratch> take() {
     const std::lock_guard lock(mutex_);
-    if (free_.empty()) return std::make_unique<BpeScratch>();
+    if (free_.empty()) return std::make_unique<WordScratch>();
     auto scratch = std::move(free_.back());
     free_.pop_back();
     return scratch;
   }
 
-  void give_back(std::unique_ptr<BpeScratch> scratch) {
+  void give_back(std::unique_ptr<WordScratch> scratch) {
     const std::lock_guard lock(mutex_);
     free_.push_back(std::move(scratch));
   }
 
   std::mutex mutex_;
-  std::vector<std::unique_ptr<BpeScratch>> free_;
+  std::vector<std::unique_ptr<WordScratch>> free_;
 };
+
+// Text that is turned into tokens at a time.
+constexpr size_t kPartBytes = size_t{1} << 16;
+// A text in which no place to cut is found is gathered in memory. Words and lines are shorter.
+constexpr size_t kMaxUncutBytes = size_t{64} << 20;
 
 // The object at `key` of the file, or null.
 const Json& part(JsonFields& file, const std::string& key) {
@@ -62,16 +69,17 @@ const Json& part(JsonFields& file, const std::string& key) {
   return file.has(key) ? file.at(key) : kNull;
 }
 
-class BpeTokenizer : public Tokenizer {
+class FileTokenizer : public Tokenizer {
  public:
-  BpeTokenizer(JsonFields& file, const std::string& where)
+  FileTokenizer(JsonFields& file, const std::string& where)
       : normalizer_(make_normalizer(part(file, "normalizer"), where + ": normalizer")),
         pre_tokenizers_(make_pre_tokenizers(part(file, "pre_tokenizer"), where + ": pre_tokenizer")),
-        bpe_(make_bpe(file.at("model"), where + ": model", pre_tokenizers_.yields_bytes)),
-        added_(part(file, "added_tokens"), bpe_.vocabulary(), normalizer_.get(), where + ": added_tokens"),
+        model_(make_model(file.at("model"), where + ": model", pre_tokenizers_.yields_bytes)),
+        added_(part(file, "added_tokens"), model_->vocabulary(), normalizer_.get(), where + ": added_tokens"),
         post_processor_(part(file, "post_processor"), where + ": post_processor",
                         [this](int64_t id) { return token(id) != nullptr; }),
-        decoder_(make_decoder(part(file, "decoder"), where + ": decoder")) {}
+        decoder_(make_decoder(part(file, "decoder"), where + ": decoder")),
+        cuts_(added_, normalizer_.get(), pre_tokenizers_, *model_) {}
 
   std::vector<int64_t> encode(std::string_view text, bool add_special) const override {
     std::string replaced;
@@ -83,14 +91,28 @@ class BpeTokenizer : public Tokenizer {
     std::vector<int64_t> ids;
     ids.reserve(text.size() / 3 + 16);
     if (add_special) ids = post_processor_.before();
-    for (const Segment& segment : added_.in_raw_text().split(text)) {
-      if (segment.id >= 0) {
-        ids.push_back(segment.id);
-      } else {
-        encode_between(segment, *scratch, ids);
-      }
-    }
+    encode_part(text, {}, *scratch, ids);
     if (add_special) ids.insert(ids.end(), post_processor_.after().begin(), post_processor_.after().end());
+    return ids;
+  }
+
+  std::vector<int64_t> encode_first(const std::function<bool(std::string&)>& read, size_t count,
+                                    bool add_special) const override {
+    ScratchPool::Lease scratch(pool_);
+    std::vector<int64_t> ids;
+    if (add_special) ids = post_processor_.before();
+    std::string text;
+    Part part{.is_last = false};
+    while (!part.is_last && ids.size() < count) {
+      throw_if_interrupted();
+      const size_t cut = read_to_cut(read, text, part);
+      part.after_token = encode_part(std::string_view(text).substr(0, cut), part, *scratch, ids);
+      part.is_first = false;
+      text.erase(0, cut);
+    }
+    if (part.is_last && add_special)
+      ids.insert(ids.end(), post_processor_.after().begin(), post_processor_.after().end());
+    ids.resize(std::min(ids.size(), count));
     return ids;
   }
 
@@ -113,22 +135,71 @@ class BpeTokenizer : public Tokenizer {
     return text;
   }
 
-  int64_t vocab_size() const override { return std::max(bpe_.vocabulary().max_id(), added_.max_id()) + 1; }
+  int64_t own_vocab_size() const override { return model_->vocabulary().max_id() + 1; }
+  int64_t vocab_size() const override { return std::max(model_->vocabulary().max_id(), added_.max_id()) + 1; }
 
  private:
-  static Bpe make_bpe(const Json& json, const std::string& where, bool takes_bytes) {
+  static std::unique_ptr<WordModel> make_model(const Json& json, const std::string& where, bool takes_bytes) {
     Component model(json, where);
-    return Bpe(model, takes_bytes);
+    if (model.string("type", "BPE") == "Unigram") return std::make_unique<Unigram>(model, takes_bytes);
+    return std::make_unique<Bpe>(model, takes_bytes);
   }
 
   const std::string* token(int64_t id) const {
     const std::string* added = added_.token(id);
-    return added != nullptr ? added : bpe_.vocabulary().token(id);
+    return added != nullptr ? added : model_->vocabulary().token(id);
+  }
+
+  // Where a part of a text stands in it.
+  struct Part {
+    bool is_first = true;
+    bool is_last = true;
+    bool after_token = false;  // the part before ends in an added token
+  };
+
+  // Reads on until `text` has enough to be worth it and a place to be cut at, which is returned: the whole of
+  // it at the text's end.
+  size_t read_to_cut(const std::function<bool(std::string&)>& read, std::string& text, Part& part) const {
+    size_t wanted = kPartBytes;
+    while (true) {
+      while (text.size() < wanted) {
+        if (read(text)) continue;
+        part.is_last = true;
+        return text.size();
+      }
+      if (const size_t cut = cuts_.last(text); cut > 0) return cut;
+      if (cuts_.possible() && text.size() > kMaxUncutBytes) {
+        throw Error("tokenizer",
+                    std::to_string(text.size()) +
+                        " bytes of text without a space or a line that begins with a letter",
+                    "a text of words or lines");
+      }
+      wanted = 2 * text.size();
+    }
+  }
+
+  // Appends the ids of a part without special tokens around it. Whether it ends in an added token.
+  bool encode_part(std::string_view text, const Part& part, WordScratch& scratch,
+                   std::vector<int64_t>& ids) const {
+    bool in_token = false;
+    for (const Segment& segment : added_.in_raw_text().split(text)) {
+      in_token = segment.id >= 0;
+      if (in_token) {
+        ids.push_back(segment.id);
+        continue;
+      }
+      const bool at_front = segment.begin == 0, at_back = segment.begin + segment.text.size() == text.size();
+      const bool begins = !at_front || part.is_first || part.after_token;
+      NormalizedText normalized{
+          {}, at_front && part.is_first, growth_limit(segment.text.size()), begins, !at_back || part.is_last};
+      encode_between(segment, normalized, scratch, ids);
+    }
+    return in_token;
   }
 
   // Ids of raw text between two added tokens.
-  void encode_between(const Segment& raw, BpeScratch& scratch, std::vector<int64_t>& ids) const {
-    NormalizedText normalized{{}, raw.begin == 0, growth_limit(raw.text.size())};
+  void encode_between(const Segment& raw, NormalizedText& normalized, WordScratch& scratch,
+                      std::vector<int64_t>& ids) const {
     std::string_view text = raw.text;
     if (normalizer_ != nullptr) {
       normalized.text = raw.text;
@@ -146,7 +217,7 @@ class BpeTokenizer : public Tokenizer {
       for (const auto& step : pre_tokenizers_.steps) step->apply(pieces, store);
       for (const Piece& piece : pieces) {
         throw_if_interrupted();
-        bpe_.encode(piece.text, scratch, ids);
+        model_->encode(piece.text, scratch, ids);
       }
       store.clear();
     }
@@ -154,10 +225,11 @@ class BpeTokenizer : public Tokenizer {
 
   std::unique_ptr<Normalizer> normalizer_;
   PreTokenizerChain pre_tokenizers_;
-  Bpe bpe_;
+  std::unique_ptr<WordModel> model_;
   AddedTokens added_;
   PostProcessor post_processor_;
   std::unique_ptr<TokenDecoder> decoder_;
+  TextCuts cuts_;
   mutable ScratchPool pool_;
 };
 
@@ -176,7 +248,7 @@ std::unique_ptr<Tokenizer> Tokenizer::from_json(std::string_view json, const std
   // They shape batches for other programs; text is encoded whole here.
   file.has("truncation");
   file.has("padding");
-  auto tokenizer = std::make_unique<BpeTokenizer>(file, where);
+  auto tokenizer = std::make_unique<FileTokenizer>(file, where);
   file.refuse_others();
   return tokenizer;
 }

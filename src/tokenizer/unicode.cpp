@@ -176,6 +176,16 @@ bool is_numeric(char32_t code) {
   return is_in(code, kRecentNumbers);
 }
 
+bool is_punctuation(char32_t code) {
+  if (code < 0x80) {
+    return (code >= '!' && code <= '/') || (code >= ':' && code <= '@') || (code >= '[' && code <= '`') ||
+           (code >= '{' && code <= '~');
+  }
+  start_oniguruma();
+  static const int type = property("P");
+  return is_of_type(code, type);
+}
+
 char32_t to_lower(char32_t code) {
   // Letters of Unicode 16 and 17, which utf8proc may not know.
   static constexpr struct {

@@ -48,6 +48,8 @@ std::string replace_invalid_utf8(std::string_view text);
 bool is_white_space(char32_t code);
 // General categories Nd, Nl and No.
 bool is_numeric(char32_t code);
+// ASCII punctuation, and the general categories of punctuation (P) as the reference library knows them.
+bool is_punctuation(char32_t code);
 // The lower case of one letter where it is one letter, else the code itself.
 char32_t to_lower(char32_t code);
 // Whether normalizing concerns a character that Unicode 9, by whose tables the reference library normalizes,

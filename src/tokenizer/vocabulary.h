@@ -26,6 +26,10 @@ class Vocabulary {
   }
   // Null if there is no such id.
   const std::string* token(int64_t id) const;
+  template <typename Visit>
+  void for_each(const Visit& visit) const {
+    for (const std::string& token : tokens_) visit(std::string_view(token));
+  }
   int64_t count() const { return static_cast<int64_t>(tokens_.size()); }
   int64_t max_id() const { return static_cast<int64_t>(position_of_.size()) - 1; }
 

@@ -162,8 +162,9 @@ TEST(Bpe, SuffixOfWordsIsAnErrorUnlessEmpty) {
 
 TEST(Bpe, OtherModelIsAnErrorThatNamesIt) {
   Json model = bpe({"a"});
-  model["type"] = "Unigram";
-  expect_error(document(model), "Unigram");
+  model["type"] = "WordPiece";
+  expect_error(document(model), "WordPiece");
+  expect_error(document(model), ".npy");
 }
 
 TEST(Bpe, UnknownFieldIsAnErrorThatNamesIt) {

@@ -15,6 +15,11 @@ class Decoder {
  public:
   static constexpr int64_t kResidentBytes = int64_t{1} << 30;
 
+  // Whether the blocks are kept.
+  static bool keeps_resident(const Model& model) {
+    return model.num_parameters() * static_cast<int64_t>(sizeof(float)) <= kResidentBytes;
+  }
+
   // `model` must outlive the decoder.
   Decoder(const Model& model, int64_t batch);
 

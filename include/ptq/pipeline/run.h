@@ -1,6 +1,7 @@
 // A run: checkpoint and recipe in, artifact and report out.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,8 +25,11 @@ struct RunOptions {
   std::vector<std::string> calibration;  // files; empty: the model writes its own text
   std::string tokenizer;                 // --tokenizer; empty: tokenizer.json beside the model
   std::string token_dtype;
+  std::string text_field;  // --text-field; empty: "text"
   uint64_t seed = 0;
-  std::string eval_text;  // empty: quality is measured on the calibration rows kept aside
+  std::string eval_text;  // empty: quality is measured on the calibration rows kept aside, if there are any
+  // What came out of those of the files above that are pipes, by path: it can be read only once.
+  std::map<std::string, std::shared_ptr<const std::string>> piped;
   at::Device device = at::kCPU;
   int64_t max_shard_bytes = int64_t{5} << 30;
   bool strict = false;  // what was not done as asked is an error
@@ -45,10 +49,16 @@ struct RunOptions {
 Report run(const RunOptions& options, const Recipe& recipe, Progress& progress);
 
 // The tokenizer of --tokenizer (`option`, if it is not empty), or of the model's folder, or null if there is
-// none. Throws Error if it has more entries than the model's vocabulary, or cannot be read; with `unreadable`
-// the reason goes there instead, and the result is null.
+// none. Added tokens beyond the model's vocabulary are said in `warnings`: they are an error only where a
+// text has one. Throws Error if its own vocabulary is larger than the model's, or it cannot be read; with
+// `unreadable` the reason goes there instead, and the result is null.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Checkpoint& checkpoint,
-                                          const Model& model, std::string* unreadable = nullptr);
+                                          const Model& model, std::vector<std::string>& warnings,
+                                          std::string* unreadable = nullptr);
+
+// A warning if a float model predicts a text hardly better than by chance, "" otherwise: the text, or the
+// tokenizer, is then not what the model was trained on.
+std::string chance_warning(double perplexity, int64_t vocab_size, const std::string& text);
 
 // "<stem>-<method>-<bits or base>", in the current directory: a directory's stem is its name. Throws as
 // output_here() does.

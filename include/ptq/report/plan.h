@@ -35,7 +35,7 @@ struct PlanSite {
 struct Plan {
   Json source;       // of the report, without checksums
   Json recipe;       // of the report
-  Json calibration;  // of the report
+  Json calibration;  // of the report; null without data
   std::vector<PlanRow> tensors;
   std::vector<PlanSite> sites;
   std::string output;

@@ -61,7 +61,7 @@ struct SiteRow {
   std::optional<double> clipped_fraction;     // of the values of the rows kept aside
   std::optional<int64_t> bits;                // of a code, if it rounds
   double peak_before = 0;                     // largest |x| of the rows kept aside, before the rewrites...
-  double peak_after = 0;                      // ...and after them
+  double peak_after = 0;                      // ...and after them; both NaN without such rows
   std::string transform;                      // "hadamard(64), permutation, hadamard(64)"; empty: none
   std::vector<int64_t> rotation_steps;        // of the searches that found its rotations
   std::optional<double> orthogonality_error;  // max |T T^T - 1|, if it has searched rotations
@@ -70,8 +70,8 @@ struct SiteRow {
 struct BlockRow {
   int64_t index = 0;
   std::optional<double> output_sqnr_db;  // of what the block adds to the residual stream
-  double max_abs_error = 0;
-  double relative_error = 0;  // noise energy over signal energy of what the block adds
+  double max_abs_error = 0;              // NaN if it was not measured
+  double relative_error = 0;             // noise energy over signal energy of what the block adds
 };
 
 struct FallbackRow {
@@ -91,7 +91,8 @@ struct Report {
   Json program;  // name, version, git, torch, isa, threads
   Json source;   // name, architecture, parameters, dtype, bytes, files{name: sha256}
   Json recipe;
-  Json calibration;  // source, samples, tokens, seed
+  Json calibration;  // source, samples, seq_len, kept_aside, tokens, seed; null if no text went through the
+                     // model
   std::vector<LayerRow> layers;
   std::vector<SiteRow> sites;
   std::vector<BlockRow> blocks;
