@@ -18,9 +18,9 @@ class StoredCheckpoint final : public Checkpoint {
   // Takes the tensors of a file. Throws Error if one is there already, from another file.
   void add_file(const ByteSource& source, TensorFile file);
   // Gives the tensors their published names (names.h), sorts them, leaves out what matches a pattern of
-  // `ignore`, finds ties. One that two files hold with the same bytes is kept once; of other bytes is an Error.
-  // Called once, after the last file and set_config(). Throws a usage Error if a pattern matches no tensor and
-  // `must_match`.
+  // `ignore`, finds ties. One that two files hold with the same bytes is kept once; of other bytes is an
+  // Error. Called once, after the last file and set_config(). Throws a usage Error if a pattern matches no
+  // tensor and `must_match`.
   void finish(const std::vector<std::string>& ignore = {}, bool must_match = true);
   void set_origin(std::string path, std::string directory);
   void set_config(Json config);

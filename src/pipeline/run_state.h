@@ -6,7 +6,8 @@
 //                  identity, blocks finished, hashes of the other files, the writer's state, the report's
 //                  rows, times
 //   rows           the calibration rows, int64 [rows, length]
-//   stream-N       the hidden states after N blocks, float32 [rows, length, d_model]; neither this nor the rows
+//   stream-N       the hidden states after N blocks, float32 [rows, length, d_model]; neither this nor the
+//   rows
 //                  in a run without data
 //   tensors.spool  the bytes of the artifact's tensors so far (ptq/artifact/writer.h)
 // `state` is the last to be written, in one rename, when the other files are flushed. The stream of the state
