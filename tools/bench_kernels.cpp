@@ -18,7 +18,7 @@
 
 namespace {
 
-using ptq::kernels::Kernels;
+using ptq::kernels::Isa;
 using Floats = std::vector<float>;
 
 Floats normal(int64_t size, float mean, float deviation) {
@@ -29,12 +29,30 @@ Floats normal(int64_t size, float mean, float deviation) {
   return x;
 }
 
+// The operation on one instruction set, or what it has instead.
+template <typename Operands>
+void run_on(Isa isa, const Operands& operands) {
+  const auto rows = ptq::kernels::candidates<Operands>();
+  size_t i = rows.size() - 1;
+  while (i > 0 && rows[i].isa != isa) --i;
+  rows[i].run(operands);
+}
+
+// Those that this machine can run and that have kernels of their own for floats; plain loops first.
+std::vector<Isa> isas() {
+  std::vector<Isa> all;
+  for (const auto& candidate : ptq::kernels::candidates<ptq::kernels::RmsNorm>()) {
+    if (ptq::kernels::supports(candidate.isa)) all.push_back(candidate.isa);
+  }
+  return all;
+}
+
 struct Bench {
   std::string name;
-  double work;       // units of work in one run
-  const char* unit;  // of work per nanosecond
-  double tolerance;  // of the comparison, relative to the largest value; 0: same bits
-  std::function<void(const Kernels&, float*)> run;  // writes `size` results
+  double work;                           // units of work in one run
+  const char* unit;                      // of work per nanosecond
+  double tolerance;                      // of the comparison, relative to the largest value; 0: same bits
+  std::function<void(Isa, float*)> run;  // writes `size` results
   int64_t size;
 };
 
@@ -44,9 +62,10 @@ Bench scan_bench(int64_t length, int64_t channels, int64_t state) {
          C = normal(length * state, 0, 1);
   Floats A = normal(channels * state, 0, 4), D = normal(channels, 0, 1);
   for (float& a : A) a = -std::fabs(a);
-  auto run = [=](const Kernels& kernels, float* y) {
-    kernels.selective_scan({u.data(), dt.data(), z.data(), B.data(), C.data(), A.data(), D.data(), nullptr, y,
-                            channels, channels, channels, state, state, channels, length, channels, state});
+  auto run = [=](Isa isa, float* y) {
+    run_on<ptq::kernels::SelectiveScan>(
+        isa, {u.data(), dt.data(), z.data(), B.data(), C.data(), A.data(), D.data(), nullptr, y, channels,
+              channels, channels, state, state, channels, length, channels, state});
   };
   const std::string name = "selective_scan L=" + std::to_string(length) + " E=" + std::to_string(channels) +
                            " N=" + std::to_string(state);
@@ -56,9 +75,9 @@ Bench scan_bench(int64_t length, int64_t channels, int64_t state) {
 Bench conv_bench(int64_t length, int64_t channels) {
   Floats x = normal(length * channels, 0, 1), weight = normal(channels * 4, 0, 1),
          bias = normal(channels, 0, 1);
-  auto run = [=](const Kernels& kernels, float* y) {
-    kernels.causal_conv1d_silu({x.data(), weight.data(), bias.data(), nullptr, y, channels, channels,
-                                channels, length, channels, 4});
+  auto run = [=](Isa isa, float* y) {
+    run_on<ptq::kernels::CausalConv>(isa, {x.data(), weight.data(), bias.data(), nullptr, y, channels,
+                                           channels, channels, length, channels, 4});
   };
   const std::string name =
       "causal_conv1d_silu L=" + std::to_string(length) + " E=" + std::to_string(channels);
@@ -68,9 +87,9 @@ Bench conv_bench(int64_t length, int64_t channels) {
 Bench hadamard_bench(int64_t rows, int64_t m, int64_t chunk) {
   Floats x = normal(rows * m * chunk, 0, 1), base = normal(m * m, 0, 1);
   for (float& entry : base) entry = entry < 0 && m > 1 ? -1.0f : 1.0f;
-  auto run = [=](const Kernels& kernels, float* y) {
+  auto run = [=](Isa isa, float* y) {
     const int64_t n = m * chunk;
-    kernels.hadamard({x.data(), base.data(), y, n, n, rows, n, n, m});
+    run_on<ptq::kernels::Hadamard>(isa, {x.data(), base.data(), y, n, n, rows, n, n, m});
   };
   const std::string name =
       "hadamard " + std::to_string(rows) + " rows of " + std::to_string(m) + "x" + std::to_string(chunk);
@@ -80,17 +99,19 @@ Bench hadamard_bench(int64_t rows, int64_t m, int64_t chunk) {
 std::vector<Bench> row_benches(int64_t rows, int64_t columns) {
   Floats x = normal(rows * columns, 0, 1), scale = normal(rows, 0.02f, 0.001f),
          gain = normal(columns, 1, 0.1f);
-  auto quantize = [=](const Kernels& kernels, float* y) {
-    kernels.quantize_codes({x.data(), scale.data(), y, columns, columns, 1, rows, columns, -128, 127});
+  auto quantize = [=](Isa isa, float* y) {
+    run_on<ptq::kernels::QuantizeCodes>(
+        isa, {x.data(), scale.data(), y, columns, columns, 1, rows, columns, -128, 127});
   };
-  auto asymmetric = [=](const Kernels& kernels, float* y) {
-    kernels.quantize_asymmetric({x.data(), y, y + rows * columns, columns, columns, rows, columns, 15, 0.9f});
+  auto asymmetric = [=](Isa isa, float* y) {
+    run_on<ptq::kernels::QuantizeAsymmetric>(
+        isa, {x.data(), y, y + rows * columns, columns, columns, rows, columns, 15, 0.9f});
   };
-  auto abs_max = [=](const Kernels& kernels, float* y) {
-    kernels.abs_max_rows({x.data(), y, columns, rows, columns});
+  auto abs_max = [=](Isa isa, float* y) {
+    run_on<ptq::kernels::AbsMaxRows>(isa, {x.data(), y, columns, rows, columns});
   };
-  auto rms = [=](const Kernels& kernels, float* y) {
-    kernels.rms_norm({x.data(), gain.data(), y, columns, columns, rows, columns, 1e-5f});
+  auto rms = [=](Isa isa, float* y) {
+    run_on<ptq::kernels::RmsNorm>(isa, {x.data(), gain.data(), y, columns, columns, rows, columns, 1e-5f});
   };
   const std::string shape = " " + std::to_string(rows) + "x" + std::to_string(columns);
   const auto values = static_cast<double>(rows * columns);
@@ -106,8 +127,8 @@ Bench gather_bench(int64_t rows, int64_t columns) {
   std::vector<int32_t> index(static_cast<size_t>(columns));
   std::iota(index.begin(), index.end(), 0);
   std::shuffle(index.begin(), index.end(), std::mt19937(1));
-  auto run = [=](const Kernels& kernels, float* y) {
-    kernels.gather_columns({x.data(), index.data(), y, columns, columns, rows, columns});
+  auto run = [=](Isa isa, float* y) {
+    run_on<ptq::kernels::GatherColumns>(isa, {x.data(), index.data(), y, columns, columns, rows, columns});
   };
   return {"gather_columns " + std::to_string(rows) + "x" + std::to_string(columns),
           static_cast<double>(rows * columns * 8),
@@ -123,11 +144,12 @@ Bench round_bench(int64_t columns) {
   Floats w = normal(columns * kRows, 0, 1), R = normal(columns * columns, 0, 0.1f);
   Floats scale(kRows, 0.3f), zero(kRows, 1.0f);
   std::vector<int64_t> grid(static_cast<size_t>(columns), 0);
-  auto run = [=](const Kernels& kernels, float* y) {
+  auto run = [=](Isa isa, float* y) {
     const int64_t size = columns * kRows;
     std::copy(w.begin(), w.end(), y);
-    kernels.round_columns({w.data(), y, R.data(), scale.data(), scale.data(), zero.data(), grid.data(),
-                           y + size, y + 2 * size, columns, columns, kRows, -8, 7});
+    run_on<ptq::kernels::RoundColumns>(
+        isa, {w.data(), y, R.data(), scale.data(), scale.data(), zero.data(), grid.data(), y + size,
+              y + 2 * size, columns, columns, kRows, -8, 7});
   };
   return {"round_columns " + std::to_string(columns) + " columns of 64",
           static_cast<double>(columns * kRows),
@@ -137,10 +159,10 @@ Bench round_bench(int64_t columns) {
           3 * columns * kRows};
 }
 
-bool matches(const Bench& bench, const Kernels& table, const Kernels& plain) {
+bool matches(const Bench& bench, Isa isa) {
   Floats got(static_cast<size_t>(bench.size)), expected(got.size());
-  bench.run(table, got.data());
-  bench.run(plain, expected.data());
+  bench.run(isa, got.data());
+  bench.run(Isa::kPlain, expected.data());
   float largest = 0, error = 0;
   for (size_t i = 0; i < got.size(); ++i) {
     largest = std::max(largest, std::fabs(expected[i]));
@@ -148,7 +170,7 @@ bool matches(const Bench& bench, const Kernels& table, const Kernels& plain) {
   }
   const bool good = static_cast<double>(error) <= bench.tolerance * static_cast<double>(largest);
   if (!good)
-    std::printf("%s %s differs: %g of %g\n", bench.name.c_str(), table.isa, static_cast<double>(error),
+    std::printf("%s %s differs: %g of %g\n", bench.name.c_str(), isa_name(isa), static_cast<double>(error),
                 static_cast<double>(largest));
   return good;
 }
@@ -160,14 +182,14 @@ double thread_ms() {
   return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) * 1e-6;
 }
 
-double median_ms(const Bench& bench, const Kernels& table) {
+double median_ms(const Bench& bench, Isa isa) {
   Floats y(static_cast<size_t>(bench.size));
   std::vector<double> times;
-  bench.run(table, y.data());
+  bench.run(isa, y.data());
   const double begin = thread_ms();
   while (times.size() < 5 || (times.size() < 400 && thread_ms() - begin < 300)) {
     const double start = thread_ms();
-    bench.run(table, y.data());
+    bench.run(isa, y.data());
     times.push_back(thread_ms() - start);
   }
   std::nth_element(times.begin(), times.begin() + static_cast<int64_t>(times.size() / 2), times.end());
@@ -186,21 +208,19 @@ int main() {
   benches.push_back(gather_bench(128, 1536));
   benches.push_back(round_bench(64));
 
-  const ptq::kernels::KernelList tables = ptq::kernels::supported_kernels();
-  const Kernels& plain = **tables.begin();
   bool all_match = true;
   for (const Bench& bench : benches)
-    for (const Kernels* table : tables) all_match = matches(bench, *table, plain) && all_match;
+    for (const Isa isa : isas()) all_match = matches(bench, isa) && all_match;
   if (!all_match) return 1;
   std::printf("all results match\n\n%-40s %-7s %10s %9s %9s\n", "kernel", "isa", "median ms", "rate",
               "ratio");
 
   for (const Bench& bench : benches) {
     double plain_ms = 0;
-    for (const Kernels* table : tables) {
-      const double ms = median_ms(bench, *table);
-      if (table == &plain) plain_ms = ms;
-      std::printf("%-40s %-7s %10.4f %6.2f %-6s %5.1fx\n", bench.name.c_str(), table->isa, ms,
+    for (const Isa isa : isas()) {
+      const double ms = median_ms(bench, isa);
+      if (isa == Isa::kPlain) plain_ms = ms;
+      std::printf("%-40s %-7s %10.4f %6.2f %-6s %5.1fx\n", bench.name.c_str(), isa_name(isa), ms,
                   bench.work / (ms * 1e6), bench.unit, plain_ms / ms);
     }
   }

@@ -1,3 +1,5 @@
+// Which candidates there are, and which of them this machine runs. To add one: define run<isa, Operands>() in
+// a file of its own, add its row here.
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -9,61 +11,139 @@
 namespace ptq::kernels {
 namespace {
 
+bool always() {
+  return true;
+}
+
 #ifdef PTQ_KERNELS_X86
 // The compiler's builtins ask CPUID, and XGETBV whether the system saves the wide registers.
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
-
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
-
-// VNNI came three years after the rest of AVX-512, and one kernel has a use for it: no table of its own.
-const Kernels& avx512_kernels() {
-  static const Kernels table = [] {
-    Kernels best = kAvx512Kernels;
-    if (__builtin_cpu_supports("avx512vnni")) {
-      best.product_extremes = vnni_product_extremes;
-      best.fast_product_extremes = true;
-    }
-    return best;
-  }();
-  return table;
+bool has_avx512vnni() {
+  return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
 #endif
 
-const Kernels& choose() {
-  const KernelList supported = supported_kernels();
-  const char* forced = std::getenv("PTQ_ISA");
-  if (!forced || !*forced) return *supported.tables[supported.size - 1];
+struct IsaRow {
+  Isa isa;
+  const char* name;
+  bool (*supported)();
+};
+
+// In the order of the enumeration.
+constexpr IsaRow kIsas[] = {
+    {Isa::kPlain, "plain", always},
+#ifdef PTQ_KERNELS_X86
+    {Isa::kAvx2, "avx2", has_avx2},
+    {Isa::kAvx512, "avx512", has_avx512},
+    {Isa::kAvx512Vnni, "avx512vnni", has_avx512vnni},
+#endif
+};
+
+Isa choose() {
   std::vector<std::string> names;
-  for (const Kernels* table : supported) {
-    if (std::string(table->isa) == forced) return *table;
-    names.emplace_back(table->isa);
+  Isa highest = Isa::kPlain;
+  for (const IsaRow& row : kIsas) {
+    if (!supports(row.isa)) continue;
+    names.emplace_back(row.name);
+    highest = row.isa;
   }
+  const char* forced = std::getenv("PTQ_ISA");
+  if (forced == nullptr || *forced == 0) return highest;
   const std::string name = forced;
-  if (name == "avx2" || name == "avx512")
+  for (const IsaRow& row : kIsas) {
+    if (name != row.name) continue;
+    if (supports(row.isa)) return row.isa;
     throw usage_error("PTQ_ISA", "this machine cannot run '" + name + "'", suggest(name, names));
+  }
   throw usage_error("PTQ_ISA", "unknown instruction set '" + name + "'", suggest(name, names));
+}
+
+// Plain loops, AVX2 and AVX-512.
+template <typename Operands>
+std::span<const Candidate<Operands>> float_candidates() {
+  static constexpr Candidate<Operands> rows[] = {
+      {Isa::kPlain, run<Isa::kPlain, Operands>},
+#ifdef PTQ_KERNELS_X86
+      {Isa::kAvx2, run<Isa::kAvx2, Operands>},
+      {Isa::kAvx512, run<Isa::kAvx512, Operands>},
+#endif
+  };
+  return rows;
 }
 
 }  // namespace
 
-KernelList supported_kernels() {
-  KernelList list{{&kScalarKernels, nullptr, nullptr}, 1};
-#ifdef PTQ_KERNELS_X86
-  __builtin_cpu_init();
-  if (has_avx2()) list.tables[list.size++] = &kAvx2Kernels;
-  if (has_avx512()) list.tables[list.size++] = &avx512_kernels();
-#endif
-  return list;
+const char* isa_name(Isa isa) {
+  return kIsas[static_cast<size_t>(isa)].name;
 }
 
-const Kernels& kernels() {
-  static const Kernels& chosen = choose();
-  return chosen;
+bool supports(Isa isa) {
+  static const std::vector<bool> supported = [] {
+    std::vector<bool> all;
+    for (const IsaRow& row : kIsas) all.push_back(row.supported());
+    return all;
+  }();
+  return supported[static_cast<size_t>(isa)];
+}
+
+Isa highest_isa() {
+  static const Isa highest = choose();
+  return highest;
+}
+
+template <>
+std::span<const Candidate<SelectiveScan>> candidates() {
+  return float_candidates<SelectiveScan>();
+}
+template <>
+std::span<const Candidate<CausalConv>> candidates() {
+  return float_candidates<CausalConv>();
+}
+template <>
+std::span<const Candidate<Hadamard>> candidates() {
+  return float_candidates<Hadamard>();
+}
+template <>
+std::span<const Candidate<QuantizeCodes>> candidates() {
+  return float_candidates<QuantizeCodes>();
+}
+template <>
+std::span<const Candidate<QuantizeAsymmetric>> candidates() {
+  return float_candidates<QuantizeAsymmetric>();
+}
+template <>
+std::span<const Candidate<AbsMaxRows>> candidates() {
+  return float_candidates<AbsMaxRows>();
+}
+template <>
+std::span<const Candidate<RmsNorm>> candidates() {
+  return float_candidates<RmsNorm>();
+}
+template <>
+std::span<const Candidate<GatherColumns>> candidates() {
+  return float_candidates<GatherColumns>();
+}
+template <>
+std::span<const Candidate<RoundColumns>> candidates() {
+  return float_candidates<RoundColumns>();
+}
+
+// Vectors of floats are of no use to it.
+template <>
+std::span<const Candidate<ProductExtremes>> candidates() {
+  static constexpr Candidate<ProductExtremes> rows[] = {
+      {Isa::kPlain, run<Isa::kPlain, ProductExtremes>},
+#ifdef PTQ_KERNELS_X86
+      {Isa::kAvx512Vnni, run<Isa::kAvx512Vnni, ProductExtremes>},
+#endif
+  };
+  return rows;
 }
 
 }  // namespace ptq::kernels

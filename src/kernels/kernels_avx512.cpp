@@ -10,9 +10,41 @@
 
 namespace ptq::kernels {
 
-constexpr Kernels kTable = {"avx512",       selective_scan,      causal_conv1d_silu,     hadamard,
-                            quantize_codes, quantize_asymmetric, abs_max_rows,           rms_norm,
-                            gather_columns, round_columns,       plain_product_extremes, false};
-const Kernels kAvx512Kernels = kTable;
+template <>
+void run<Isa::kAvx512>(const SelectiveScan& s) {
+  selective_scan(s);
+}
+template <>
+void run<Isa::kAvx512>(const CausalConv& s) {
+  causal_conv1d_silu(s);
+}
+template <>
+void run<Isa::kAvx512>(const Hadamard& s) {
+  hadamard(s);
+}
+template <>
+void run<Isa::kAvx512>(const QuantizeCodes& s) {
+  quantize_codes(s);
+}
+template <>
+void run<Isa::kAvx512>(const QuantizeAsymmetric& s) {
+  quantize_asymmetric(s);
+}
+template <>
+void run<Isa::kAvx512>(const AbsMaxRows& s) {
+  abs_max_rows(s);
+}
+template <>
+void run<Isa::kAvx512>(const RmsNorm& s) {
+  rms_norm(s);
+}
+template <>
+void run<Isa::kAvx512>(const GatherColumns& s) {
+  gather_columns(s);
+}
+template <>
+void run<Isa::kAvx512>(const RoundColumns& s) {
+  round_columns(s);
+}
 
 }  // namespace ptq::kernels

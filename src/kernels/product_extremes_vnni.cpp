@@ -48,7 +48,8 @@ inline void multiply_tile(const uint8_t* rows, const int8_t* columns, const int3
 
 }  // namespace
 
-void vnni_product_extremes(const ProductExtremes& s) {
+template <>
+void run<Isa::kAvx512Vnni>(const ProductExtremes& s) {
   __m512i highest[kVectors], lowest[kVectors];
   for (int v = 0; v < kVectors; ++v) {
     highest[v] = _mm512_set1_epi32(INT32_MIN);

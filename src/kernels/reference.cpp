@@ -161,9 +161,7 @@ void round_columns(const RoundColumns& s) {
   }
 }
 
-}  // namespace
-
-void plain_product_extremes(const ProductExtremes& s) {
+void product_extremes(const ProductExtremes& s) {
   for (int64_t r = 0; r < kProductRows; ++r) {
     int32_t highest = INT32_MIN, lowest = INT32_MAX;
     for (int64_t c = 0; c < s.tiles * kProductColumns; ++c) {
@@ -183,9 +181,47 @@ void plain_product_extremes(const ProductExtremes& s) {
   }
 }
 
-constexpr Kernels kScalar = {"scalar",       selective_scan,      causal_conv1d_silu,     hadamard,
-                             quantize_codes, quantize_asymmetric, abs_max_rows,           rms_norm,
-                             gather_columns, round_columns,       plain_product_extremes, false};
-const Kernels kScalarKernels = kScalar;
+}  // namespace
+
+template <>
+void run<Isa::kPlain>(const SelectiveScan& s) {
+  selective_scan(s);
+}
+template <>
+void run<Isa::kPlain>(const CausalConv& s) {
+  causal_conv1d_silu(s);
+}
+template <>
+void run<Isa::kPlain>(const Hadamard& s) {
+  hadamard(s);
+}
+template <>
+void run<Isa::kPlain>(const QuantizeCodes& s) {
+  quantize_codes(s);
+}
+template <>
+void run<Isa::kPlain>(const QuantizeAsymmetric& s) {
+  quantize_asymmetric(s);
+}
+template <>
+void run<Isa::kPlain>(const AbsMaxRows& s) {
+  abs_max_rows(s);
+}
+template <>
+void run<Isa::kPlain>(const RmsNorm& s) {
+  rms_norm(s);
+}
+template <>
+void run<Isa::kPlain>(const GatherColumns& s) {
+  gather_columns(s);
+}
+template <>
+void run<Isa::kPlain>(const RoundColumns& s) {
+  round_columns(s);
+}
+template <>
+void run<Isa::kPlain>(const ProductExtremes& s) {
+  product_extremes(s);
+}
 
 }  // namespace ptq::kernels

@@ -19,8 +19,6 @@
 namespace ptq::ops::cpu {
 namespace {
 
-using kernels::kernels;
-
 constexpr int64_t kChannels =
     64;  // of the scan and the convolution in one piece of work: 4 cache lines of a row
 constexpr int64_t kValues = 1 << 15;  // in one piece of work of the kernels that go along rows
@@ -105,24 +103,24 @@ Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const 
   float* h_data = h ? last.data_ptr<float>() : nullptr;
   float* y_data = y.data_ptr<float>();
   for_channels(batch, inner, length * state, [&](int64_t b, int64_t first, int64_t count) {
-    kernels().selective_scan({.u = us.at(b) + first,
-                              .dt = dts.at(b) + first,
-                              .z = zs.at(b) + first,
-                              .B = Bs.at(b),
-                              .C = Cs.at(b),
-                              .A = A_data + first * state,
-                              .D = D_data + first,
-                              .h = h_data ? h_data + (b * inner + first) * state : nullptr,
-                              .y = y_data + b * length * inner + first,
-                              .u_stride = us.row,
-                              .dt_stride = dts.row,
-                              .z_stride = zs.row,
-                              .B_stride = Bs.row,
-                              .C_stride = Cs.row,
-                              .y_stride = inner,
-                              .length = length,
-                              .channels = count,
-                              .state = state});
+    kernels::run(kernels::SelectiveScan{.u = us.at(b) + first,
+                                        .dt = dts.at(b) + first,
+                                        .z = zs.at(b) + first,
+                                        .B = Bs.at(b),
+                                        .C = Cs.at(b),
+                                        .A = A_data + first * state,
+                                        .D = D_data + first,
+                                        .h = h_data ? h_data + (b * inner + first) * state : nullptr,
+                                        .y = y_data + b * length * inner + first,
+                                        .u_stride = us.row,
+                                        .dt_stride = dts.row,
+                                        .z_stride = zs.row,
+                                        .B_stride = Bs.row,
+                                        .C_stride = Cs.row,
+                                        .y_stride = inner,
+                                        .length = length,
+                                        .channels = count,
+                                        .state = state});
   });
   if (h && !last.is_same(*h)) h->copy_(last);
   return y;
@@ -142,18 +140,18 @@ Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalT
   const float* before_data = window ? before.const_data_ptr<float>() : nullptr;
   float* y_data = y.data_ptr<float>();
   for_channels(batch, inner, length * width, [&](int64_t b, int64_t first, int64_t count) {
-    kernels().causal_conv1d_silu(
-        {.x = xs.at(b) + first,
-         .weight = weight_data + first * width,
-         .bias = bias_data ? bias_data + first : nullptr,
-         .window = before_data ? before_data + b * (width - 1) * inner + first : nullptr,
-         .y = y_data + b * length * inner + first,
-         .x_stride = xs.row,
-         .window_stride = inner,
-         .y_stride = inner,
-         .length = length,
-         .channels = count,
-         .width = width});
+    kernels::run(
+        kernels::CausalConv{.x = xs.at(b) + first,
+                            .weight = weight_data + first * width,
+                            .bias = bias_data ? bias_data + first : nullptr,
+                            .window = before_data ? before_data + b * (width - 1) * inner + first : nullptr,
+                            .y = y_data + b * length * inner + first,
+                            .x_stride = xs.row,
+                            .window_stride = inner,
+                            .y_stride = inner,
+                            .length = length,
+                            .channels = count,
+                            .width = width});
   });
   if (window) advance_window(*window, x);
   return y;
@@ -169,15 +167,15 @@ Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block) {
   const float* base_data = matrix.const_data_ptr<float>();
   float* y_data = y.data_ptr<float>();
   for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
-    kernels().hadamard({.x = x_data + first * stride,
-                        .base = base_data,
-                        .y = y_data + first * columns,
-                        .x_stride = stride,
-                        .y_stride = columns,
-                        .rows = count,
-                        .columns = columns,
-                        .block = block,
-                        .m = m});
+    kernels::run(kernels::Hadamard{.x = x_data + first * stride,
+                                   .base = base_data,
+                                   .y = y_data + first * columns,
+                                   .x_stride = stride,
+                                   .y_stride = columns,
+                                   .rows = count,
+                                   .columns = columns,
+                                   .block = block,
+                                   .m = m});
   });
   return y;
 }
@@ -191,16 +189,16 @@ Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t
   const float* scale_data = scales.const_data_ptr<float>();
   float* y_data = y.data_ptr<float>();
   for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
-    kernels().quantize_codes({.x = x_data + first * stride,
-                              .scale = scale_data + first * scale_stride,
-                              .y = y_data + first * columns,
-                              .x_stride = stride,
-                              .y_stride = columns,
-                              .scale_stride = scale_stride,
-                              .rows = count,
-                              .columns = columns,
-                              .low = static_cast<float>(low),
-                              .high = static_cast<float>(high)});
+    kernels::run(kernels::QuantizeCodes{.x = x_data + first * stride,
+                                        .scale = scale_data + first * scale_stride,
+                                        .y = y_data + first * columns,
+                                        .x_stride = stride,
+                                        .y_stride = columns,
+                                        .scale_stride = scale_stride,
+                                        .rows = count,
+                                        .columns = columns,
+                                        .low = static_cast<float>(low),
+                                        .high = static_cast<float>(high)});
   });
   return y;
 }
@@ -213,15 +211,15 @@ std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, do
   float* y_data = y.data_ptr<float>();
   float* step_data = step.data_ptr<float>();
   for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
-    kernels().quantize_asymmetric({.x = x_data + first * stride,
-                                   .y = y_data + first * columns,
-                                   .step = step_data + first,
-                                   .x_stride = stride,
-                                   .y_stride = columns,
-                                   .rows = count,
-                                   .columns = columns,
-                                   .last = static_cast<float>((int64_t{1} << bits) - 1),
-                                   .clip = static_cast<float>(clip)});
+    kernels::run(kernels::QuantizeAsymmetric{.x = x_data + first * stride,
+                                             .y = y_data + first * columns,
+                                             .step = step_data + first,
+                                             .x_stride = stride,
+                                             .y_stride = columns,
+                                             .rows = count,
+                                             .columns = columns,
+                                             .last = static_cast<float>((int64_t{1} << bits) - 1),
+                                             .clip = static_cast<float>(clip)});
   });
   return {y, step};
 }
@@ -232,11 +230,11 @@ Tensor abs_max_rows(const Tensor& x) {
   const float* x_data = rows.const_data_ptr<float>();
   float* y_data = y.data_ptr<float>();
   for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
-    kernels().abs_max_rows({.x = x_data + first * stride,
-                            .y = y_data + first,
-                            .x_stride = stride,
-                            .rows = count,
-                            .columns = x.size(-1)});
+    kernels::run(kernels::AbsMaxRows{.x = x_data + first * stride,
+                                     .y = y_data + first,
+                                     .x_stride = stride,
+                                     .rows = count,
+                                     .columns = x.size(-1)});
   });
   return y;
 }
@@ -250,14 +248,14 @@ Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps) {
   const float* gain_data = gains.const_data_ptr<float>();
   float* y_data = y.data_ptr<float>();
   for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
-    kernels().rms_norm({.x = x_data + first * stride,
-                        .gain = gain_data,
-                        .y = y_data + first * columns,
-                        .x_stride = stride,
-                        .y_stride = columns,
-                        .rows = count,
-                        .columns = columns,
-                        .eps = static_cast<float>(eps)});
+    kernels::run(kernels::RmsNorm{.x = x_data + first * stride,
+                                  .gain = gain_data,
+                                  .y = y_data + first * columns,
+                                  .x_stride = stride,
+                                  .y_stride = columns,
+                                  .rows = count,
+                                  .columns = columns,
+                                  .eps = static_cast<float>(eps)});
   });
   return y;
 }
@@ -280,13 +278,13 @@ Tensor gather_columns(const Tensor& x, const Tensor& index) {
   const float* x_data = rows.const_data_ptr<float>();
   float* y_data = y.data_ptr<float>();
   for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t number) {
-    kernels().gather_columns({.x = x_data + first * stride,
-                              .index = places.data(),
-                              .y = y_data + first * count,
-                              .x_stride = stride,
-                              .y_stride = count,
-                              .rows = number,
-                              .columns = count});
+    kernels::run(kernels::GatherColumns{.x = x_data + first * stride,
+                                        .index = places.data(),
+                                        .y = y_data + first * count,
+                                        .x_stride = stride,
+                                        .y_stride = count,
+                                        .rows = number,
+                                        .columns = count});
   });
   return y;
 }

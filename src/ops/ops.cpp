@@ -107,7 +107,7 @@ Tensor gather_columns(const Tensor& x, const Tensor& index) {
 }
 
 const char* isa_name() {
-  return kernels::kernels().isa;
+  return kernels::isa_name(kernels::highest_isa());
 }
 
 }  // namespace ptq::ops

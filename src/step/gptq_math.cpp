@@ -176,20 +176,20 @@ Tensor round_columns(const Work& work, Piece& piece, int64_t begin, int64_t end)
       return t.data_ptr<float>() + (from - piece.begin) * piece.rows;
     };
     const Tensor block_errors = errors.narrow(0, from - begin, size);
-    kernels::kernels().round_columns({.w = column(piece.w),
-                                      .v = column(piece.v),
-                                      .R = work.factor.R.const_data_ptr<float>() + from * in + from,
-                                      .scale = piece.scale.const_data_ptr<float>(),
-                                      .divisor = piece.divisor.const_data_ptr<float>(),
-                                      .zero = piece.zero.const_data_ptr<float>(),
-                                      .grid = work.scale_of.data() + from,
-                                      .codes = column(piece.codes),
-                                      .error = block_errors.data_ptr<float>(),
-                                      .R_stride = in,
-                                      .columns = size,
-                                      .rows = piece.rows,
-                                      .low = static_cast<float>(work.scheme.low()),
-                                      .high = static_cast<float>(work.scheme.high())});
+    kernels::run(kernels::RoundColumns{.w = column(piece.w),
+                                       .v = column(piece.v),
+                                       .R = work.factor.R.const_data_ptr<float>() + from * in + from,
+                                       .scale = piece.scale.const_data_ptr<float>(),
+                                       .divisor = piece.divisor.const_data_ptr<float>(),
+                                       .zero = piece.zero.const_data_ptr<float>(),
+                                       .grid = work.scale_of.data() + from,
+                                       .codes = column(piece.codes),
+                                       .error = block_errors.data_ptr<float>(),
+                                       .R_stride = in,
+                                       .columns = size,
+                                       .rows = piece.rows,
+                                       .low = static_cast<float>(work.scheme.low()),
+                                       .high = static_cast<float>(work.scheme.high())});
     if (behind == 0) continue;
     piece.v.narrow(0, from + size - piece.begin, behind)
         .addmm_(work.factor.R.narrow(0, from, size).narrow(1, from + size, behind).t(), block_errors);

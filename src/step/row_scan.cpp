@@ -173,13 +173,13 @@ Reached CodeScan::scan(int64_t begin, int64_t end, float* high, float* low) cons
   Reached reached;
   for (int64_t first = begin; first < end; first += kGroup) {
     int32_t highest[kGroup], lowest[kGroup];
-    kernels::kernels().product_extremes({.rows = codes + first * quads_ * 4,
-                                         .columns = columns_.data(),
-                                         .start = starts_.data(),
-                                         .highest = highest,
-                                         .lowest = lowest,
-                                         .quads = quads_,
-                                         .tiles = tiles_});
+    kernels::run(kernels::ProductExtremes{.rows = codes + first * quads_ * 4,
+                                          .columns = columns_.data(),
+                                          .start = starts_.data(),
+                                          .highest = highest,
+                                          .lowest = lowest,
+                                          .quads = quads_,
+                                          .tiles = tiles_});
     const int64_t count = std::min(kGroup, end - first);
     to_bounds({first, count, highest, lowest, high + first - begin, low + first - begin}, reached);
   }
@@ -217,7 +217,8 @@ void RowScan::rotate_by(const Tensor& R) {
 }
 
 ScanKind fastest_scan(int64_t block) {
-  const bool codes = kernels::kernels().fast_product_extremes && block <= kernels::kMaxProductQuads * 4;
+  const bool codes = kernels::chosen<kernels::ProductExtremes>().isa != kernels::Isa::kPlain &&
+                     block <= kernels::kMaxProductQuads * 4;
   return codes ? ScanKind::kCodes : ScanKind::kFloat;
 }
 

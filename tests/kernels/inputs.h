@@ -98,14 +98,27 @@ inline void expect_close(const std::vector<float>& got, const std::vector<float>
   }
 }
 
-// The tables to test against the first one, the plain loops.
-inline std::vector<const Kernels*> vector_tables() {
-  const KernelList list = supported_kernels();
-  return {list.begin() + 1, list.end()};
+// The candidates that this machine can run, plain loops first.
+template <typename Operands>
+std::vector<Candidate<Operands>> supported() {
+  std::vector<Candidate<Operands>> rows;
+  for (const Candidate<Operands>& row : candidates<Operands>()) {
+    if (supports(row.isa)) rows.push_back(row);
+  }
+  return rows;
 }
 
-inline const Kernels& plain_loops() {
-  return **supported_kernels().begin();
+template <typename Operands>
+Candidate<Operands> plain_loops() {
+  return candidates<Operands>().front();
+}
+
+// Those to test against the plain loops.
+template <typename Operands>
+std::vector<Candidate<Operands>> vectorized() {
+  std::vector<Candidate<Operands>> rows = supported<Operands>();
+  rows.erase(rows.begin());
+  return rows;
 }
 
 }  // namespace ptq::kernels

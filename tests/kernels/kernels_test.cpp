@@ -1,4 +1,4 @@
-// Every instruction set the machine has against the plain loops: row kernels and the choice of the table.
+// Every instruction set the machine has against the plain loops: row kernels and the choice of candidates.
 // The scan and the convolution are in scan_test.cpp.
 #include <cstdlib>
 
@@ -10,25 +10,27 @@ namespace {
 
 const std::vector<int64_t> kColumns = {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 129, 768};
 
-std::string describe(const Kernels& table, const std::string& name, int64_t columns) {
-  return std::string(table.isa) + " " + name + " " + std::to_string(columns);
+template <typename Operands>
+std::string describe(const Candidate<Operands>& candidate, const std::string& name, int64_t columns) {
+  return std::string(isa_name(candidate.isa)) + " " + name + " " + std::to_string(columns);
 }
 
 TEST(QuantizeCodes, EveryIsaGivesTheBitsOfThePlainLoops) {
-  for (const Kernels* table : vector_tables()) {
+  for (const Candidate<QuantizeCodes>& candidate : vectorized<QuantizeCodes>()) {
     for (const std::string& name : kDistributions) {
       for (const int64_t columns : kColumns) {
         const std::vector<float> x = values(name, 3, columns + 1);
         for (const std::vector<float>& scale :
              {std::vector<float>{0.1f, 0.0f, 3.0f}, {1e-40f, 1e30f, 0.37f}, {INFINITY, NAN, 1.0f}}) {
           for (const int64_t scale_stride : {0, 1}) {
-            auto run = [&](const Kernels& kernels) {
+            auto run = [&](const Candidate<QuantizeCodes>& kernel) {
               Output y(3, columns, columns + 2);
-              kernels.quantize_codes({x.data(), scale.data(), y.data(), columns + 1, columns + 2,
-                                      scale_stride, 3, columns, -128, 127});
+              kernel.run({x.data(), scale.data(), y.data(), columns + 1, columns + 2, scale_stride, 3,
+                          columns, -128, 127});
               return y.take();
             };
-            expect_same_bits(run(*table), run(plain_loops()), describe(*table, name, columns));
+            expect_same_bits(run(candidate), run(plain_loops<QuantizeCodes>()),
+                             describe(candidate, name, columns));
           }
         }
       }
@@ -37,31 +39,31 @@ TEST(QuantizeCodes, EveryIsaGivesTheBitsOfThePlainLoops) {
 }
 
 TEST(QuantizeCodes, HalvesGoToEven) {
-  for (const Kernels* table : supported_kernels()) {
+  for (const Candidate<QuantizeCodes>& candidate : supported<QuantizeCodes>()) {
     const std::vector<float> x = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, 0.49999997f, 8388609.0f, -3e38f, 3e38f};
     const float scale = 1;
     Output y(1, 9, 9);
-    table->quantize_codes({x.data(), &scale, y.data(), 9, 9, 0, 1, 9, -8, 7});
-    EXPECT_EQ(y.take(), (std::vector<float>{0, 2, 2, 0, -2, 0, 7, -8, 7})) << table->isa;
+    candidate.run({x.data(), &scale, y.data(), 9, 9, 0, 1, 9, -8, 7});
+    EXPECT_EQ(y.take(), (std::vector<float>{0, 2, 2, 0, -2, 0, 7, -8, 7})) << isa_name(candidate.isa);
   }
 }
 
 TEST(QuantizeAsymmetric, EveryIsaGivesTheBitsOfThePlainLoops) {
-  for (const Kernels* table : vector_tables()) {
+  for (const Candidate<QuantizeAsymmetric>& candidate : vectorized<QuantizeAsymmetric>()) {
     for (const std::string& name : kDistributions) {
       for (const int64_t columns : kColumns) {
         std::vector<float> x = values(name, 4, columns + 1);
         for (size_t i = 0; i < static_cast<size_t>(columns); ++i) x[i] = std::fabs(x[i]);  // one end is 0
         for (const auto& [last, clip] : {std::pair{15.0f, 0.9f}, {255.0f, 1.0f}, {3.0f, 0.5f}}) {
-          auto run = [&, last = last, clip = clip](const Kernels& kernels) {
+          auto run = [&, last = last, clip = clip](const Candidate<QuantizeAsymmetric>& kernel) {
             Output y(4, columns, columns + 2), step(1, 4, 4);
-            kernels.quantize_asymmetric(
-                {x.data(), y.data(), step.data(), columns + 1, columns + 2, 4, columns, last, clip});
+            kernel.run({x.data(), y.data(), step.data(), columns + 1, columns + 2, 4, columns, last, clip});
             std::vector<float> all = y.take(), steps = step.take();
             all.insert(all.end(), steps.begin(), steps.end());
             return all;
           };
-          expect_same_bits(run(*table), run(plain_loops()), describe(*table, name, columns));
+          expect_same_bits(run(candidate), run(plain_loops<QuantizeAsymmetric>()),
+                           describe(candidate, name, columns));
         }
       }
     }
@@ -69,88 +71,91 @@ TEST(QuantizeAsymmetric, EveryIsaGivesTheBitsOfThePlainLoops) {
 }
 
 TEST(QuantizeAsymmetric, RowsByHand) {
-  const auto run = [](const Kernels& kernels, std::vector<float> x, float clip) {
+  const auto run = [](const Candidate<QuantizeAsymmetric>& kernel, std::vector<float> x, float clip) {
     const auto columns = static_cast<int64_t>(x.size());
     float step = 0;
-    kernels.quantize_asymmetric({x.data(), x.data(), &step, columns, columns, 1, columns, 15, clip});
+    kernel.run({x.data(), x.data(), &step, columns, columns, 1, columns, 15, clip});
     x.push_back(step);
     return x;
   };
-  for (const Kernels* table : supported_kernels()) {
+  for (const Candidate<QuantizeAsymmetric>& candidate : supported<QuantizeAsymmetric>()) {
     // The range -3.5 to 11.5 is 15 steps; halves go to the even code. Here y is x.
-    EXPECT_EQ(run(*table, {-3.5f, -2.5f, -0.5f, 0, 0.5f, 1.5f, 11.5f}, 1),
+    EXPECT_EQ(run(candidate, {-3.5f, -2.5f, -0.5f, 0, 0.5f, 1.5f, 11.5f}, 1),
               (std::vector<float>{-4, -2, 0, 0, 0, 2, 11, 1}))
-        << table->isa;
-    EXPECT_EQ(run(*table, {-30, -15, 0}, 0.5f), (std::vector<float>{-15, -15, 0, 1})) << table->isa;
-    EXPECT_EQ(run(*table, {3, 3}, 1), (std::vector<float>{15, 15, 0.2f})) << table->isa;
-    EXPECT_EQ(run(*table, {0, -0.0f}, 1), (std::vector<float>{0, 0, 1e-5f})) << table->isa;
-    EXPECT_EQ(run(*table, {INFINITY, 1e6f, -1}, 1), (std::vector<float>{15, 15, 0, 1e4f})) << table->isa;
+        << isa_name(candidate.isa);
+    EXPECT_EQ(run(candidate, {-30, -15, 0}, 0.5f), (std::vector<float>{-15, -15, 0, 1}))
+        << isa_name(candidate.isa);
+    EXPECT_EQ(run(candidate, {3, 3}, 1), (std::vector<float>{15, 15, 0.2f})) << isa_name(candidate.isa);
+    EXPECT_EQ(run(candidate, {0, -0.0f}, 1), (std::vector<float>{0, 0, 1e-5f})) << isa_name(candidate.isa);
+    EXPECT_EQ(run(candidate, {INFINITY, 1e6f, -1}, 1), (std::vector<float>{15, 15, 0, 1e4f}))
+        << isa_name(candidate.isa);
   }
 }
 
 TEST(QuantizeAsymmetric, TheEndsAreFoundInEveryLaneAndNanTakesTheRow) {
-  for (const Kernels* table : supported_kernels()) {
+  for (const Candidate<QuantizeAsymmetric>& candidate : supported<QuantizeAsymmetric>()) {
     for (size_t place = 0; place < 150; ++place) {
       std::vector<float> x(150, 0.5f), y(150);
       float step = 0;
       const auto run = [&](float value) {
         x[place] = value;
-        table->quantize_asymmetric({x.data(), y.data(), &step, 150, 150, 1, 150, 15, 1});
+        candidate.run({x.data(), y.data(), &step, 150, 150, 1, 150, 15, 1});
       };
       run(15);
-      EXPECT_EQ(step, 1.0f) << table->isa << " " << place;
+      EXPECT_EQ(step, 1.0f) << isa_name(candidate.isa) << " " << place;
       EXPECT_EQ(y[place], 15.0f);
       run(-14.5f);
-      EXPECT_EQ(step, 1.0f) << table->isa << " " << place;
+      EXPECT_EQ(step, 1.0f) << isa_name(candidate.isa) << " " << place;
       EXPECT_EQ(y[place], -14.0f);
       run(NAN);
-      EXPECT_TRUE(std::isnan(step) && std::isnan(y[0]) && std::isnan(y[149])) << table->isa << " " << place;
+      EXPECT_TRUE(std::isnan(step) && std::isnan(y[0]) && std::isnan(y[149]))
+          << isa_name(candidate.isa) << " " << place;
     }
   }
 }
 
 TEST(AbsMaxRows, EveryIsaGivesTheBitsOfThePlainLoops) {
-  for (const Kernels* table : vector_tables()) {
+  for (const Candidate<AbsMaxRows>& candidate : vectorized<AbsMaxRows>()) {
     for (const std::string& name : kDistributions) {
       for (const int64_t columns : kColumns) {
         const std::vector<float> x = values(name, 4, columns + 3);
-        auto run = [&](const Kernels& kernels) {
+        auto run = [&](const Candidate<AbsMaxRows>& kernel) {
           Output y(1, 4, 4);
-          kernels.abs_max_rows({x.data(), y.data(), columns + 3, 4, columns});
+          kernel.run({x.data(), y.data(), columns + 3, 4, columns});
           return y.take();
         };
-        expect_same_bits(run(*table), run(plain_loops()), describe(*table, name, columns));
+        expect_same_bits(run(candidate), run(plain_loops<AbsMaxRows>()), describe(candidate, name, columns));
       }
     }
   }
 }
 
 TEST(AbsMaxRows, TheLargestIsFoundInEveryLane) {
-  for (const Kernels* table : supported_kernels()) {
+  for (const Candidate<AbsMaxRows>& candidate : supported<AbsMaxRows>()) {
     for (size_t place = 0; place < 150; ++place) {
       std::vector<float> x(150, 1.0f);
       x[place] = -2.0f;
       float y = 0;
-      table->abs_max_rows({x.data(), &y, 150, 1, 150});
-      EXPECT_EQ(y, 2.0f) << table->isa << " " << place;
+      candidate.run({x.data(), &y, 150, 1, 150});
+      EXPECT_EQ(y, 2.0f) << isa_name(candidate.isa) << " " << place;
       x[place] = NAN;
-      table->abs_max_rows({x.data(), &y, 150, 1, 150});
-      EXPECT_TRUE(std::isnan(y)) << table->isa << " " << place;
+      candidate.run({x.data(), &y, 150, 1, 150});
+      EXPECT_TRUE(std::isnan(y)) << isa_name(candidate.isa) << " " << place;
     }
   }
 }
 
 TEST(RmsNorm, EveryIsaAgreesWithThePlainLoops) {
-  for (const Kernels* table : vector_tables()) {
+  for (const Candidate<RmsNorm>& candidate : vectorized<RmsNorm>()) {
     for (const std::string name : {"flat", "ramp", "normal", "outlier", "zeros", "denormals"}) {
       for (const int64_t columns : kColumns) {
         const std::vector<float> x = values(name, 3, columns + 1), gain = values("normal", 1, columns, 2);
-        auto run = [&](const Kernels& kernels) {
+        auto run = [&](const Candidate<RmsNorm>& kernel) {
           Output y(3, columns, columns + 5);
-          kernels.rms_norm({x.data(), gain.data(), y.data(), columns + 1, columns + 5, 3, columns, 1e-5f});
+          kernel.run({x.data(), gain.data(), y.data(), columns + 1, columns + 5, 3, columns, 1e-5f});
           return y.take();
         };
-        expect_close(run(*table), run(plain_loops()), 2e-6, describe(*table, name, columns));
+        expect_close(run(candidate), run(plain_loops<RmsNorm>()), 2e-6, describe(candidate, name, columns));
       }
     }
   }
@@ -165,26 +170,27 @@ TEST(Hadamard, EveryIsaGivesTheBitsOfThePlainLoops) {
       for (const std::string name : {"normal", "outlier", "ramp", "zeros", "huge", "denormals"}) {
         const int64_t block = m * chunk, columns = 2 * block;
         const std::vector<float> x = values(name, 2, columns + 1);
-        auto run = [&](const Kernels& kernels) {
+        auto run = [&](const Candidate<Hadamard>& kernel) {
           Output y(2, columns, columns + 3);
-          kernels.hadamard({x.data(), base.data(), y.data(), columns + 1, columns + 3, 2, columns, block, m});
+          kernel.run({x.data(), base.data(), y.data(), columns + 1, columns + 3, 2, columns, block, m});
           return y.take();
         };
-        const std::vector<float> expected = run(plain_loops());
-        for (const Kernels* table : vector_tables())
-          expect_same_bits(run(*table), expected, describe(*table, name, m) + " " + std::to_string(chunk));
+        const std::vector<float> expected = run(plain_loops<Hadamard>());
+        for (const Candidate<Hadamard>& candidate : vectorized<Hadamard>())
+          expect_same_bits(run(candidate), expected,
+                           describe(candidate, name, m) + " " + std::to_string(chunk));
       }
     }
   }
 }
 
 TEST(Hadamard, InPlaceAndTwiceIsTheIdentity) {
-  for (const Kernels* table : supported_kernels()) {
+  for (const Candidate<Hadamard>& candidate : supported<Hadamard>()) {
     const std::vector<float> x = values("normal", 3, 1024);
     std::vector<float> y = x;
     const float base = 1;
-    for (int i = 0; i < 2; ++i) table->hadamard({y.data(), &base, y.data(), 1024, 1024, 3, 1024, 1024, 1});
-    expect_close(y, x, 1e-6, table->isa);
+    for (int i = 0; i < 2; ++i) candidate.run({y.data(), &base, y.data(), 1024, 1024, 3, 1024, 1024, 1});
+    expect_close(y, x, 1e-6, isa_name(candidate.isa));
   }
 }
 
@@ -211,16 +217,15 @@ struct Product {
   }
 
   // The largest entries of all rows, then the smallest ones. Fails the test if more was written.
-  std::vector<int32_t> run(const Kernels& kernels) const {
+  std::vector<int32_t> run(const Candidate<ProductExtremes>& kernel) const {
     constexpr size_t kRows = kProductRows;
     constexpr int32_t kGuard = 12345;
     std::vector<int32_t> y(2 * kRows + 3, kGuard);
     const auto tiles = static_cast<int64_t>(start.size()) / kProductColumns;
     const auto quads = static_cast<int64_t>(rows.size()) / kProductRows / 4;
-    kernels.product_extremes(
-        {rows.data(), columns.data(), start.data(), y.data() + 1, y.data() + kRows + 2, quads, tiles});
+    kernel.run({rows.data(), columns.data(), start.data(), y.data() + 1, y.data() + kRows + 2, quads, tiles});
     for (const size_t i : {size_t{0}, kRows + 1, 2 * kRows + 2})
-      EXPECT_EQ(y[i], kGuard) << kernels.isa << " " << i;
+      EXPECT_EQ(y[i], kGuard) << isa_name(kernel.isa) << " " << i;
     return y;
   }
 
@@ -233,9 +238,10 @@ TEST(ProductExtremes, EveryIsaGivesTheNumbersOfThePlainLoops) {
   for (const int64_t quads : {0, 1, 2, 3, 5, 16, 31, 32, 33}) {
     for (const int64_t tiles : {1, 2, 3, 11, 22}) {
       const Product product(quads, tiles);
-      const std::vector<int32_t> expected = product.run(plain_loops());
-      for (const Kernels* table : vector_tables())
-        EXPECT_EQ(product.run(*table), expected) << table->isa << " " << quads << " " << tiles;
+      const std::vector<int32_t> expected = product.run(plain_loops<ProductExtremes>());
+      for (const Candidate<ProductExtremes>& candidate : vectorized<ProductExtremes>())
+        EXPECT_EQ(product.run(candidate), expected)
+            << isa_name(candidate.isa) << " " << quads << " " << tiles;
     }
   }
 }
@@ -251,11 +257,11 @@ TEST(ProductExtremes, RowsByHand) {
     const int64_t tile = i / (2 * kProductColumns * 4), column = i / 4 % kProductColumns;
     product.columns[static_cast<size_t>(i)] = static_cast<int8_t>(tile * kProductColumns + column - 5);
   }
-  for (const Kernels* table : supported_kernels()) {
-    const std::vector<int32_t> y = product.run(*table);
+  for (const Candidate<ProductExtremes>& candidate : supported<ProductExtremes>()) {
+    const std::vector<int32_t> y = product.run(candidate);
     for (int32_t r = 0; r < kProductRows; ++r) {
-      EXPECT_EQ(y[static_cast<size_t>(1 + r)], 100 + 6 * r) << table->isa;
-      EXPECT_EQ(y[static_cast<size_t>(kProductRows + 2 + r)], 100 - 5 * r) << table->isa;
+      EXPECT_EQ(y[static_cast<size_t>(1 + r)], 100 + 6 * r) << isa_name(candidate.isa);
+      EXPECT_EQ(y[static_cast<size_t>(kProductRows + 2 + r)], 100 - 5 * r) << isa_name(candidate.isa);
     }
   }
 }
@@ -269,25 +275,25 @@ TEST(ProductExtremes, TheLargestSumsAreExact) {
     const int32_t size = 4 * kMaxProductQuads;
     for (size_t c = 0; c < product.start.size(); ++c)
       product.start[c] = (c % 2 == 0 ? -128 : 128) * 127 * size;
-    for (const Kernels* table : supported_kernels()) {
-      const std::vector<int32_t> y = product.run(*table);
-      EXPECT_EQ(y[1], 127 * 127 * size) << table->isa;
-      EXPECT_EQ(y[kProductRows + 2], -127 * 127 * size) << table->isa;
+    for (const Candidate<ProductExtremes>& candidate : supported<ProductExtremes>()) {
+      const std::vector<int32_t> y = product.run(candidate);
+      EXPECT_EQ(y[1], 127 * 127 * size) << isa_name(candidate.isa);
+      EXPECT_EQ(y[kProductRows + 2], -127 * 127 * size) << isa_name(candidate.isa);
     }
   }
 }
 
-TEST(Dispatch, PlainLoopsComeFirstAndTheChosenTableIsListed) {
-  EXPECT_STREQ(plain_loops().isa, "scalar");
-  const KernelList list = supported_kernels();
-  EXPECT_NE(std::find(list.begin(), list.end(), &kernels()), list.end());
+TEST(Dispatch, PlainLoopsComeFirstAndTheChosenIsTheLastSupported) {
+  EXPECT_EQ(plain_loops<RmsNorm>().isa, Isa::kPlain);
+  EXPECT_EQ(chosen<RmsNorm>().isa, supported<RmsNorm>().back().isa);
+  EXPECT_EQ(chosen<ProductExtremes>().isa, supported<ProductExtremes>().back().isa);
 }
 
 // The choice is made once a process, so each value needs a process of its own.
 void choose_with(const char* value) {
   setenv("PTQ_ISA", value, 1);
   try {
-    std::fprintf(stderr, "chosen: %s\n", kernels().isa);
+    std::fprintf(stderr, "chosen: %s\n", isa_name(chosen<RmsNorm>().isa));
     std::exit(0);
   } catch (const Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
@@ -295,10 +301,12 @@ void choose_with(const char* value) {
   }
 }
 
-TEST(DispatchDeathTest, EnvironmentForcesATable) {
+TEST(DispatchDeathTest, EnvironmentForcesAnInstructionSet) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  for (const Kernels* table : supported_kernels())
-    EXPECT_EXIT(choose_with(table->isa), testing::ExitedWithCode(0), std::string("chosen: ") + table->isa);
+  for (const Candidate<RmsNorm>& candidate : supported<RmsNorm>()) {
+    EXPECT_EXIT(choose_with(isa_name(candidate.isa)), testing::ExitedWithCode(0),
+                std::string("chosen: ") + isa_name(candidate.isa) + "\n");
+  }
 }
 
 TEST(DispatchDeathTest, UnknownInstructionSetIsAUsageError) {

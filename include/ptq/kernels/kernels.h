@@ -1,4 +1,4 @@
-// CPU kernels on raw pointers, one table of functions per instruction set.
+// CPU kernels on raw pointers: for each operation a list of candidates, one an instruction set.
 //
 // Layout, for every kernel but product_extremes: float32; rows of contiguous values, with a stride in floats
 // from one row to the next; no alignment is asked for. Outputs must not overlap inputs unless said. A kernel
@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace ptq::kernels {
 
@@ -155,32 +156,63 @@ struct ProductExtremes {
   int64_t tiles;
 };
 
-struct Kernels {
-  const char* isa;  // "scalar", "avx2" or "avx512": what PTQ_ISA takes
-  void (*selective_scan)(const SelectiveScan&);
-  void (*causal_conv1d_silu)(const CausalConv&);
-  void (*hadamard)(const Hadamard&);
-  void (*quantize_codes)(const QuantizeCodes&);
-  void (*quantize_asymmetric)(const QuantizeAsymmetric&);
-  void (*abs_max_rows)(const AbsMaxRows&);
-  void (*rms_norm)(const RmsNorm&);
-  void (*gather_columns)(const GatherColumns&);
-  void (*round_columns)(const RoundColumns&);
-  void (*product_extremes)(const ProductExtremes&);
-  bool fast_product_extremes;  // false: a matrix product in float32 is faster
+// Instruction sets that kernels are written for. A processor may support any of them.
+enum class Isa { kPlain, kAvx2, kAvx512, kAvx512Vnni };
+
+// "plain", "avx2", "avx512", "avx512vnni": what PTQ_ISA takes.
+const char* isa_name(Isa isa);
+// Whether this processor and its system can run it. Plain loops run everywhere.
+bool supports(Isa isa);
+// The last one in use: what the processor supports, up to the one that the environment variable PTQ_ISA
+// names. Decided at the first call. Throws a usage Error if PTQ_ISA names one that is unknown or that this
+// machine cannot run.
+Isa highest_isa();
+
+// One way to run an operation.
+template <typename Operands>
+struct Candidate {
+  Isa isa;
+  void (*run)(const Operands&);
 };
 
-// The tables that this processor and its system can run, plain loops first, fastest last.
-struct KernelList {
-  const Kernels* tables[3];
-  size_t size;
-  const Kernels* const* begin() const { return tables; }
-  const Kernels* const* end() const { return tables + size; }
-};
-KernelList supported_kernels();
+// The ways to run an operation that are compiled in: plain loops first, the fastest last.
+template <typename Operands>
+std::span<const Candidate<Operands>> candidates();
 
-// The table in use: the fastest one, or the one named by the environment variable PTQ_ISA. Chosen at the
-// first call. Throws a usage Error if PTQ_ISA names a table that is unknown or that this machine cannot run.
-const Kernels& kernels();
+template <>
+std::span<const Candidate<SelectiveScan>> candidates();
+template <>
+std::span<const Candidate<CausalConv>> candidates();
+template <>
+std::span<const Candidate<Hadamard>> candidates();
+template <>
+std::span<const Candidate<QuantizeCodes>> candidates();
+template <>
+std::span<const Candidate<QuantizeAsymmetric>> candidates();
+template <>
+std::span<const Candidate<AbsMaxRows>> candidates();
+template <>
+std::span<const Candidate<RmsNorm>> candidates();
+template <>
+std::span<const Candidate<GatherColumns>> candidates();
+template <>
+std::span<const Candidate<RoundColumns>> candidates();
+template <>
+std::span<const Candidate<ProductExtremes>> candidates();
+
+// The fastest that is supported and not beyond highest_isa().
+template <typename Operands>
+const Candidate<Operands>& chosen() {
+  const auto rows = candidates<Operands>();
+  size_t i = rows.size() - 1;
+  while (i > 0 && (rows[i].isa > highest_isa() || !supports(rows[i].isa))) --i;
+  return rows[i];
+}
+
+// Runs the chosen one.
+template <typename Operands>
+void run(const Operands& operands) {
+  chosen<Operands>().run(operands);
+}
 
 }  // namespace ptq::kernels

@@ -78,7 +78,8 @@ void add_gram(const Tensor& sum, const Tensor& x);
 // Copies what is above the diagonal of a matrix [n, n] below it, in place.
 void mirror_upper(const Tensor& matrix);
 
-// The instruction set the CPU kernels run with: "avx512", "avx2" or "scalar". PTQ_ISA forces one.
+// The most advanced instruction set the CPU kernels run with: "avx512vnni", "avx512", "avx2" or "plain".
+// PTQ_ISA forces one.
 const char* isa_name();
 
 }  // namespace ptq::ops
