@@ -1,5 +1,7 @@
 #include "ops/checks.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <bit>
 
 namespace ptq::ops {
