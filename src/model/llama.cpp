@@ -14,6 +14,7 @@ class LlamaModel : public Model {
     config_.rope.frequencies = config_.rope.frequencies.to(device_);
     outer_ = read_outer_weights(source, "model.embed_tokens.weight", "model.norm.weight", notes_);
     outer_.norm_eps = config_.norm_eps;
+    if (!outer_.head) tied_head_ = kHead;
     num_parameters_ = count_parameters(source, !outer_.head);
   }
 

@@ -14,6 +14,7 @@ class MambaModel : public Model {
     outer_ = read_outer_weights(source, config_.embedding, "backbone.norm_f.weight", notes_);
     outer_.norm_eps = config_.norm_eps;
     config_.tied = !outer_.head;
+    if (config_.tied) tied_head_ = kHead;
     num_parameters_ = count_parameters(source, config_.tied);
   }
 

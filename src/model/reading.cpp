@@ -6,8 +6,6 @@
 namespace ptq {
 namespace {
 
-const char* const kHead = "lm_head.weight";
-
 bool states_tied_head(const Json& config) {
   if (!config.is_object()) return false;
   JsonFields fields(config, "config.json");

@@ -12,6 +12,8 @@
 
 namespace ptq {
 
+inline constexpr const char* kHead = "lm_head.weight";
+
 // The tensor `name`, which must have so many dimensions, none of them empty. Throws Error otherwise.
 const TensorInfo& need(const WeightSource& source, const std::string& name, size_t dimensions);
 

@@ -31,7 +31,7 @@ struct Stream {
 
 // What the steps will do to one block.
 struct BlockPlan {
-  std::vector<Remark> remarks;
+  Remarks remarks;
   std::vector<std::string> warnings;
   std::vector<StepCost> costs;  // one a step
   Needs needs;                  // of all passes together
@@ -55,8 +55,8 @@ class BlockPass {
   void check_patterns(const std::vector<std::string>& names) const;
 
   // Rewrites and rounds the block, moves the stream past it (as the float block would), and adds its rows to
-  // the report. Throws Error if a rewrite changed the block's output, if an activation is not finite, or if
-  // all those that a step asks for are zero.
+  // the report. Throws Error if a rewrite changed the block's output, or if an activation or a weight is not
+  // finite.
   void apply(Block& block, Stream& stream, StageTimes& times, Report& report) const;
 
  private:
@@ -74,7 +74,7 @@ class BlockPass {
 
   const Recipe& recipe_;
   uint64_t seed_;
-  std::vector<NamedStep> steps_;  // the rewrites, the roundings, the corrections
+  std::vector<NamedStep> steps_;  // as the recipe lists them; rewrites come first
   size_t num_rewrites_ = 0;
   std::function<bool(const std::string&)> skip_;
 };

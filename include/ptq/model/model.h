@@ -99,11 +99,14 @@ class Model {
   virtual std::vector<Weight*> outer_weights() = 0;
   // What the user should know about how the checkpoint was read ("lm_head.weight is tied to ...").
   const std::vector<std::string>& notes() const { return notes_; }
+  // The name that the head's weight would have, if it is the embedding; else "".
+  const std::string& tied_head() const { return tied_head_; }
   int64_t num_parameters() const { return num_parameters_; }
   at::Device device() const { return device_; }
 
  protected:
   std::vector<std::string> notes_;
+  std::string tied_head_;
   int64_t num_parameters_ = 0;
   at::Device device_ = at::kCPU;
 };
