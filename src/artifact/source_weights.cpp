@@ -1,6 +1,7 @@
 #include "ptq/artifact/source_weights.h"
 
 #include "artifact/reader.h"
+#include "artifact/shape_source.h"
 #include "ptq/base/error.h"
 
 namespace ptq {
@@ -53,32 +54,10 @@ void undo_rewrites(Block& block, const std::string& name, SourceWeight& weight) 
 
 }  // namespace
 
-// Weights of the right shapes that take no memory: one zero, repeated.
-class SourceWeights::ShapeSource : public WeightSource {
- public:
-  explicit ShapeSource(const WeightSource& inner) : inner_(inner) {}
-  const TensorInfo* find(const std::string& name) const override { return inner_.find(name); }
-  Weight read(const std::string& name, Role role, const std::vector<int64_t>& shape) const override {
-    const TensorInfo* info = inner_.find(name);
-    if (info == nullptr) throw Error(name, "the tensor is missing");
-    if (info->shape != shape) {
-      throw Error(name,
-                  "has shape " + shape_text(info->shape) + " where the model needs " + shape_text(shape));
-    }
-    return {name, role, at::zeros({1}).expand(shape), at::kFloat, {}};
-  }
-  std::vector<std::string> names() const override { return inner_.names(); }
-  const Json& config() const override { return inner_.config(); }
-  bool tied(const std::string& a, const std::string& b) const override { return inner_.tied(a, b); }
-  at::Device device() const override { return at::kCPU; }
-
- private:
-  const WeightSource& inner_;
-};
-
 SourceWeights::SourceWeights(const Checkpoint& checkpoint)
     : checkpoint_(checkpoint), source_(make_source(checkpoint, at::kCPU)) {
   if (!is_artifact(checkpoint)) return;
+  static_cast<const ArtifactSource&>(*source_).check_complete();
   shapes_ = std::make_unique<ShapeSource>(*source_);
   model_ = find_architecture(*shapes_, checkpoint.path()).make(*shapes_);
   for (int64_t i = 0; i < model_->num_blocks(); ++i) {

@@ -11,6 +11,8 @@
 
 namespace ptq {
 
+class ShapeSource;
+
 struct SourceWeight {
   Tensor value;         // float32
   double bits = 0;      // of a code, or of the stored float
@@ -20,7 +22,7 @@ struct SourceWeight {
 class SourceWeights {
  public:
   // `checkpoint` must outlive it. Reads headers only. Throws Error for an artifact whose architecture is not
-  // known or whose configuration is malformed; a float checkpoint may be any.
+  // known or whose configuration is malformed or incomplete; a float checkpoint may be any.
   explicit SourceWeights(const Checkpoint& checkpoint);
   ~SourceWeights();
 
@@ -34,7 +36,6 @@ class SourceWeights {
   SourceWeight read(const std::string& name);
 
  private:
-  class ShapeSource;
   void enter_block(int64_t index);
 
   const Checkpoint& checkpoint_;
