@@ -48,7 +48,8 @@ void export_command(const ExportOptions& options, const CommonOptions& common) {
                 {"adapter", output},
                 {"base", base_path},
                 {"rank", done.rank},
-                {"modules", done.modules}})
+                {"modules", done.modules},
+                {"folded", done.folded}})
               .dump(1) +
           "\n");
     return;
@@ -56,6 +57,9 @@ void export_command(const ExportOptions& options, const CommonOptions& common) {
   print(output + ": a LoRA adapter of rank " + std::to_string(done.rank) + " for " +
         std::to_string(done.modules) + " modules\n" + base_path +
         ": the rounded weights as a float model, its base\n");
+  if (done.folded.empty()) return;
+  print("folded into the base, because peft puts nothing beside these modules: " + done.folded.front() +
+        (done.folded.size() > 1 ? " and " + std::to_string(done.folded.size() - 1) + " more" : "") + "\n");
 }
 
 }  // namespace ptq

@@ -11,8 +11,8 @@
 //   NAME            its float dtype, if it was not rounded
 //   NAME            I8 codes, with NAME_scale                                  (8 bits, and 6 bits in 8)
 //   NAME_packed     U8 [out, ceil(in bits / 8)], see pack_codes, with NAME_scale   (2, 3, 4 bits, MXINT)
-//   NAME_scale      F32 [1] per tensor, F32 [out, 1] per channel, F16 [out, ceil(in / group)] per group;
-//                   NF4: F32 [out, ceil(in / 64)]
+//   NAME_scale      F32 [1] per tensor, F32 [out, 1] per channel, F16 [out, ceil(in / group)] per group, or
+//                   F32 if "scales" says so; NF4: F32 [out, ceil(in / 64)]
 //   NAME_exponent   U8 [out, ceil(in / group)], MXINT only: the exponent of the block + 127
 //   NAME_zero       U8, the shape of NAME_scale: zero points of an asymmetric scheme, 0 to 2^bits - 1
 // The value is code * scale, (code - zero) * scale, for MXINT code * 2^(exponent - bits + 2), for NF4
@@ -30,25 +30,38 @@
 //   S.permutation   I32 [channels], a gather                         before it is rounded
 //
 // quantization_config:
-//   {"quant_method": "ptq", "format_version": 3, "recipe": {...},
-//    "weights": {NAME: {"bits":, "granularity": "tensor" | "channel" | "group", "group":, "symmetric":,
-//                       "format": "mxint" | "nf4" (else integers), "shape": (of packed ones)}},
+//   {"quant_method": "ptq", "format_version": 4, "sha256":, "recipe": {...},
+//    "weights": {NAME: {"bits":, "granularity": "tensor" | "channel" | "group", "group": (of groups),
+//                       "symmetric":, "format": "mxint" | "nf4" (else integers),
+//                       "scales": "F32" (of groups whose scales F16 does not hold),
+//                       "shape": (of packed ones)}},
 //    "corrections": {X: {"rank":}},
-//    "sites": {S: {"quantizer": "static" | "dynamic" | "none", "bits":, "symmetric":, "clip":, "group":,
+//    "sites": {S: {"quantizer": "static" | "dynamic" | "none", "bits": (if it rounds),
+//                  "symmetric": (dynamic), "clip": (dynamic), "group": (dynamic, of heads), "smooth": BOOL,
 //                  "transform": [{"type": "hadamard", ...} |
 //                                {"type": "rotation" | "permutation" | "signs"}]}}}
 // The stages of a transform are applied in the order listed; a second permutation or second signs of a site
-// are S.permutation_1, S.signs_1. Version 1 has {"hadamard": {...}} for a transform of that single stage;
-// version 2 has no corrections.
+// are S.permutation_1, S.signs_1.
+//
+// Nothing is left to a reader's guess: every site of every block has an entry, an entry has all keys of its
+// kind and no other, every stored tensor is named by an entry or is a float weight of the architecture, and
+// everything named is stored. "sha256" is the hash of the object's other entries as JSON without blanks, keys
+// sorted; it shows what else was changed. A reader refuses what does not fit.
+//
+// Earlier versions: 1 has {"hadamard": {...}} for a transform of that single stage, and no symmetric, clip or
+// group; 2 has no corrections; up to 3 there is no sha256, sites that do nothing have no entry, "transform"
+// is absent if it is empty, and S.smooth is used if it is stored.
 //
 // Every name and number on this page is persistent.
 #pragma once
 
 #include <string>
 
+#include "ptq/base/json.h"
+
 namespace ptq {
 
-inline constexpr int kFormatVersion = 3;
+inline constexpr int kFormatVersion = 4;
 inline constexpr const char* kQuantMethod = "ptq";
 inline constexpr const char* kScaleSuffix = "_scale";
 inline constexpr const char* kPackedSuffix = "_packed";
@@ -56,6 +69,12 @@ inline constexpr const char* kExponentSuffix = "_exponent";
 inline constexpr const char* kZeroSuffix = "_zero";
 inline constexpr const char* kLoraASuffix = ".lora_A";
 inline constexpr const char* kLoraBSuffix = ".lora_B";
+
+// The version from which everything is listed: sites that do nothing, empty transforms, "smooth", "sha256".
+inline constexpr int kListsAll = 4;
+
+// What "sha256" of a quantization_config must be.
+std::string config_hash(const Json& quantization_config);
 
 // S of a site.
 inline std::string site_key(const std::string& block_prefix, const std::string& site) {

@@ -6,6 +6,7 @@
 #include "artifact/format.h"
 #include "artifact/transform_io.h"
 #include "ptq/base/error.h"
+#include "ptq/base/hash.h"
 #include "ptq/codec/packing.h"
 
 namespace ptq {
@@ -58,6 +59,13 @@ std::string header_of(const std::vector<ArtifactLayout::Entry>& entries) {
 
 }  // namespace
 
+std::string config_hash(const Json& quantization_config) {
+  nlohmann::json sorted = nlohmann::json::parse(quantization_config.dump());
+  sorted.erase("sha256");
+  const std::string text = sorted.dump();
+  return sha256_hex(std::as_bytes(std::span(text)));
+}
+
 int64_t ArtifactLayout::WeightFile::bytes() const {
   int64_t sum = static_cast<int64_t>(header.size());
   for (const Entry& entry : entries) sum += entry.bytes;
@@ -97,6 +105,9 @@ void ArtifactLayout::add(const Weight& weight, const Sink& sink) {
                  {"symmetric", q.scheme.symmetric}};
   if (q.scheme.format != NumberFormat::kInteger) scheme["format"] = number_format_name(q.scheme.format);
   if (q.scheme.granularity == Granularity::kGroup) scheme["group"] = q.scheme.group;
+  const bool integer_groups =
+      q.scheme.format == NumberFormat::kInteger && q.scheme.granularity == Granularity::kGroup;
+  if (integer_groups && !q.scheme.half_scales) scheme["scales"] = "F32";
   if (q.scheme.is_packed()) scheme["shape"] = q.codes.sizes().vec();
   weights_[weight.name] = scheme;
 }
@@ -125,7 +136,6 @@ void ArtifactLayout::add(Block& block, const Sink& sink) {
   for (const Site* site : block.sites()) {
     const ActivationQuantizer& quantizer = site->quantizer;
     const bool rounds = quantizer.kind != ActivationQuantizer::Kind::kNone;
-    if (!rounds && site->transform.empty() && !site->smooth.defined()) continue;
     const std::string key = site_key(block.prefix(), site->name);
     Json json = {{"quantizer", quantizer.kind_name()}};
     if (rounds) json["bits"] = quantizer.bits;
@@ -136,12 +146,11 @@ void ArtifactLayout::add(Block& block, const Sink& sink) {
       json["clip"] = quantizer.clip;
       if (quantizer.group > 0) json["group"] = quantizer.group;
     }
+    json["smooth"] = site->smooth.defined();
     if (site->smooth.defined()) add_tensor(key + ".smooth", site->smooth, sink);
-    if (!site->transform.empty()) {
-      json["transform"] = write_transform(
-          site->transform, key,
-          [&](const std::string& name, const Tensor& tensor) { add_tensor(name, tensor, sink); });
-    }
+    json["transform"] = write_transform(
+        site->transform, key,
+        [&](const std::string& name, const Tensor& tensor) { add_tensor(name, tensor, sink); });
     sites_[key] = json;
   }
 }
@@ -219,9 +228,15 @@ std::map<std::string, std::string> ArtifactLayout::text_files(const Json& config
   }
   Json document = config;
   if (!recipe.is_null()) {
-    document["quantization_config"] = {
-        {"quant_method", kQuantMethod}, {"format_version", kFormatVersion}, {"recipe", recipe},
-        {"weights", weights_},          {"corrections", corrections_},      {"sites", sites_}};
+    Json quantization = {{"quant_method", kQuantMethod},
+                         {"format_version", kFormatVersion},
+                         {"sha256", ""},
+                         {"recipe", recipe},
+                         {"weights", weights_},
+                         {"corrections", corrections_},
+                         {"sites", sites_}};
+    quantization["sha256"] = config_hash(quantization);
+    document["quantization_config"] = quantization;
   }
   files["config.json"] = python_json_text(document, 1) + "\n";
   return files;

@@ -34,6 +34,7 @@ void expect_weights_only(Block& block) {
 // The modules that are corrected, and how many linears there are of each last part of a name.
 struct Modules {
   std::set<std::string> corrected;
+  std::set<std::string> folded;  // corrected in the base
   std::map<std::string, int64_t> linears;
   int64_t rank = 0;
 };
@@ -50,6 +51,10 @@ Modules find_modules(const Model& model) {
     for (const Linear* linear : block->linears()) {
       ++modules.linears[last_part(linear->name)];
       if (!linear->correction) continue;
+      if (linear->fused_elsewhere) {
+        modules.folded.insert(linear->name);
+        continue;
+      }
       modules.corrected.insert(linear->name);
       modules.rank = std::max(modules.rank, linear->correction->rank());
     }
@@ -90,6 +95,11 @@ void add_correction(const Linear& linear, int64_t rank, ArtifactWriter& writer) 
   // Codes of 8 bits have scales of their own: as F16 they are close to what they stand for.
   const at::ScalarType stored = correction.stored == at::kChar ? at::kHalf : correction.stored;
   const std::string name = "base_model.model." + linear.name;
+  for (const Tensor& factor : {correction.A, correction.B}) {
+    if (stored == at::kHalf && !at::isfinite(factor.to(stored)).all().item<bool>())
+      throw Error(linear.name, "has a correction past 65504, which the adapter's float16 does not hold",
+                  "quantize with qera.stored=bf16");
+  }
   const auto add = [&](const std::string& factor, const Tensor& values) {
     Weight weight;
     weight.name = name + factor;
@@ -101,12 +111,38 @@ void add_correction(const Linear& linear, int64_t rank, ArtifactWriter& writer) 
   add(".lora_B.weight", at::constant_pad_nd(correction.B, {0, missing}));
 }
 
-// The values that a weight's codes stand for.
-Weight as_float(const Weight& weight, at::ScalarType dtype) {
+// The values that a weight's codes stand for, with the correction beside it if there is one.
+Weight as_float(const Weight& weight, at::ScalarType dtype, const LowRank* correction = nullptr) {
   Weight result = weight;
   result.quantized.reset();
   result.stored = dtype;
-  return result;
+  if (correction != nullptr) result.value = result.value + correction->product();
+  if (dtype != at::kHalf || at::isfinite(result.value.to(dtype)).all().item<bool>()) return result;
+  throw Error(weight.name, "has values past 65504, which float16 does not hold", "--dtype bf16 or f32");
+}
+
+// The corrections that are folded into the weights of a block, by the weight's name.
+std::map<std::string, const LowRank*> folded_corrections(Block& block) {
+  std::map<std::string, const LowRank*> folded;
+  for (const Linear* linear : block.linears()) {
+    if (linear->correction && linear->fused_elsewhere) folded[linear->weight.name] = &*linear->correction;
+  }
+  return folded;
+}
+
+// For people, and for the library's model card.
+std::string readme(const Modules& modules, const std::string& base_name) {
+  std::string text =
+      "---\nlibrary_name: peft\nbase_model: " + base_name +
+      "\n---\n\nThis LoRA adapter is the low-rank correction of the quantized model whose rounded weights "
+      "are the base `" +
+      base_name + "`. It belongs to no other base.\n";
+  if (modules.folded.empty()) return text;
+  text +=
+      "\nThe corrections of these layers are part of the base's weights, because PEFT puts nothing beside "
+      "modules that are read past their layer in a fused kernel:\n\n";
+  for (const std::string& name : modules.folded) text += "- `" + name + "`\n";
+  return text;
 }
 
 }  // namespace
@@ -115,6 +151,12 @@ PeftExport export_peft(const OpenModel& artifact, const std::string& base_name, 
                        OutputDirectory& adapter, OutputDirectory& base) {
   Model& model = *artifact.model;
   const Modules modules = find_modules(model);
+  if (modules.corrected.empty() && !modules.folded.empty()) {
+    throw Error(artifact.checkpoint->path(),
+                "has corrections only where peft puts nothing (" + *modules.folded.begin() +
+                    "): there is no adapter to write",
+                "quantize it with corrections of other layers too");
+  }
   if (modules.corrected.empty()) {
     throw Error(artifact.checkpoint->path(), "has no low-rank corrections, so there is no adapter to write",
                 "quantize it with --method qera");
@@ -125,9 +167,14 @@ PeftExport export_peft(const OpenModel& artifact, const std::string& base_name, 
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     throw_if_interrupted();
     const std::unique_ptr<Block> block = model.load_block(i);
-    for (const Weight* weight : block->weights()) base_writer.add(as_float(*weight, dtype));
+    const std::map<std::string, const LowRank*> folded = folded_corrections(*block);
+    for (const Weight* weight : block->weights()) {
+      const auto correction = folded.find(weight->name);
+      base_writer.add(as_float(*weight, dtype, correction == folded.end() ? nullptr : correction->second));
+    }
     for (const Linear* linear : block->linears()) {
-      if (linear->correction) add_correction(*linear, modules.rank, adapter_writer);
+      if (linear->correction && !linear->fused_elsewhere)
+        add_correction(*linear, modules.rank, adapter_writer);
     }
     return_free_memory();
   }
@@ -142,9 +189,12 @@ PeftExport export_peft(const OpenModel& artifact, const std::string& base_name, 
   copy_companions(companion_files(artifact.checkpoint->directory(), "", warnings), base);
   adapter_writer.finish_tensors("adapter_model");
   write_file(adapter.path("adapter_config.json"), adapter_config(modules, base_name).dump(2) + "\n");
+  write_file(adapter.path("README.md"), readme(modules, base_name));
   for (const std::string& spool : {base_spool, adapter_spool}) std::filesystem::remove(spool);
   for (OutputDirectory* output : {&base, &adapter}) write_checksums(*output);
-  return {modules.rank, static_cast<int64_t>(modules.corrected.size())};
+  return {modules.rank,
+          static_cast<int64_t>(modules.corrected.size()),
+          {modules.folded.begin(), modules.folded.end()}};
 }
 
 }  // namespace ptq

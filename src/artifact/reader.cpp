@@ -2,8 +2,8 @@
 
 #include <cmath>
 
+#include "artifact/entry_checks.h"
 #include "artifact/format.h"
-#include "artifact/transform_io.h"
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/error.h"
 #include "ptq/base/suggest.h"
@@ -12,8 +12,10 @@
 namespace ptq {
 namespace {
 
-WeightScheme scheme_from_json(const Json& json, const std::string& where, std::vector<int64_t>& shape) {
+WeightScheme scheme_from_json(const Json& json, const std::string& where, int64_t version,
+                              std::vector<int64_t>& shape) {
   JsonFields fields(json, where);
+  if (version > 1) fields.at("symmetric");
   WeightScheme scheme;
   scheme.bits = static_cast<int>(fields.integer("bits", 0));
   const std::string granularity = fields.string("granularity", "");
@@ -27,7 +29,9 @@ WeightScheme scheme_from_json(const Json& json, const std::string& where, std::v
     if (format == number_format_name(known)) scheme.format = known;
   }
   const bool integer = scheme.format == NumberFormat::kInteger;
-  scheme.half_scales = integer && scheme.granularity == Granularity::kGroup;
+  const bool integer_groups = integer && scheme.granularity == Granularity::kGroup;
+  const std::string scales = fields.string("scales", "");
+  scheme.half_scales = integer_groups && scales.empty();
   if (fields.has("shape")) {
     for (const Json& size : fields.at("shape")) {
       if (!size.is_number_integer() || size.get<int64_t>() <= 0 || size.get<int64_t>() > (int64_t{1} << 40)) {
@@ -36,15 +40,17 @@ WeightScheme scheme_from_json(const Json& json, const std::string& where, std::v
       shape.push_back(size.get<int64_t>());
     }
   }
-  fields.finish();
+  finish(fields);
   const bool bits_known = scheme.format == NumberFormat::kNf4
                               ? scheme.bits == 4
                               : scheme.bits >= 2 && scheme.bits <= 8 && scheme.bits != 5 && scheme.bits != 7;
-  const bool known = bits_known && (!integer || format == "integer") &&
-                     (granularity == "tensor" || granularity == "channel" || granularity == "group") &&
-                     (scheme.granularity != Granularity::kGroup || scheme.group > 0) &&
-                     (integer || (scheme.granularity == Granularity::kGroup && scheme.symmetric)) &&
-                     (!scheme.is_packed() || shape.size() == 2);
+  const bool known =
+      bits_known && (!integer || format == "integer") &&
+      (granularity == "tensor" || granularity == "channel" || granularity == "group") &&
+      (scheme.granularity == Granularity::kGroup ? scheme.group > 0 : !json.contains("group")) &&
+      (scales.empty() || (integer_groups && scales == "F32")) &&
+      (integer || (scheme.granularity == Granularity::kGroup && scheme.symmetric)) &&
+      (scheme.is_packed() ? shape.size() == 2 : !json.contains("shape"));
   if (!known) throw Error(where, "the scheme " + json.dump() + " is not one this program reads");
   return scheme;
 }
@@ -55,35 +61,6 @@ void expect_form(const TensorInfo& info, DType dtype, const std::vector<int64_t>
                              " where the scheme needs " + dtype_name(dtype) + " " + shape_text(shape));
 }
 
-void check_positive(const Tensor& scale, const std::string& name, bool zero_allowed = false) {
-  const Tensor good = at::isfinite(scale) & (zero_allowed ? scale >= 0 : scale > 0);
-  const auto bad = (scale.numel() - good.sum()).item<int64_t>();
-  if (bad != 0)
-    throw Error(name, std::to_string(bad) + " of " + std::to_string(scale.numel()) + " scales are not " +
-                          (zero_allowed ? "finite, or negative" : "positive and finite"));
-}
-
-// A transform lies where its inverse is folded into weights: at what linears alone read, or at heads that
-// meet in inner products. It must fit them.
-void check_transform(Block& block, const Site& site, const std::string& key) {
-  if (site.transform.empty()) return;
-  const std::string text = "the transform (" + transform_text(site.transform) + ")";
-  bool placed = site.head > 0;
-  if (site.head > 0 && !site.transform.fits(site.head)) {
-    throw Error(key, text + " does not fit heads of " + std::to_string(site.head) + " channels");
-  }
-  for (const Linear* linear : block.linears()) {
-    if (linear->site != site.name) continue;
-    placed = !site.shared;
-    const int64_t channels = linear->weight.value.size(1);
-    if (!site.transform.fits(channels)) {
-      throw Error(key, text + " does not fit the " + std::to_string(channels) + " channels that " +
-                           linear->name + " reads");
-    }
-  }
-  if (!placed) throw Error(key, text + " lies at a site that cannot have one");
-}
-
 // A float model's blocks with the sites of an artifact.
 class ArtifactModel : public Model {
  public:
@@ -91,6 +68,7 @@ class ArtifactModel : public Model {
       : source_(source), inner_(std::move(inner)) {
     notes_ = inner_->notes();
     warnings_ = inner_->warnings();
+    tied_head_ = inner_->tied_head();
     num_parameters_ = inner_->num_parameters();
     device_ = inner_->device();
   }
@@ -122,34 +100,40 @@ ArtifactSource::ArtifactSource(const Checkpoint& checkpoint, at::Device device)
   const std::string where = checkpoint.path() + ": quantization_config";
   JsonFields fields(checkpoint.config().at("quantization_config"), where);
   fields.has("quant_method");
-  const int64_t version = fields.integer("format_version", 0);
-  if (version < 1 || version > kFormatVersion) {
-    throw Error(where, "the format version is " + std::to_string(version) + "; this program reads 1 to " +
+  version_ = fields.integer("format_version", 0);
+  if (version_ < 1 || version_ > kFormatVersion) {
+    throw Error(where, "the format version is " + std::to_string(version_) + "; this program reads 1 to " +
                            std::to_string(kFormatVersion));
   }
-  fields.has("recipe");
-  sites_ = fields.at("sites");
-  if (fields.has("corrections")) {
-    corrections_ = fields.at("corrections");
-    if (!corrections_.is_object()) throw Error(where + ".corrections", "expected an object");
+  const auto object_at = [&](const char* key) {
+    const Json& value = fields.at(key);
+    if (value.is_object()) return value;
+    throw Error(where + "." + key, std::string("expected an object, found ") + value.type_name());
+  };
+  if (version_ >= kListsAll) {
+    fields.at("sha256");
+    sha256_ = fields.string("sha256", "");
   }
+  recipe_ = object_at("recipe");
+  sites_ = object_at("sites");
+  corrections_ = version_ >= 3 ? object_at("corrections") : Json::object();
   for (const TensorInfo& info : checkpoint.tensors()) {
     if (info.name.find(".sites.") == std::string::npos) weights_[info.name] = info;
   }
-  read_schemes(fields.at("weights"), where + ".weights.");
+  read_schemes(object_at("weights"), where + ".weights.");
   for (const auto& [name, json] : corrections_.items()) {
     for (const std::string factor : {kLoraASuffix, kLoraBSuffix}) {
       weights_.erase(name + factor);
       weights_.erase(name + factor + kScaleSuffix);
     }
   }
-  fields.finish();
+  finish(fields);
 }
 
 void ArtifactSource::read_schemes(const Json& weights, const std::string& where) {
   for (const auto& [name, json] : weights.items()) {
     std::vector<int64_t> shape;
-    const WeightScheme scheme = scheme_from_json(json, where + name, shape);
+    const WeightScheme scheme = scheme_from_json(json, where + name, version_, shape);
     const std::string stored = scheme.is_packed() ? name + kPackedSuffix : name;
     const auto found = weights_.find(stored);
     if (found == weights_.end()) throw Error(stored, "the tensor is missing from the artifact");
@@ -250,42 +234,6 @@ Weight ArtifactSource::read(const std::string& name, Role role, const std::vecto
   return weight;
 }
 
-ActivationQuantizer ArtifactSource::read_quantizer(JsonFields& fields, const Site& site,
-                                                   const std::string& key) const {
-  const std::string kind = fields.string("quantizer", "");
-  const auto bits = static_cast<int>(fields.integer("bits", 8));
-  const bool symmetric = fields.boolean("symmetric", true);
-  const double clip = fields.number("clip", 1);
-  const int64_t group = fields.integer("group", 0);
-  const bool known = (kind == "static" || kind == "dynamic" || kind == "none") && bits >= 2 && bits <= 8 &&
-                     clip > 0 && clip <= 1 && (group == 0 || group == site.head);
-  if (!known) {
-    throw Error(key, "the quantizer " + sites_.at(key).dump() + " is not one this program reads");
-  }
-  if (kind == "dynamic") return ActivationQuantizer::per_token(bits, symmetric, clip, group);
-  if (kind == "none") return {};
-  const Tensor scale = floats_.read(key + ".scale", Role::kNorm, {1}).value;
-  check_positive(scale, key + ".scale");
-  return ActivationQuantizer::fixed(scale.item<double>(), bits);
-}
-
-void ArtifactSource::configure_sites(Block& block) const {
-  for (Site* site : block.sites()) {
-    const std::string key = site_key(block.prefix(), site->name);
-    if (!sites_.contains(key)) continue;
-    JsonFields fields(sites_.at(key), "sites." + key);
-    site->quantizer = read_quantizer(fields, *site, key);
-    if (checkpoint_.find(key + ".smooth") != nullptr)
-      site->smooth = as_tensor(checkpoint_.read(key + ".smooth")).clone();
-    if (fields.has("hadamard")) {  // version 1
-      site->transform.stages.emplace_back(hadamard_from_json(fields.at("hadamard"), key + ".hadamard"));
-    }
-    if (fields.has("transform")) site->transform = read_transform(fields.at("transform"), key, checkpoint_);
-    fields.finish();
-    check_transform(block, *site, key);
-  }
-}
-
 Tensor ArtifactSource::read_factor(const std::string& name, const std::vector<int64_t>& shape, DType dtype,
                                    int64_t rank_dim, Tensor& scale) const {
   const TensorBytes bytes = checkpoint_.read(name);
@@ -305,7 +253,7 @@ void ArtifactSource::configure_corrections(Block& block) const {
     const std::string A = linear->name + kLoraASuffix, B = linear->name + kLoraBSuffix;
     JsonFields fields(corrections_.at(linear->name), "corrections." + linear->name);
     const int64_t rank = fields.integer("rank", 0);
-    fields.finish();
+    finish(fields);
     const TensorInfo* info = checkpoint_.find(A);
     if (info == nullptr) throw Error(A, "the tensor is missing from the artifact");
     const int64_t out = linear->weight.value.size(0), in = linear->weight.value.size(1);
@@ -350,6 +298,7 @@ OpenModel open_model(const std::string& path, const CheckpointOptions& options, 
   open.model = open.architecture->make(*open.source);
   if (open.quantized) {
     const auto& source = static_cast<const ArtifactSource&>(*open.source);
+    source.check_complete();
     open.model = std::make_unique<ArtifactModel>(source, std::move(open.model));
   }
   return open;

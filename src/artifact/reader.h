@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "ptq/checkpoint/checkpoint.h"
 #include "ptq/model/model.h"
@@ -26,6 +27,11 @@ class ArtifactSource : public WeightSource {
   }  // each tensor is stored once
   at::Device device() const override { return floats_.device(); }
 
+  // Throws Error unless quantization_config, the stored tensors and the architecture name the same things:
+  // each site has its entry, everything named is stored, everything stored is named, and nothing was changed
+  // since. Reads no values.
+  void check_complete() const;
+
   // Gives the sites of a block their quantizers and transforms.
   void configure_sites(Block& block) const;
   // Gives the linears of a block their corrections.
@@ -41,12 +47,26 @@ class ArtifactSource : public WeightSource {
   Tensor read_factor(const std::string& name, const std::vector<int64_t>& shape, DType dtype,
                      int64_t rank_dim, Tensor& scale) const;
   static void check_codes(const QuantizedTensor& q, const std::string& name);
+  Tensor read_smooth(const std::string& key) const;
   ActivationQuantizer read_quantizer(JsonFields& fields, const Site& site, const std::string& key) const;
+
+  void read_schemes(const Json& weights, const std::string& where);
+
+  // Names of the tensors that a weight, the correction of a layer, and what an entry of a site stands for
+  // consist of.
+  std::vector<std::string> weight_tensors(const std::string& name) const;
+  std::vector<std::string> correction_tensors(const std::string& layer) const;
+  std::vector<std::string> site_tensors(const std::string& key) const;
+  bool is_smooth(const std::string& key) const;
+  // Of versions whose entries do not show what is missing: `first` is the form of the first block.
+  using BlockForm = std::map<std::string, std::pair<std::string, size_t>>;
+  void check_earlier_block(Block& block, BlockForm& first) const;
 
   const Checkpoint& checkpoint_;
   FloatSource floats_;
-  void read_schemes(const Json& weights, const std::string& where);
-
+  int64_t version_ = 0;
+  std::string sha256_;
+  Json recipe_;
   std::map<std::string, WeightScheme> schemes_;
   std::map<std::string, TensorInfo> weights_;  // by the name of the weight: its logical shape
   Json sites_;

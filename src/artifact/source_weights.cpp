@@ -1,6 +1,7 @@
 #include "ptq/artifact/source_weights.h"
 
 #include "artifact/reader.h"
+#include "artifact/shape_source.h"
 #include "ptq/base/error.h"
 
 namespace ptq {
@@ -56,6 +57,7 @@ void undo_rewrites(Block& block, const std::string& name, SourceWeight& weight) 
 SourceWeights::SourceWeights(const Checkpoint& checkpoint)
     : checkpoint_(checkpoint), source_(make_source(checkpoint, at::kCPU)) {
   if (!is_artifact(checkpoint)) return;
+  static_cast<const ArtifactSource&>(*source_).check_complete();
   shapes_ = std::make_unique<ListedSource>(*source_);
   model_ = find_architecture(*shapes_, checkpoint.path()).make(*shapes_);
   for (int64_t i = 0; i < model_->num_blocks(); ++i) {

@@ -89,6 +89,18 @@ Json write_transform(const Transform& transform, const std::string& key,
   return stages;
 }
 
+std::vector<std::string> transform_tensors(const Json& stages, const std::string& key) {
+  std::vector<std::string> names;
+  int64_t permutations = 0, signs = 0;
+  for (const Json& stage : stages) {
+    const Json type = stage.is_object() ? stage.value("type", Json()) : Json();
+    if (type == "rotation") names.push_back(key + ".rotation");
+    if (type == "permutation") names.push_back(numbered(key + ".permutation", permutations++));
+    if (type == "signs") names.push_back(numbered(key + ".signs", signs++));
+  }
+  return names;
+}
+
 Transform read_transform(const Json& stages, const std::string& key, const Checkpoint& checkpoint) {
   if (!stages.is_array() || stages.size() > kMaxStages) {
     throw Error(key, "the transform " + stages.dump().substr(0, 80) + " is not a list of at most " +
@@ -100,6 +112,9 @@ Transform read_transform(const Json& stages, const std::string& key, const Check
   for (const Json& json : stages) {
     const std::string where = key + ".transform";
     const std::string type = json.is_object() ? json.value("type", Json()).dump() : "";
+    const bool plain = type == "\"rotation\"" || type == "\"permutation\"" || type == "\"signs\"";
+    if (plain && json.size() != 1)
+      throw Error(where, "the stage " + json.dump().substr(0, 80) + " has more entries than its type");
     if (type == "\"hadamard\"") {
       Json description = json;
       description.erase("type");
@@ -115,6 +130,11 @@ Transform read_transform(const Json& stages, const std::string& key, const Check
     } else {
       throw Error(where, "the stage " + json.dump().substr(0, 80) + " is not one this program reads");
     }
+  }
+  if (rotations.defined() && rotations.size(0) != num_rotations) {
+    throw Error(key + ".rotation", "has " + std::to_string(rotations.size(0)) +
+                                       " rotations; the configuration names " +
+                                       std::to_string(num_rotations));
   }
   return transform;
 }

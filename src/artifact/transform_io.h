@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "ptq/base/json.h"
 #include "ptq/checkpoint/checkpoint.h"
@@ -19,5 +20,8 @@ Json write_transform(const Transform& transform, const std::string& key,
 // not an orthogonal map: a rotation that is not orthogonal to 1e-3, an index twice, a sign that is neither +1
 // nor -1, sizes that disagree.
 Transform read_transform(const Json& stages, const std::string& key, const Checkpoint& checkpoint);
+
+// Names of the tensors that a list of stages consists of, as far as the list is well formed.
+std::vector<std::string> transform_tensors(const Json& stages, const std::string& key);
 
 }  // namespace ptq

@@ -86,7 +86,8 @@ bool WeightDecoder::read_forms(const std::map<std::string, ArtifactTensor>& tens
   const bool consistent = grouped == scheme.contains("group") && packed_ == scheme.contains("shape") &&
                           (!packed_ || (shape.size() == 2 && scheme.at("shape") == Json(shape))) &&
                           (format_ == Format::kInteger || (grouped && symmetric)) &&
-                          (format_ != Format::kNf4 || bits_ == 4);
+                          (format_ != Format::kNf4 || bits_ == 4) &&
+                          (!scheme.contains("scales") || (grouped && format_ == Format::kInteger));
   if (!consistent) {
     findings.add(name,
                  "the scheme " + scheme.dump() + " does not fit a weight of shape " + shape_text(shape));
@@ -101,7 +102,8 @@ bool WeightDecoder::read_forms(const std::map<std::string, ArtifactTensor>& tens
   if (format_ == Format::kMxint) {
     scales_ = find_form(tensors, name + kExponentSuffix, "U8", scales, used, findings);
   } else {
-    const char* dtype = grouped && format_ == Format::kInteger ? "F16" : "F32";
+    const bool half = grouped && format_ == Format::kInteger && !scheme.contains("scales");
+    const char* dtype = half ? "F16" : "F32";
     scales_ = find_form(tensors, name + kScaleSuffix, dtype, scales, used, findings);
   }
   if (!symmetric) zeros_ = find_form(tensors, name + kZeroSuffix, "U8", scales, used, findings);

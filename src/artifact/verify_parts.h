@@ -153,6 +153,14 @@ struct Listing {
   std::map<std::string, SiteForm> sites;               // by their key, for those that the configuration has
 };
 
+// Whether the format's version lists every site, and every key of an entry.
+bool lists_all(const Subject& subject);
+
+// verify_sites.cpp: checks the entry of a site and its tensors, which are added to `used`, and adds its form
+// to the listing.
+void check_site(Subject& subject, Block& block, const Site& site, Listing& listing,
+                std::vector<std::string>& used);
+
 // Checks everything that the output alone can tell; nullopt if too much is missing to list its weights.
 std::optional<Listing> check_contents(Subject& subject);
 

@@ -58,6 +58,15 @@ void SecondMoment::carry(std::function<Tensor(const Tensor&)> map) {
   if (defined()) maps_.push_back(std::move(map));
 }
 
+bool SiteStatistics::all_zero() const {
+  const auto is_zero = [](const Tensor& values) { return values.abs().max().item<double>() == 0; };
+  const bool known = channel_abs_max.defined() || samples.defined() || second_moment.defined();
+  if (!known || (channel_abs_max.defined() && !is_zero(channel_abs_max))) return false;
+  if (samples.defined() && !is_zero(samples)) return false;
+  // Last, because to ask for the moment applies the maps that it has been carried through.
+  return !second_moment.defined() || is_zero(second_moment.value().diagonal());
+}
+
 void SiteStatistics::carry(const std::function<Tensor(const Tensor&)>& map) {
   if (samples.defined()) samples = map(samples);
   second_moment.carry(map);

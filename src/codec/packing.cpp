@@ -95,7 +95,10 @@ Tensor unpack_codes(const Tensor& packed, int64_t in, const WeightScheme& scheme
 }
 
 Tensor pack_exponents(const Tensor& scale, int bits) {
-  return (at::log2(scale.to(at::kDouble)).round() + (bits - 2) + 127).to(at::kByte);
+  const Tensor bytes = at::log2(scale.to(at::kDouble)).round() + (bits - 2) + 127;
+  TORCH_CHECK(scale.is_meta() || ((bytes >= 1) & (bytes <= 254)).all().item<bool>(),
+              "a scale of MXINT has no exponent of a float32 number");
+  return bytes.to(at::kByte);
 }
 
 Tensor unpack_exponents(const Tensor& bytes, int bits) {

@@ -70,21 +70,27 @@ Tensor stored_scale(const Tensor& scale, const WeightScheme& scheme) {
   return scheme.half_scales ? scale.to(at::kHalf).to(at::kFloat) : scale;
 }
 
+constexpr double kFloorOfZeros = 1e-5;  // the authors'; keeps an all-zero weight at zero codes
+
+// A float32 scale below the normal range has too few digits to divide by.
+Tensor stored_with_floor(Tensor scale, const WeightScheme& scheme) {
+  return scheme.half_scales ? stored_scale(scale, scheme) : scale.clamp_min_(kSmallestNormal);
+}
+
 WeightGrid symmetric_grid(const Range& range, const WeightScheme& scheme, const Tensor& clip) {
-  constexpr double kSmallestMaximum = 1e-5;  // the authors' floor; keeps an all-zero weight at zero codes
   Tensor amax = at::maximum(range.high, range.low.neg());
   if (clip.defined()) amax = amax * clip;
   if (scheme.format == NumberFormat::kMxint) return {mxint_scale(amax, scheme.bits), {}};
   if (scheme.format == NumberFormat::kNf4) return {amax, {}};
   if (scheme.plain_scales) return {stored_scale(amax / static_cast<double>(scheme.high()), scheme), {}};
-  amax.clamp_min_(kSmallestMaximum);
+  amax = amax.masked_fill(amax == 0, kFloorOfZeros);
   if (scheme.granularity != Granularity::kGroup) {
-    return {stored_scale(amax / static_cast<double>(scheme.high()), scheme), {}};
+    return {stored_with_floor(amax / static_cast<double>(scheme.high()), scheme), {}};
   }
   const auto codes_minus_one = static_cast<double>((int64_t{1} << scheme.bits) - 1);
   // The factor is a float32 constant first: the authors' codes depend on that rounding.
   const auto factor = static_cast<float>(2.0 / codes_minus_one);
-  return {stored_scale(amax * factor, scheme), {}};
+  return {stored_with_floor(amax * factor, scheme), {}};
 }
 
 // 0 is in the range, so that it has a code, and a row of one value keeps it.
@@ -96,12 +102,34 @@ WeightGrid asymmetric_grid(const Range& range, const WeightScheme& scheme, const
     low = low * clip;
   }
   Tensor scale = (high - low) / static_cast<double>(codes_minus_one);
-  if (!scheme.plain_scales) scale.clamp_(1e-5, 1e4);
-  scale = stored_scale(scale, scheme);
-  // A scale that was clamped or rounded to float16 can put the zero point outside the codes.
+  if (!scheme.plain_scales) scale = scale.masked_fill(scale == 0, kFloorOfZeros);
+  scale = scheme.plain_scales ? stored_scale(scale, scheme) : stored_with_floor(scale, scheme);
+  // A scale that was raised or rounded to float16 can put the zero point outside the codes.
   const Tensor zero =
       (low.neg() / scale.masked_fill(scale == 0, 1)).round_().clamp_(0, codes_minus_one).add_(scheme.low());
   return {scale, zero.to(at::kChar)};
+}
+
+// A sum of squares: sum * 4^exponent.
+struct Energy {
+  double sum = 0;
+  int exponent = 0;
+};
+
+// Squares of numbers near 1: those of small or large ones are no float32 numbers. A power of two changes no
+// other bit.
+Energy energy_of(const Tensor& x) {
+  const Tensor rows = x.reshape({-1, x.size(-1)});
+  const auto largest = x.numel() == 0 ? 0.0F : rows.abs().max().item<float>();
+  if (largest == 0 || !std::isfinite(largest)) return {static_cast<double>(largest), 0};
+  Energy energy;
+  std::frexp(largest, &energy.exponent);
+  // In two steps, because 2^149 is no float32 number.
+  const int half = -energy.exponent / 2;
+  const Tensor near_one = rows * std::ldexp(1.0F, half) * std::ldexp(1.0F, -energy.exponent - half);
+  // Row sums first, then one sum over rows in float64: the same bits for any number of threads.
+  energy.sum = near_one.square_().sum(1, /*keepdim=*/false, at::kDouble).cpu().cumsum(0)[-1].item<double>();
+  return energy;
 }
 
 }  // namespace
@@ -109,6 +137,22 @@ WeightGrid asymmetric_grid(const Range& range, const WeightScheme& scheme, const
 WeightGrid weight_grid(const Tensor& w, const WeightScheme& scheme, const Tensor& clip) {
   const Range range = range_of(as_matrix(w).to(at::kFloat), scheme);
   return scheme.symmetric ? symmetric_grid(range, scheme, clip) : asymmetric_grid(range, scheme, clip);
+}
+
+bool half_scales_hold(const Tensor& w, const WeightScheme& scheme) {
+  if (!scheme.half_scales) return true;
+  constexpr double kLostDigits = 0x1p-7;  // of a scale; normal float16 numbers lose at most 2^-11
+  constexpr double kLostEnergy = 0.01;
+  WeightScheme wide = scheme;
+  wide.half_scales = false;
+  const Tensor scale = weight_grid(w, wide).scale;
+  const Tensor half = scale.to(at::kHalf).to(at::kFloat);
+  if (!at::isfinite(half).all().item<bool>()) return false;
+  // By each group's largest weight. In float64, which holds the square of any float32.
+  const Range range = range_of(as_matrix(w).to(at::kFloat), scheme);
+  const Tensor energy = at::maximum(range.high, range.low.neg()).to(at::kDouble).square();
+  const Tensor hurt = (half - scale).abs() > scale * kLostDigits;
+  return (energy * hurt).sum().item<double>() <= kLostEnergy * energy.sum().item<double>();
 }
 
 QuantizedTensor round_on_grid(const Tensor& w, const WeightGrid& grid, const WeightScheme& scheme) {
@@ -157,19 +201,9 @@ Tensor dequantize(const QuantizedTensor& q) {
 }
 
 double sqnr_db(const Tensor& reference, const Tensor& approximation) {
-  // Row sums first, then one sum over rows in float64: the same bits for any number of threads.
-  const auto energy = [](const Tensor& x) {
-    return x.reshape({-1, x.size(-1)})
-        .square()
-        .sum(1, /*keepdim=*/false, at::kDouble)
-        .cpu()
-        .cumsum(0)[-1]
-        .item<double>();
-  };
-  const double signal = energy(reference);
-  const double noise = energy(reference - approximation);
-  if (noise == 0) return std::numeric_limits<double>::infinity();
-  return 10 * std::log10(signal / noise);
+  const Energy signal = energy_of(reference), noise = energy_of(reference - approximation);
+  if (noise.sum == 0) return std::numeric_limits<double>::infinity();
+  return 10 * std::log10(std::ldexp(signal.sum / noise.sum, 2 * (signal.exponent - noise.exponent)));
 }
 
 }  // namespace ptq

@@ -110,7 +110,8 @@ void quantize_asymmetric(const QuantizeAsymmetric& s) {
       if (std::isnan(x[c])) not_a_number = x[c];
     }
     const float range = high * s.clip - low * s.clip + not_a_number;
-    const float step = clamp(range / s.last, 1e-5f, 1e4f);
+    const float quotient = range / s.last;
+    const float step = quotient < kSmallestStep ? kSmallestStep : quotient;  // NaN stays NaN
     // 0 - low, not -low: a zero point of -0 would make codes of -0.
     const float zero = clamp(std::nearbyint((0.0f - low * s.clip) / step), 0.0f, s.last);
     for (int64_t c = 0; c < s.columns; ++c)

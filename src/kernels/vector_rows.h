@@ -77,7 +77,7 @@ void quantize_asymmetric(const QuantizeAsymmetric& s) {
     const RowRange range = row_range(x, s.columns);
     const Vec high = mul(broadcast(range.high), clip), low = mul(broadcast(range.low), clip);
     const Vec span = range.has_nan ? broadcast(__builtin_nanf("")) : sub(high, low);
-    const Vec step = at_most(at_least(div(span, last), broadcast(1e-5f)), broadcast(1e4f));
+    const Vec step = at_least(div(span, last), broadcast(kSmallestStep));
     // 0 - low, not -low: a zero point of -0 would make codes of -0.
     const Vec zero_point = at_most(at_least(round_even(div(sub(zero(), low), step)), zero()), last);
     for (int64_t c = 0; c < whole; c += kWidth)

@@ -184,6 +184,40 @@ std::vector<StepConfig> read_steps(const Json& json, const std::string& where) {
   return list;
 }
 
+// The steps run in the order that they are listed in. One that could not do there what it is for is refused.
+class OrderCheck {
+ public:
+  explicit OrderCheck(std::string where) : where_(std::move(where)) {}
+
+  void add(const std::string& name, StepKind kind, bool reads_rounded_activations) {
+    const std::string place = where_ + "[" + std::to_string(index_++) + "] (" + name + ")";
+    if (kind == StepKind::kRewrite && !first_rounding_.empty()) {
+      throw usage_error(
+          place, "a rewrite changes the float block, which \"" + first_rounding_ + "\" has changed before it",
+          "rewrites before all other steps");
+    }
+    if (kind == StepKind::kWeightRounding && !weights_.empty()) {
+      throw usage_error(place, "the weights are rounded already, by \"" + weights_ + "\" before it",
+                        "one of the two");
+    }
+    if (kind == StepKind::kCorrection && weights_.empty())
+      throw usage_error(place, "there is no rounded weight to correct", "after the step that rounds weights");
+    if (reads_rounded_activations && !activations_) {
+      throw usage_error(place, "needs rounded activations, and no step before it rounds them",
+                        "after the step \"activations\", or moment = \"float\"");
+    }
+    if (kind != StepKind::kRewrite && first_rounding_.empty()) first_rounding_ = name;
+    if (kind == StepKind::kWeightRounding) weights_ = name;
+    activations_ = activations_ || kind == StepKind::kActivationRounding;
+  }
+
+ private:
+  std::string where_;
+  size_t index_ = 0;
+  std::string first_rounding_, weights_;  // the first steps of these kinds, so far
+  bool activations_ = false;
+};
+
 // What the shipped method says it is for; else the names of the families.
 std::string purpose_of(const Recipe& recipe) {
   for (const MethodEntry& entry : methods()) {
@@ -276,9 +310,11 @@ Recipe read_recipe(const Json& json, const std::string& where) {
   recipe.samples = within(fields, "samples", recipe.samples, 1);
   recipe.seq_len = within(fields, "seq_len", recipe.seq_len, 2);  // a token, and one to predict
   fields.finish();
+  OrderCheck order(where + ".steps");
   for (const StepConfig& step : recipe.steps) {  // options are checked here, before any work
     JsonFields options(step.options, where + ".steps (" + step.name + ")");
-    find_step(step.name, where).make(options);
+    const StepEntry& entry = find_step(step.name, where);
+    order.add(step.name, entry.kind, entry.make(options)->reads_rounded_activations());
   }
   return recipe;
 }

@@ -17,6 +17,7 @@ class LlamaModel : public Model {
     outer_ = read_outer_weights(source, "model.embed_tokens.weight", "model.norm.weight", config_.tied,
                                 notes_, warnings_);
     outer_.norm_eps = config_.norm_eps;
+    if (!outer_.head) tied_head_ = kHead;
     num_parameters_ = count_parameters(source, !outer_.head);
   }
 

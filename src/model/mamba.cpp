@@ -16,6 +16,7 @@ class MambaModel : public Model {
     outer_ = read_outer_weights(source, config_.embedding, "backbone.norm_f.weight", config_.tied, notes_,
                                 warnings_);
     outer_.norm_eps = config_.norm_eps;
+    if (!outer_.head) tied_head_ = kHead;
     num_parameters_ = count_parameters(source, !outer_.head);
   }
 

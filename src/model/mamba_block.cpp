@@ -18,6 +18,7 @@ MambaBlock::MambaBlock(const WeightSource& source, const MambaConfig& config, in
   A_log_ = source.read(prefix_ + ".A_log", Role::kDecay, {E, N});
   D_ = source.read(prefix_ + ".D", Role::kSkip, {E});
   out_proj_ = read_linear(source, prefix_ + ".out_proj", "ssm.output", d, E, config.linear_bias);
+  out_proj_.fused_elsewhere = true;  // mamba_inner_fn of mamba_ssm
 
   in_proj_input_ = make_site("in_proj.input", "linear_input");
   conv_input_ = make_site("conv.input", "internal");

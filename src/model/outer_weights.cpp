@@ -6,7 +6,6 @@
 namespace ptq {
 namespace {
 
-const char* const kHead = "lm_head.weight";
 const char* const kTieKey = "tie_word_embeddings";
 
 }  // namespace

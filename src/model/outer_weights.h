@@ -9,6 +9,8 @@
 
 namespace ptq {
 
+inline constexpr const char* kHead = "lm_head.weight";
+
 struct OuterWeights {
   Weight embedding;            // [vocab, d]
   Weight final_norm;           // [d]

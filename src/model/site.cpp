@@ -1,13 +1,15 @@
 #include "ptq/model/site.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "ptq/ops/ops.h"
 
 namespace ptq {
 namespace {
 
-constexpr double kSmallestMaximum = 1e-5;
+constexpr double kFloorOfZeros = 1e-5;  // the authors'
+constexpr double kSmallestScale = std::numeric_limits<float>::min();
 
 int64_t highest_code(int bits) {
   return (int64_t{1} << (bits - 1)) - 1;
@@ -42,7 +44,8 @@ ActivationQuantizer ActivationQuantizer::fixed(double scale, int bits) {
 }
 
 ActivationQuantizer ActivationQuantizer::covering(double amax, int bits) {
-  return fixed(std::max(amax, kSmallestMaximum) / static_cast<double>(highest_code(bits)), bits);
+  const double covered = amax == 0 ? kFloorOfZeros : amax;
+  return fixed(std::max(covered / static_cast<double>(highest_code(bits)), kSmallestScale), bits);
 }
 
 ActivationQuantizer ActivationQuantizer::per_token(int bits, bool symmetric, double clip, int64_t group) {
@@ -83,7 +86,7 @@ Activation ActivationQuantizer::quantize_rows(const Tensor& x) const {
   }
   const Tensor amax = ops::abs_max_rows(x);
   const Tensor step =
-      (clip == 1 ? amax : amax * clip).clamp_min(kSmallestMaximum) / static_cast<double>(high);
+      ((clip == 1 ? amax : amax * clip) / static_cast<double>(high)).clamp_min_(kSmallestScale);
   return {ops::quantize_codes(x, step, -high - 1, high), step, high + 1};
 }
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <vector>
 
+#include "ptq/kernels/kernels.h"
+
 namespace ptq::ops::fallback {
 
 Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C,
@@ -63,7 +65,7 @@ std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, do
   const auto last = static_cast<double>((int64_t{1} << bits) - 1);
   const Tensor high = at::amax(x, -1, /*keepdim=*/true).clamp_min_(0).mul_(clip);
   const Tensor low = at::amin(x, -1, /*keepdim=*/true).clamp_max_(0).mul_(clip);
-  const Tensor step = ((high - low) / last).clamp_(1e-5, 1e4);
+  const Tensor step = ((high - low) / last).clamp_min_(kernels::kSmallestStep);
   // 0 - low, not -low: a zero point of -0 would make codes of -0.
   const Tensor zero = (at::rsub(low, 0) / step).round_().clamp_(0, last);
   const Tensor codes = (x / step).round_().add_(zero).clamp_(0, last).sub_(zero);

@@ -7,7 +7,6 @@
 #include "pipeline/measure.h"
 #include "pipeline/opening.h"
 #include "ptq/base/error.h"
-#include "ptq/base/pattern.h"
 #include "ptq/calibration/stream.h"
 
 namespace ptq {
@@ -30,20 +29,13 @@ void expect_same_output(const std::string& step, const Block& block, const Tenso
   }
 }
 
-// Nothing can be chosen from activations that are all zero.
-void expect_activity(Block& block, const Statistics& statistics) {
-  for (const Site* site : block.sites()) {
-    const auto known = statistics.find(site->name);
-    if (known == statistics.end()) continue;
-    const SiteStatistics& site_statistics = known->second;
-    Tensor values = site_statistics.channel_abs_max;
-    if (site_statistics.samples.defined()) values = site_statistics.samples;
-    if (site_statistics.second_moment.defined()) values = site_statistics.second_moment.value().diagonal();
-    if (!values.defined() || values.abs().max().item<double>() > 0) continue;
-    throw Error(block.prefix() + "." + site->name, "all its calibration activations are zero",
-                "the weights before it are zero, or the calibration text does not reach it: check both, or "
-                "use --method rtn, which needs no activations");
-  }
+// A rewrite may have moved a weight past the range of the dtype that it is stored in.
+void expect_finite(const Weight& weight) {
+  if (weight.quantized || at::isfinite(weight.value).all().item<bool>()) return;
+  throw Error(weight.name,
+              std::string("has values that ") + at::toString(weight.stored) +
+                  ", its stored dtype, does not hold, after the recipe's rewrites",
+              "a recipe without rewrites, or a checkpoint in BF16 or F32");
 }
 
 // Adds what a pass has measured to what is known.
@@ -88,15 +80,12 @@ BlockPass::BlockPass(const Recipe& recipe, uint64_t seed) : recipe_(recipe), see
     JsonFields options(config.options, recipe.method + "." + config.name);
     steps_.push_back({config.name, entry.kind, entry.make(options)});
   }
-  std::stable_sort(steps_.begin(), steps_.end(),
-                   [](const NamedStep& a, const NamedStep& b) { return a.kind < b.kind; });
-  num_rewrites_ = static_cast<size_t>(std::count_if(
-      steps_.begin(), steps_.end(), [](const NamedStep& step) { return step.kind == StepKind::kRewrite; }));
-  skip_ = [this](const std::string& name) {
-    return std::any_of(recipe_.skip.begin(), recipe_.skip.end(), [&](const std::string& pattern) {
-      return matches_pattern(pattern, name) || matches_pattern(pattern, name + ".weight");
-    });
-  };
+  const auto is_rewrite = [](const NamedStep& step) { return step.kind == StepKind::kRewrite; };
+  const auto end_of_rewrites = std::find_if_not(steps_.begin(), steps_.end(), is_rewrite);
+  TORCH_CHECK(std::none_of(end_of_rewrites, steps_.end(), is_rewrite),
+              "read_recipe() lets rewrites come first");
+  num_rewrites_ = static_cast<size_t>(end_of_rewrites - steps_.begin());
+  skip_ = [this](const std::string& name) { return is_skipped(recipe_, name); };
 }
 
 bool BlockPass::needs_data(Block& block) const {
@@ -154,7 +143,7 @@ BlockPlan BlockPass::plan(Block& block, int64_t calibration_tokens) const {
 }
 
 void BlockPass::apply(Block& block, Stream& stream, StageTimes& times, Report& report) const {
-  std::vector<Remark> remarks;
+  Remarks remarks;
   std::map<std::string, CorrectionRow> corrections;
   std::vector<std::string> warnings;
   const Tensor inputs = stream.empty() ? Tensor() : stream.kept_rows().clone();
@@ -175,7 +164,6 @@ void BlockPass::apply(Block& block, Stream& stream, StageTimes& times, Report& r
       const StageTimer timer(times, "calibrate");
       const bool last = pass + 1 == passes.end();
       merge(statistics, run_pass(block, pass->needs, stream, last));
-      expect_activity(block, statistics);
       if (last) outputs = stream.kept_rows();
       ++pass;
     }
@@ -195,13 +183,17 @@ void BlockPass::apply(Block& block, Stream& stream, StageTimes& times, Report& r
     steps_[i].step->apply(block, context);
     if (rewrites) expect_same_output(steps_[i].name, block, probe, before);
   }
-  for (Weight* weight : block.weights()) weight->settle();
+  for (Weight* weight : block.weights()) {
+    weight->settle();
+    if (num_rewrites_ > 0) expect_finite(*weight);  // others were checked when they were read
+  }
   {
     const StageTimer timer(times, "measure");
     measure_block(*rewritten, block, inputs, outputs, statistics, corrections, report);
   }
   say_once(warnings, report.warnings);
-  for (Remark& remark : remarks) report.fallbacks.push_back({remark.where, remark.what, remark.why});
+  append(report.fallbacks, remarks.fallbacks);
+  append(report.decisions, remarks.decisions);
 }
 
 }  // namespace ptq

@@ -34,7 +34,7 @@ struct Stream {
 
 // What the steps will do to one block.
 struct BlockPlan {
-  std::vector<Remark> remarks;
+  Remarks remarks;
   std::vector<std::string> warnings;
   std::vector<StepCost> costs;  // one a step
   Needs needs;                  // of all passes together
@@ -59,8 +59,8 @@ class BlockPass {
 
   // Rewrites and rounds the block, moves the stream past it (as the float block would), and adds its rows to
   // the report; of an empty stream those have what the weights alone tell. REQUIRES: a stream, if
-  // needs_data(). Throws Error if a rewrite changed the block's output, if an activation is not finite, or if
-  // all those that a step asks for are zero.
+  // needs_data(). Throws Error if a rewrite changed the block's output, or if an activation or a weight is not
+  // finite.
   void apply(Block& block, Stream& stream, StageTimes& times, Report& report) const;
 
  private:
@@ -78,7 +78,7 @@ class BlockPass {
 
   const Recipe& recipe_;
   uint64_t seed_;
-  std::vector<NamedStep> steps_;  // the rewrites, the roundings, the corrections
+  std::vector<NamedStep> steps_;  // as the recipe lists them; rewrites come first
   size_t num_rewrites_ = 0;
   std::function<bool(const std::string&)> skip_;
 };

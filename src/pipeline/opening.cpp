@@ -42,10 +42,11 @@ OpenModel open_float_model(const RunOptions& options, const Recipe& recipe) {
     throw Error(options.model_path, std::string("is a ") + open.architecture->description + "; " + purpose,
                 "`quantize list` shows the methods for each family");
   }
-  const std::vector<std::string> names = open.source->names();
-  for (const std::string& pattern : recipe.skip) expect_match("--skip", pattern, names);
   expect_all_read(*open.architecture, *open.source, options.model_path);
   open.model = open.architecture->make(*open.source);
+  std::vector<std::string> names = open.source->names();
+  if (!open.model->tied_head().empty()) names.push_back(open.model->tied_head());
+  for (const std::string& pattern : recipe.skip) expect_match("--skip", pattern, names);
   for (const std::string& note : open.model->notes()) spdlog::info("{}", note);
   return open;
 }
@@ -89,9 +90,27 @@ std::vector<int64_t> read_eval_text(const RunOptions& options, const Tokenizer* 
   return ids;
 }
 
-Weight outer_weight_as_written(const Weight& weight, const Recipe& recipe) {
+bool is_skipped(const Recipe& recipe, const std::string& name) {
+  return std::any_of(recipe.skip.begin(), recipe.skip.end(), [&](const std::string& pattern) {
+    return matches_pattern(pattern, name) || matches_pattern(pattern, name + ".weight") ||
+           matches_pattern(pattern + ".weight", name);
+  });
+}
+
+Weight outer_weight_as_written(const Weight& weight, const Model& model, const Recipe& recipe,
+                               std::vector<Remark>& decisions) {
   Weight written = weight;
-  if (recipe.embedding != "int8" || weight.role != Role::kEmbedding) return written;
+  const bool is_embedding = weight.role == Role::kEmbedding;
+  if (is_skipped(recipe, weight.name)) {
+    decisions.push_back({weight.name, "kept in float", "skipped by the recipe"});
+    return written;
+  }
+  if (is_embedding && !model.tied_head().empty() && is_skipped(recipe, model.tied_head())) {
+    decisions.push_back(
+        {weight.name, "kept in float", model.tied_head() + ", the same tensor, is skipped by the recipe"});
+    return written;
+  }
+  if (recipe.embedding != "int8" || !is_embedding) return written;
   WeightScheme rows;
   rows.granularity = Granularity::kChannel;
   written.set_quantized(round_to_nearest(weight.value, rows));
@@ -104,12 +123,15 @@ void say_once(const std::vector<std::string>& warnings, std::vector<std::string>
   }
 }
 
-void refuse_fallbacks(const std::vector<FallbackRow>& fallbacks, const std::vector<std::string>& warnings) {
+void append(std::vector<Remark>& remarks, const std::vector<Remark>& more) {
+  remarks.insert(remarks.end(), more.begin(), more.end());
+}
+
+void refuse_fallbacks(const std::vector<Remark>& fallbacks, const std::vector<std::string>& warnings) {
   const size_t count = fallbacks.size() + warnings.size();
   if (count == 0) return;
   std::string list;
-  for (const FallbackRow& row : fallbacks)
-    list += "\n  " + row.where + ": " + row.what + " (" + row.why + ")";
+  for (const Remark& row : fallbacks) list += "\n  " + row.where + ": " + row.what + " (" + row.why + ")";
   for (const std::string& warning : warnings) list += "\n  " + warning;
   throw passing_error("--strict", std::to_string(count) + (count == 1 ? " thing was" : " things were") +
                                       " not done as asked:" + list);

@@ -36,14 +36,22 @@ std::unique_ptr<Tokenizer> tokenizer_of_run(const RunOptions& options, const Ope
 std::vector<int64_t> read_eval_text(const RunOptions& options, const Tokenizer* tokenizer, const Model& model,
                                     std::vector<std::string>& warnings);
 
-// A weight around the blocks in the form that is stored. The embedding is rounded a row at a time: a row is
-// one token's vector, and a single scale for all would be set by the rarest.
-Weight outer_weight_as_written(const Weight& weight, const Recipe& recipe);
+// True if a pattern of the recipe's `skip` matches the name, of a layer or a tensor, with or without
+// ".weight".
+bool is_skipped(const Recipe& recipe, const std::string& name);
+
+// A weight around the blocks of `model` in the form that is stored. The embedding is rounded a row at a time,
+// if the recipe says so and does not skip it: a row is one token's vector, and a single scale for all would
+// be set by the rarest. A weight that is skipped is added to `decisions`.
+Weight outer_weight_as_written(const Weight& weight, const Model& model, const Recipe& recipe,
+                               std::vector<Remark>& decisions);
 
 // Adds to `said` those of `warnings` that are not in it yet: steps repeat theirs for every block.
 void say_once(const std::vector<std::string>& warnings, std::vector<std::string>& said);
 
+void append(std::vector<Remark>& remarks, const std::vector<Remark>& more);
+
 // --strict: throws Error with the list of what was not done as asked, if there is anything.
-void refuse_fallbacks(const std::vector<FallbackRow>& fallbacks, const std::vector<std::string>& warnings);
+void refuse_fallbacks(const std::vector<Remark>& fallbacks, const std::vector<std::string>& warnings);
 
 }  // namespace ptq

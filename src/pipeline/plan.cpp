@@ -142,13 +142,13 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
     cost.add(*block, steps);
     for (const Weight* weight : block->weights()) plan.tensors.push_back(plan_row(*weight, *open.source));
     for (const Site* site : block->sites()) plan.sites.push_back(plan_site(block->prefix(), *site));
-    for (const Remark& remark : steps.remarks)
-      plan.fallbacks.push_back({remark.where, remark.what, remark.why});
+    append(plan.fallbacks, steps.remarks.fallbacks);
+    append(plan.decisions, steps.remarks.decisions);
     say_once(steps.warnings, plan.warnings);
     plan.at_most = plan.at_most || steps.at_most;
   }
   for (Weight* weight : model.outer_weights()) {
-    const Weight written = outer_weight_as_written(*weight, recipe);
+    const Weight written = outer_weight_as_written(*weight, model, recipe, plan.decisions);
     layout.add(written);
     plan.tensors.push_back(plan_row(written, *open.source));
   }

@@ -38,7 +38,7 @@ namespace {
 // Embedding, final norm and head.
 void write_outer_weights(Model& model, const Recipe& recipe, ArtifactWriter& writer, Report& report) {
   for (Weight* weight : model.outer_weights()) {
-    const Weight written = outer_weight_as_written(*weight, recipe);
+    const Weight written = outer_weight_as_written(*weight, model, recipe, report.decisions);
     if (written.quantized) report.layers.push_back(weight_row(*weight, written));
     writer.add(written);
   }

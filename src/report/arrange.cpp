@@ -65,15 +65,20 @@ std::vector<KindSummary> summarize_kinds(const std::vector<LayerRow>& layers) {
   return summaries;
 }
 
-std::vector<std::pair<FallbackRow, int64_t>> group_fallbacks(const std::vector<FallbackRow>& fallbacks) {
-  std::vector<std::pair<FallbackRow, int64_t>> groups;
+std::vector<std::pair<Remark, int64_t>> group_remarks(const std::vector<Remark>& remarks) {
+  std::vector<std::pair<Remark, int64_t>> groups;
   std::map<std::pair<std::string, std::string>, size_t> index;
-  for (const FallbackRow& row : fallbacks) {
+  for (const Remark& row : remarks) {
     const auto [found, is_first] = index.emplace(std::pair(row.what, row.why), groups.size());
     if (is_first) groups.emplace_back(row, 0);
     ++groups[found->second].second;
   }
   return groups;
+}
+
+std::string remark_line(const Remark& remark, int64_t count) {
+  const std::string others = count > 1 ? " and " + std::to_string(count - 1) + " more" : "";
+  return remark.where + others + ": " + remark.what + " (" + remark.why + ")";
 }
 
 }  // namespace ptq

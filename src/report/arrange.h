@@ -81,6 +81,8 @@ struct KindSummary {
 std::vector<KindSummary> summarize_kinds(const std::vector<LayerRow>& layers);
 
 // Equal remarks, once: the first of them and how many there are.
-std::vector<std::pair<FallbackRow, int64_t>> group_fallbacks(const std::vector<FallbackRow>& fallbacks);
+std::vector<std::pair<Remark, int64_t>> group_remarks(const std::vector<Remark>& remarks);
+// "the first place and 7 more: what (why)".
+std::string remark_line(const Remark& remark, int64_t count);
 
 }  // namespace ptq

@@ -132,14 +132,16 @@ std::string cards_section(const Report& report) {
 }
 
 std::string remarks_section(const Report& report) {
-  if (report.fallbacks.empty() && report.warnings.empty()) return "";
-  std::vector<std::string> fallbacks;
-  for (const auto& [row, count] : group_fallbacks(report.fallbacks)) {
-    fallbacks.push_back(row.where + (count > 1 ? fmt::format(" and {} more", count - 1) : "") + ": " +
-                        row.what + " (" + row.why + ")");
-  }
+  if (report.fallbacks.empty() && report.decisions.empty() && report.warnings.empty()) return "";
+  const auto lines = [](const std::vector<Remark>& remarks) {
+    std::vector<std::string> list;
+    for (const auto& [row, count] : group_remarks(remarks)) list.push_back(remark_line(row, count));
+    return list;
+  };
   return "<section class=\"remarks\">\n" +
-         remark_list(fmt::format("Not as asked: {}", report.fallbacks.size()).c_str(), fallbacks) +
+         remark_list(fmt::format("Not as asked: {}", report.fallbacks.size()).c_str(),
+                     lines(report.fallbacks)) +
+         remark_list(fmt::format("Decisions: {}", report.decisions.size()).c_str(), lines(report.decisions)) +
          remark_list(fmt::format("Warnings: {}", report.warnings.size()).c_str(), report.warnings) +
          "</section>\n";
 }

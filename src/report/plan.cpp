@@ -82,7 +82,7 @@ std::string scientific(double value) {
 }  // namespace
 
 Json to_json(const Plan& plan) {
-  Json tensors = Json::array(), sites = Json::array(), fallbacks = Json::array(), files = Json::object();
+  Json tensors = Json::array(), sites = Json::array(), files = Json::object();
   for (const PlanRow& row : plan.tensors) tensors.push_back(row_json(row));
   for (const PlanSite& site : plan.sites) {
     sites.push_back({{"name", site.name},
@@ -90,8 +90,6 @@ Json to_json(const Plan& plan) {
                      {"bits", site.bits ? Json(*site.bits) : Json(nullptr)},
                      {"transform", or_null(site.transform)}});
   }
-  for (const FallbackRow& row : plan.fallbacks)
-    fallbacks.push_back({{"where", row.where}, {"what", row.what}, {"why", row.why}});
   for (const auto& [name, bytes] : plan.files) files[name] = bytes ? Json(*bytes) : Json(nullptr);
   return {{"source", plan.source},
           {"recipe", plan.recipe},
@@ -107,7 +105,8 @@ Json to_json(const Plan& plan) {
           {"peak_memory_bytes", plan.peak_memory_bytes},
           {"disk_bytes", plan.disk_bytes},
           {"operations", plan.operations},
-          {"fallbacks", fallbacks},
+          {"fallbacks", to_json(plan.fallbacks)},
+          {"decisions", to_json(plan.decisions)},
           {"notes", plan.notes},
           {"warnings", plan.warnings}};
 }
@@ -133,7 +132,7 @@ std::string plan_text(const Plan& plan) {
   text += "  peak memory   about " + format_bytes(plan.peak_memory_bytes) + "\n";
   text += "  disk          about " + format_bytes(plan.disk_bytes) + " while it runs\n";
   for (const std::string& note : plan.notes) text += "  note          " + note + "\n";
-  text += fallback_text(plan.fallbacks) + warning_text(plan.warnings);
+  text += fallback_text(plan.fallbacks) + decision_text(plan.decisions) + warning_text(plan.warnings);
   return text;
 }
 

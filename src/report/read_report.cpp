@@ -187,9 +187,13 @@ void read_rows(JsonFields& fields, Report& report) {
     report.blocks.push_back({row.integer("index", 0), optional_number(row, "output_sqnr_db"),
                              number_or_nan(row, "max_abs_error"), row.number("error_share", 0)});
   });
-  for_each_row(fields, "fallbacks", [&](JsonFields& row) {
-    report.fallbacks.push_back({row.string("where", ""), row.string("what", ""), row.string("why", "")});
-  });
+  const auto read_remarks = [&](const char* key, std::vector<Remark>& remarks) {
+    for_each_row(fields, key, [&](JsonFields& row) {
+      remarks.push_back({row.string("where", ""), row.string("what", ""), row.string("why", "")});
+    });
+  };
+  read_remarks("fallbacks", report.fallbacks);
+  read_remarks("decisions", report.decisions);
 }
 
 void read_quality(JsonFields& fields, Report& report) {

@@ -79,8 +79,15 @@ Json quality_json(const Quality& quality) {
 
 }  // namespace
 
+Json to_json(const std::vector<Remark>& remarks) {
+  Json list = Json::array();
+  for (const Remark& remark : remarks)
+    list.push_back({{"where", remark.where}, {"what", remark.what}, {"why", remark.why}});
+  return list;
+}
+
 Json to_json(const Report& report) {
-  Json layers = Json::array(), sites = Json::array(), blocks = Json::array(), fallbacks = Json::array();
+  Json layers = Json::array(), sites = Json::array(), blocks = Json::array();
   for (const LayerRow& row : report.layers) layers.push_back(layer_json(row, report.layers));
   for (const SiteRow& row : report.sites) sites.push_back(site_json(row));
   for (const BlockRow& row : report.blocks) {
@@ -88,9 +95,6 @@ Json to_json(const Report& report) {
                       {"output_sqnr_db", number(row.output_sqnr_db)},
                       {"max_abs_error", number(row.max_abs_error)},
                       {"error_share", error_share(row, report.blocks)}});
-  }
-  for (const FallbackRow& row : report.fallbacks) {
-    fallbacks.push_back({{"where", row.where}, {"what", row.what}, {"why", row.why}});
   }
   Json files = Json::object(), time_ms = Json::object();
   for (const auto& [name, bytes] : report.output_files) files[name] = bytes;
@@ -103,7 +107,8 @@ Json to_json(const Report& report) {
           {"layers", layers},
           {"sites", sites},
           {"blocks", blocks},
-          {"fallbacks", fallbacks},
+          {"fallbacks", to_json(report.fallbacks)},
+          {"decisions", to_json(report.decisions)},
           {"quality", report.quality ? quality_json(*report.quality) : Json(nullptr)},
           {"output",
            {{"bytes", report.output_bytes},

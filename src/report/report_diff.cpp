@@ -20,6 +20,7 @@ constexpr ComparedNumber kNumbers[] = {
     {"/output/bytes", "bytes of the weight files", 0},
     {"/output/bits_per_weight", "bits a weight", 3},
     {"/fallbacks", "not as asked", 0},
+    {"/decisions", "decisions", 0},
     {"/warnings", "warnings", 0},
     {"/peak_rss_bytes", "peak memory, bytes", 0},
 };

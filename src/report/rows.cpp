@@ -74,7 +74,7 @@ void visit_members(BlockRow& row, const Visit& visit) {
 }
 
 template <typename Visit>
-void visit_members(FallbackRow& row, const Visit& visit) {
+void visit_members(Remark& row, const Visit& visit) {
   auto& [where, what, why] = row;
   visit("where", where);
   visit("what", what);
@@ -187,11 +187,9 @@ void list_from_json(const Json& list, const std::string& where, std::vector<Row>
 }  // namespace
 
 Json rows_to_json(const Report& report) {
-  return {{"layers", list_to_json(report.layers)},
-          {"sites", list_to_json(report.sites)},
-          {"blocks", list_to_json(report.blocks)},
-          {"fallbacks", list_to_json(report.fallbacks)},
-          {"warnings", report.warnings}};
+  return {{"layers", list_to_json(report.layers)},       {"sites", list_to_json(report.sites)},
+          {"blocks", list_to_json(report.blocks)},       {"fallbacks", list_to_json(report.fallbacks)},
+          {"decisions", list_to_json(report.decisions)}, {"warnings", report.warnings}};
 }
 
 void rows_from_json(const Json& json, const std::string& where, Report& report) {
@@ -200,6 +198,7 @@ void rows_from_json(const Json& json, const std::string& where, Report& report) 
   list_from_json(fields.at("sites"), where + ".sites", report.sites);
   list_from_json(fields.at("blocks"), where + ".blocks", report.blocks);
   list_from_json(fields.at("fallbacks"), where + ".fallbacks", report.fallbacks);
+  list_from_json(fields.at("decisions"), where + ".decisions", report.decisions);
   value_from_json(fields.at("warnings"), where + ".warnings", report.warnings);
   fields.finish();
 }

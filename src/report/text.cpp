@@ -25,14 +25,12 @@ int64_t integer_of(const Json& object, const char* key) {
                                                                                : 0;
 }
 
-// Equal remarks about many layers are one line: "kept in float: 8 layers (the architecture allows ...)".
-std::string fallback_lines(const std::vector<FallbackRow>& fallbacks) {
-  std::string lines;
-  for (const auto& [row, count] : group_fallbacks(fallbacks)) {
-    lines += "  " + row.where + (count > 1 ? " and " + std::to_string(count - 1) + " more" : "") + ": " +
-             row.what + " (" + row.why + ")\n";
-  }
-  return lines;
+// Equal remarks about many layers are one line.
+std::string remark_text(const std::string& heading, const std::vector<Remark>& remarks) {
+  if (remarks.empty()) return "";
+  std::string text = heading + ", " + std::to_string(remarks.size()) + ":\n";
+  for (const auto& [row, count] : group_remarks(remarks)) text += "  " + remark_line(row, count) + "\n";
+  return text;
 }
 
 // The weakest link is where to look first when quality is not enough.
@@ -126,9 +124,12 @@ std::string text_table(const std::vector<std::string>& header,
   return text;
 }
 
-std::string fallback_text(const std::vector<FallbackRow>& fallbacks) {
-  if (fallbacks.empty()) return "";
-  return "not as asked, " + std::to_string(fallbacks.size()) + ":\n" + fallback_lines(fallbacks);
+std::string fallback_text(const std::vector<Remark>& fallbacks) {
+  return remark_text("not as asked", fallbacks);
+}
+
+std::string decision_text(const std::vector<Remark>& decisions) {
+  return remark_text("decisions", decisions);
 }
 
 std::string warning_text(const std::vector<std::string>& warnings) {
@@ -175,7 +176,7 @@ std::string summary(const Report& report, const std::string& output_path) {
   for (const auto& [stage, elapsed_ms] : report.time_ms) total_ms += elapsed_ms;
   text += "  time          " + format_number(total_ms / 1000, 1) + " s, peak memory " +
           format_bytes(report.peak_rss_bytes) + "\n";
-  text += fallback_text(report.fallbacks) + warning_text(report.warnings);
+  text += fallback_text(report.fallbacks) + decision_text(report.decisions) + warning_text(report.warnings);
   return text;
 }
 

@@ -57,8 +57,8 @@ class ActivationsStep : public Step {
       }
       const SiteStatistics& statistics = context.statistics.at(name);
       if (statistics.abs_max == 0) {
-        context.remarks.push_back({block.prefix() + "." + name, "the smallest scale was used",
-                                   "all its calibration activations are zero"});
+        context.remarks.fallbacks.push_back(
+            {block.prefix() + "." + name, "the smallest scale was used", kNoActivity});
       }
       double amax = statistics.abs_max;
       if (name == percentile_site_ && !auto_ && percentile_ < 1)

@@ -40,18 +40,34 @@ class GptqStep : public Step {
     return needs;
   }
 
+  bool reads_rounded_activations() const override { return rounded_; }
+
   void apply(Block& block, StepContext& context) const override {
     for (const LinearGroup& group : rounding_.groups(block, context)) {
       const SiteStatistics& statistics = context.statistics.at(group.site);
+      if (statistics.all_zero()) {
+        round_plainly(group.linears, context.remarks);
+        continue;
+      }
       const Tensor M = rounded_ ? rounded_second_moment(block.site(group.site), statistics)
                                 : statistics.second_moment.value();
       // Linears with one scale a tensor are rounded one by one; else rows do not depend on each other, and
       // all linears of the site share one decomposition.
       if (rounding_.scheme().granularity == Granularity::kTensor) {
-        for (Linear* linear : group.linears) linear->weight.set_quantized(round(linear->weight.value, M));
-      } else {
-        round_together(group.linears, M);
+        for (Linear* linear : group.linears)
+          linear->weight.set_quantized(round(linear->weight.value, M, rounding_.scheme()));
+        continue;
       }
+      std::vector<Linear*> as_asked, wide;  // by the form of their scales
+      WeightScheme wide_scheme;
+      for (Linear* linear : group.linears) {
+        const WeightScheme scheme = rounding_.scheme_for(*linear, context.remarks);
+        const bool same = scheme == rounding_.scheme();
+        if (!same) wide_scheme = scheme;
+        (same ? as_asked : wide).push_back(linear);
+      }
+      round_together(as_asked, M, rounding_.scheme());
+      round_together(wide, M, wide_scheme);
     }
   }
 
@@ -84,16 +100,28 @@ class GptqStep : public Step {
     return options;
   }
 
-  QuantizedTensor round(const Tensor& W, const Tensor& M) const {
-    GptqOptions options = gptq_options();
-    if (!options.search_clips) options.clip = rounding_.fixed_clip(W);
-    return gptq(W, M, {}, rounding_.scheme(), options);
+  // Where M is 0 no error costs anything, so GPTQ would leave nothing of the weights.
+  void round_plainly(const std::vector<Linear*>& linears, Remarks& remarks) const {
+    for (Linear* linear : linears) {
+      const Tensor& W = linear->weight.value;
+      remarks.fallbacks.push_back({linear->name, "rounded to nearest", kNoActivity});
+      linear->weight.set_quantized(
+          round_to_nearest(W, rounding_.scheme_for(*linear, remarks), rounding_.fixed_clip(W)));
+    }
   }
 
-  void round_together(const std::vector<Linear*>& linears, const Tensor& M) const {
+  QuantizedTensor round(const Tensor& W, const Tensor& M, const WeightScheme& scheme) const {
+    GptqOptions options = gptq_options();
+    if (!options.search_clips) options.clip = rounding_.fixed_clip(W);
+    return gptq(W, M, {}, scheme, options);
+  }
+
+  void round_together(const std::vector<Linear*>& linears, const Tensor& M,
+                      const WeightScheme& scheme) const {
+    if (linears.empty()) return;
     std::vector<Tensor> parts;
     for (const Linear* linear : linears) parts.push_back(linear->weight.value);
-    const QuantizedTensor all = round(at::cat(parts), M);
+    const QuantizedTensor all = round(at::cat(parts), M, scheme);
     int64_t begin = 0;
     for (Linear* linear : linears) {
       const int64_t end = begin + linear->weight.value.size(0);

@@ -34,10 +34,10 @@ class HadamardStep : public Step {
   }
 
  private:
-  Hadamard matrix(Block& block, std::vector<Remark>& remarks) const {
+  Hadamard matrix(Block& block, Remarks& remarks) const {
     const Hadamard H = make_hadamard(channels(block));
     if (H.block == H.size) return H;
-    remarks.push_back(
+    remarks.fallbacks.push_back(
         {block.prefix() + "." + site_,
          "rotated in " + std::to_string(H.size / H.block) + " blocks of " + std::to_string(H.block),
          "there is no Hadamard matrix of size " + std::to_string(H.size) +

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <limits>
 
 #include "ptq/base/error.h"
@@ -78,6 +79,28 @@ double energy_of_error(const Candidate& candidate) {
   return (candidate.solution.energy - a * diagonal) / (1 - a);
 }
 
+void expect_uncorrected(const Linear& linear) {
+  if (!linear.correction) return;
+  throw usage_error("low_rank", linear.name + " has a correction from a step before",
+                    "`linears` of each step, so that no layer is in both");
+}
+
+// Factors of float16 that overflow, or that lose their digits below its range, are no correction.
+void expect_held(const std::string& linear, const Tensor& A, const Tensor& B, at::ScalarType stored) {
+  constexpr double kLargest = 65504, kSmallestNormal = 0x1p-14;
+  if (stored != at::kHalf) return;
+  for (const Tensor& factor : {A, B}) {
+    const auto largest = factor.abs().max().item<double>();
+    if (largest == 0 || (largest <= kLargest && largest >= kSmallestNormal)) continue;
+    char text[32];
+    std::snprintf(text, sizeof(text), "%.1e", largest);
+    throw Error(
+        linear,
+        std::string("a factor of its correction reaches ") + text + "; float16 holds 6.1e-05 to 65504",
+        "stored = \"bf16\"");
+  }
+}
+
 class LowRankStep : public Step {
  public:
   explicit LowRankStep(JsonFields& options) : options_(read_low_rank_options(options)) { options.finish(); }
@@ -103,6 +126,11 @@ class LowRankStep : public Step {
     const std::vector<Linear*> originals = context.rewritten->linears(), linears = block.linears();
     for (size_t i = 0; i < linears.size(); ++i) {
       if (!linears[i]->weight.quantized || !options_.selects(linears[i]->name)) continue;
+      expect_uncorrected(*linears[i]);
+      if (context.statistics.at(linears[i]->site).all_zero()) {
+        context.remarks.fallbacks.push_back({linears[i]->name, "left without a correction", kNoActivity});
+        continue;
+      }
       Candidate candidate;
       candidate.linear = linears[i];
       candidate.W = originals[i]->weight.value;
@@ -128,6 +156,7 @@ class LowRankStep : public Step {
     std::vector<Linear*> corrected;
     for (Linear* linear : block.linears()) {
       if (!linear->weight.quantized || !options_.selects(linear->name)) continue;
+      expect_uncorrected(*linear);
       corrected.push_back(linear);
       warn_of_few_tokens(linear->site, linear->weight.value.size(1), context.calibration_tokens,
                          context.warnings);
@@ -322,6 +351,7 @@ class LowRankStep : public Step {
                                        : own;
     row.energy_after = own;
     if (row.rank > 0) {
+      expect_held(candidate.linear->name, A, B, options_.stored_dtype());
       LowRank correction = make_low_rank(A, B, options_.stored_dtype());
       row.energy_after = corrected_energy(own, candidate.D, correction.A, correction.B, candidate.input->R);
       row.bytes = correction.bytes();

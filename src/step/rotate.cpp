@@ -160,12 +160,13 @@ class RotateStep : public Step {
 
  private:
   // The block of the site's rotation; says so if it is a poor one.
-  int64_t size_at(Block& block, const std::string& site, std::vector<Remark>& remarks) const {
+  int64_t size_at(Block& block, const std::string& site, Remarks& remarks) const {
     const std::string where = block.prefix() + "." + site;
     const int64_t channels = site_channels(block, site), size = block_.of(where, channels);
     if (block_.automatic() && size < kSmallBlock && size < channels && block.site(site).transform.empty()) {
-      remarks.push_back({where, "rotated in blocks of " + std::to_string(size) + " only",
-                         "no larger power of two divides its " + std::to_string(channels) + " channels"});
+      remarks.fallbacks.push_back(
+          {where, "rotated in blocks of " + std::to_string(size) + " only",
+           "no larger power of two divides its " + std::to_string(channels) + " channels"});
     }
     return size;
   }
@@ -188,7 +189,10 @@ class RotateStep : public Step {
   TransformStage choose(Block& block, const std::string& site, int64_t channels, int64_t size,
                         StepContext& context) const {
     if (kind_ == "hadamard") return make_block_hadamard(channels, size);
-    const Tensor& samples = context.statistics.at(site).samples;
+    const SiteStatistics& statistics = context.statistics.at(site);
+    const Tensor& samples = statistics.samples;
+    if (statistics.all_zero())
+      context.remarks.fallbacks.push_back({block.prefix() + "." + site, "rotated at random", kNoActivity});
     // `auto` judges on the last quarter, so it does not search there.
     const bool judged = kind_ == "auto" && samples.size(0) >= 4;
     const int64_t searched = judged ? samples.size(0) - samples.size(0) / 4 : samples.size(0);
@@ -233,7 +237,11 @@ class ZigzagStep : public Step {
   void apply(Block& block, StepContext& context) const override {
     for (const std::string& name : sites_.transformable(block)) {
       const int64_t size = block_.of(block.prefix() + "." + name, site_channels(block, name));
-      const Tensor maxima = context.statistics.at(name).samples.abs().amax(0);
+      const SiteStatistics& statistics = context.statistics.at(name);
+      const Tensor maxima = statistics.samples.abs().amax(0);
+      if (statistics.all_zero())
+        context.remarks.fallbacks.push_back(
+            {block.prefix() + "." + name, "permuted by no order", kNoActivity});
       append_stage(block, name, Permutation{zigzag(maxima, size)}, context.statistics);
     }
   }

@@ -26,15 +26,21 @@ class RtnStep : public Step {
   void apply(Block& block, StepContext& context) const override {
     for (const LinearGroup& group : rounding_.groups(block, context)) {
       Tensor M;
+      bool silent = false;
       if (rounding_.searches_clips()) {
-        M = rounded_second_moment(block.site(group.site), context.statistics.at(group.site));
+        const SiteStatistics& statistics = context.statistics.at(group.site);
+        M = rounded_second_moment(block.site(group.site), statistics);
+        silent = statistics.all_zero();
       }
       for (Linear* linear : group.linears) {
         const Tensor& W = linear->weight.value;
-        linear->weight.set_quantized(round_to_nearest(W, rounding_.scheme(), rounding_.clips(W, M)));
+        const WeightScheme scheme = rounding_.scheme_for(*linear, context.remarks);
+        // Without activity all clips cost nothing, and the first is the whole range.
+        if (silent) context.remarks.fallbacks.push_back({linear->name, "rounded without clips", kNoActivity});
+        linear->weight.set_quantized(round_to_nearest(W, scheme, rounding_.clips(W, M, scheme)));
       }
     }
-    for (Weight* weight : small_weights(block, context.skip))
+    for (Weight* weight : small_weights(block, context.skip, context.remarks))
       weight->set_quantized(round_to_nearest(weight->value, kPerTensor));
   }
 
@@ -47,20 +53,26 @@ class RtnStep : public Step {
         context.cost.bytes = std::max(context.cost.bytes, search.bytes);
       }
     }
-    for (Weight* weight : small_weights(block, context.skip)) plan_codes(*weight, kPerTensor);
+    for (Weight* weight : small_weights(block, context.skip, context.remarks))
+      plan_codes(*weight, kPerTensor);
   }
 
  private:
   // The convolution, A (in the log domain) and D are vectors a channel: one scale each, at 8 bits.
   static constexpr WeightScheme kPerTensor = {};
 
-  std::vector<Weight*> small_weights(Block& block,
-                                     const std::function<bool(const std::string&)>& skip) const {
+  std::vector<Weight*> small_weights(Block& block, const std::function<bool(const std::string&)>& skip,
+                                     Remarks& remarks) const {
     std::vector<Weight*> small;
     for (Weight* weight : block.weights()) {
       const bool is_small =
           weight->role == Role::kConv || weight->role == Role::kDecay || weight->role == Role::kSkip;
-      if (all_ && is_small && !skip(weight->name)) small.push_back(weight);
+      if (!all_ || !is_small) continue;
+      if (skip(weight->name)) {
+        remarks.decisions.push_back({weight->name, "kept in float", "skipped by the recipe"});
+      } else {
+        small.push_back(weight);
+      }
     }
     return small;
   }

@@ -43,7 +43,13 @@ class SmoothStep : public Step {
     std::vector<Tensor> scales;
     for (const FoldEdge& edge : edges) {
       expect_untransformed(block, edge);
-      const Tensor& a = context.statistics.at(edge.site).channel_abs_max;
+      const SiteStatistics& statistics = context.statistics.at(edge.site);
+      const Tensor& a = statistics.channel_abs_max;
+      if (statistics.all_zero()) {
+        context.remarks.fallbacks.push_back({block.prefix() + "." + edge.site, "not smoothed", kNoActivity});
+        scales.push_back(at::ones_like(a));
+        continue;
+      }
       scales.push_back(share_scales(edge, smoothing_scales(a, column_maxima(edge), alpha_, floor_)));
     }
     for (size_t i = 0; i < edges.size(); ++i) fold_scales(block, edges[i], scales[i], context.statistics);

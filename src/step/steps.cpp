@@ -17,10 +17,11 @@ const std::vector<StepEntry>& steps() {
        make_rotate_step},
       {"zigzag", StepKind::kRewrite, "deal channels out to blocks by size (DuQuant)", make_zigzag_step},
       {"qk_hadamard", StepKind::kRewrite, "rotate queries and keys, head by head", make_qk_hadamard_step},
-      {"rtn", StepKind::kRounding, "round weights to nearest, with fixed or searched clips", make_rtn_step},
-      {"gptq", StepKind::kRounding, "round weights column by column, making up for errors (GPTQ)",
+      {"rtn", StepKind::kWeightRounding, "round weights to nearest, with fixed or searched clips",
+       make_rtn_step},
+      {"gptq", StepKind::kWeightRounding, "round weights column by column, making up for errors (GPTQ)",
        make_gptq_step},
-      {"activations", StepKind::kRounding,
+      {"activations", StepKind::kActivationRounding,
        "give sites a static scale (clipped or not), or a dynamic one per token", make_activations_step},
       {"low_rank", StepKind::kCorrection,
        "rebuild lost output by a low-rank term beside rounded weights (QERA)", make_low_rank_step},
@@ -32,8 +33,10 @@ const char* step_kind_name(StepKind kind) {
   switch (kind) {
     case StepKind::kRewrite:
       return "rewrite";
-    case StepKind::kRounding:
-      return "rounding";
+    case StepKind::kWeightRounding:
+      return "rounding of weights";
+    case StepKind::kActivationRounding:
+      return "rounding of activations";
     case StepKind::kCorrection:
       return "correction";
   }

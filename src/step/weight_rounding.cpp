@@ -79,8 +79,16 @@ WeightRounding::WeightRounding(JsonFields& options)
   }
 }
 
-Tensor WeightRounding::clips(const Tensor& W, const Tensor& M) const {
-  return search_ ? choose_weight_clips(W, M, scheme_) : fixed_clip(W);
+WeightScheme WeightRounding::scheme_for(const Linear& linear, Remarks& remarks) const {
+  WeightScheme scheme = scheme_;
+  if (half_scales_hold(linear.weight.value, scheme)) return scheme;
+  scheme.half_scales = false;
+  remarks.fallbacks.push_back({linear.name, "scales of groups in float32", "float16 does not hold them"});
+  return scheme;
+}
+
+Tensor WeightRounding::clips(const Tensor& W, const Tensor& M, const WeightScheme& scheme) const {
+  return search_ ? choose_weight_clips(W, M, scheme) : fixed_clip(W);
 }
 
 Tensor WeightRounding::fixed_clip(const Tensor& W) const {
@@ -98,15 +106,15 @@ std::vector<std::string> WeightRounding::sites(Block& block) const {
 
 std::vector<LinearGroup> WeightRounding::groups(Block& block,
                                                 const std::function<bool(const std::string&)>& skip,
-                                                std::vector<Remark>& remarks) const {
+                                                Remarks& remarks) const {
   std::vector<LinearGroup> groups;
   for (Linear* linear : block.linears()) {
     if (skip(linear->name)) {
-      remarks.push_back({linear->name, "kept in float", "skipped by the recipe"});
+      remarks.decisions.push_back({linear->name, "kept in float", "skipped by the recipe"});
       continue;
     }
     if (linear->min_bits > scheme_.bits) {
-      remarks.push_back(
+      remarks.decisions.push_back(
           {linear->name, "kept in float",
            "the architecture allows no fewer than " + std::to_string(linear->min_bits) + " bits here"});
       continue;

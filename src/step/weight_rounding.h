@@ -26,12 +26,14 @@ class WeightRounding {
   bool searches_clips() const { return search_; }
   // Tokens from which the second moment of rounded activations is made.
   int64_t samples() const { return samples_; }
+  // scheme(), with float32 scales where float16 does not hold those of the weight: a fallback says so.
+  WeightScheme scheme_for(const Linear& linear, Remarks& remarks) const;
   // The clip of each scale of W: searched under M, or the fixed one.
-  Tensor clips(const Tensor& W, const Tensor& M) const;
+  Tensor clips(const Tensor& W, const Tensor& M, const WeightScheme& scheme) const;
   // [1], undefined if it is 1.
   Tensor fixed_clip(const Tensor& W) const;
 
-  // The linears to round, by site, in forward order; for the others a remark says why they stay float.
+  // The linears to round, by site, in forward order; for the others a decision says why they stay float.
   std::vector<LinearGroup> groups(Block& block, StepContext& context) const {
     return groups(block, context.skip, context.remarks);
   }
@@ -42,7 +44,7 @@ class WeightRounding {
 
  private:
   std::vector<LinearGroup> groups(Block& block, const std::function<bool(const std::string&)>& skip,
-                                  std::vector<Remark>& remarks) const;
+                                  Remarks& remarks) const;
 
   WeightScheme scheme_;
   double clip_ = 1;

@@ -37,6 +37,36 @@ TEST_F(Export, PeftWritesAnAdapterAndItsBase) {
   EXPECT_GT(base, whole);
 }
 
+TEST_F(Export, CorrectionsThatPeftRefusesAreFoldedIntoTheBase) {
+  const Words calibrated = {"--calib", PTQ_TEST_DATA "/shakespeare-calib.txt", "--samples", "8", "--seq-len",
+                            "64"};
+  run_well(Words{PTQ_TEST_DATA "/mamba-1m/model.pt", "--method", "qera", "--base", "mxint2", "--rank", "4",
+                 "-o", "q"} +
+           calibrated);
+  const Json done = run_json({"export", "q", "--format", "peft", "-o", "a", "--dtype", "f32"});
+  ASSERT_EQ(done["folded"].size(), 4U);  // out_proj of each layer
+  EXPECT_EQ(done["folded"][0], "backbone.layers.0.mixer.out_proj");
+  EXPECT_EQ(done["modules"], 8);  // in_proj and x_proj; dt_proj bears no 2 bits
+  const Json adapter = read_json_file(directory_ / "a/adapter_config.json");
+  EXPECT_EQ(adapter["target_modules"], Json({"in_proj", "x_proj"}));
+  EXPECT_NE(directory_.read("a/README.md").find("- `backbone.layers.3.mixer.out_proj`\n"), std::string::npos);
+  EXPECT_EQ(directory_.read("a/adapter_model.safetensors").find("out_proj"), std::string::npos);
+  // What the output computes with is the rounded weight and its correction.
+  int64_t folded = 0, beside = 0;
+  for (const Json& row : run_json({"diff", "a-base", "q"})["tensors"]) {
+    const auto name = row["name"].get<std::string>();
+    if (name.ends_with("out_proj.weight")) {
+      ++folded;
+      EXPECT_LT(row["relative_error"].get<double>(), 1e-6) << name;
+    } else if (name.ends_with("in_proj.weight")) {
+      ++beside;
+      EXPECT_GT(row["relative_error"].get<double>(), 1e-3) << name;
+    }
+  }
+  EXPECT_EQ(folded, 4);
+  EXPECT_EQ(beside, 4);
+}
+
 TEST_F(Export, WhatPeftCannotRunIsRefusedAndLeavesNothing) {
   run_well(quick("rtn", {"--bits", "w4a16"}, "plain"));
   expect_error({"export", "plain", "--format", "peft", "-o", "a"}, 1, {"no low-rank corrections"});

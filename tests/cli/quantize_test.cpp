@@ -69,9 +69,27 @@ TEST_F(Quantize, SameInputsGiveTheSameBytes) {
 TEST_F(Quantize, SkippedLayersStayFloatAndAreReported) {
   quantize({"--method", "rtn", "--skip", "*.0.mixer.out_proj", "--skip", "*.x_proj"}, "q");
   const Json json = report("q");
-  EXPECT_EQ(json["fallbacks"].size(), 5U);
-  EXPECT_EQ(json["fallbacks"][0]["why"], "skipped by the recipe");
+  EXPECT_EQ(json["fallbacks"].size(), 0U);
+  EXPECT_EQ(json["decisions"].size(), 5U);
+  EXPECT_EQ(json["decisions"][0]["why"], "skipped by the recipe");
   EXPECT_EQ(json["recipe"]["skip"].size(), 2U);
+}
+
+TEST_F(Quantize, StrictAcceptsWhatWasAskedFor) {
+  // `--skip` is asked for by the user, least bits by the architecture's table (dt_proj bears 8).
+  quantize({"--method", "rtn", "--bits", "w4a16", "--skip", "*.x_proj", "--strict"}, "q");
+  const Json json = report("q");
+  EXPECT_EQ(json["fallbacks"].size(), 0U);
+  EXPECT_EQ(json["decisions"].size(), 8U);
+}
+
+TEST_F(Quantize, SkippedTiedHeadKeepsTheEmbeddingFloat) {
+  quantize({"--method", "rtn", "--skip", "lm_head", "--embedding", "int8", "--strict"}, "q");
+  const Json json = report("q");
+  ASSERT_EQ(json["decisions"].size(), 1U);
+  EXPECT_EQ(json["decisions"][0]["where"], "backbone.embedding.weight");
+  EXPECT_EQ(json["decisions"][0]["why"], "lm_head.weight, the same tensor, is skipped by the recipe");
+  for (const Json& layer : json["layers"]) EXPECT_NE(layer["role"], "embedding");
 }
 
 TEST_F(Quantize, EmbeddingInInt8IsSmaller) {

@@ -79,11 +79,20 @@ TEST_F(Transformer, DuQuantOnAMambaSaysWhatItIsFor) {
   refused(model_, {"--method", "duquant"}, 1, {"Mamba", "duquant is for transformers"});
 }
 
-TEST_F(Transformer, SiteWithoutActivationsIsNamed) {
+TEST_F(Transformer, SiteWithoutActivationsIsAFallbackThatStrictRefuses) {
   const std::string model = filled("model.layers.1.post_attention_layernorm.weight", 0);
-  for (const char* method : {"duquant", "gptq", "qera"})
-    refused(model, {"--method", method}, 1,
-            {"model.layers.1.gate_up.input", "all its calibration activations are zero"});
+  for (const char* method : {"duquant", "gptq", "qera"}) {
+    run_well(run_of(model, {"--method", method, "--force"}));
+    const Json fallbacks = report("q")["fallbacks"];
+    ASSERT_FALSE(fallbacks.empty()) << method;
+    for (const Json& row : fallbacks) {
+      EXPECT_EQ(row["where"].get<std::string>().find("model.layers.1."), 0U) << row;
+      EXPECT_EQ(row["why"], "all its calibration activations are zero");
+    }
+  }
+  std::filesystem::remove_all(directory_ / "q");
+  refused(model, {"--method", "gptq", "--strict"}, 1,
+          {"model.layers.1.mlp.gate_proj", "all its calibration activations are zero"});
 }
 
 TEST_F(Transformer, ActivationsThatOverflowInHalfPrecisionAreAWarningThatNamesTheFirstSite) {

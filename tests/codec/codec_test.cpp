@@ -135,7 +135,7 @@ const std::vector<EdgeRow>& edge_rows() {
       {"positive", {1, 2, 3.5F, 8, 4.25F, 6}, 4, 0.8F, 0.4266666769981384F, 0, {2, 5, 8, 15, 10, 14}},
       {"negative", {-1, -2, -3.5F, -8, -4.25F, -6}, 4, 1.0F, 0.5333333611488342F, 15, {13, 11, 8, 0, 7, 4}},
       {"zeros", {0, 0, 0}, 4, 1.0F, 1e-5F, 0, {0, 0, 0}},
-      {"tiny", {1e-7F, -2e-7F, 3e-7F, 0}, 4, 1.0F, 1e-5F, 0, {0, 0, 0, 0}},
+      {"tiny", {1e-7F, -2e-7F, 3e-7F, 0}, 4, 1.0F, 3.333333253863202e-08F, 6, {9, 0, 15, 6}},
       {"one value", {0, 0, 5, 0}, 8, 0.8F, 0.01568627543747425F, 0, {0, 0, 255, 0}},
       {"ties",
        {-3.5F, -2.5F, -1.5F, -0.5F, 0, 0.5F, 1.5F, 2.5F, 3.5F, 4.5F, 5.5F, 11.5F},
@@ -270,6 +270,81 @@ TEST(WeightScheme, RangesAndCostsFollowBitsAndGranularity) {
   EXPECT_EQ(with_zero_point(4, Granularity::kChannel).low(), -8);
   EXPECT_EQ(with_zero_point(4, Granularity::kChannel).high(), 7);
   EXPECT_DOUBLE_EQ(with_zero_point(4, Granularity::kChannel).bits_per_weight(10, 80), 4.5);
+}
+
+// Schemes whose scales are float32, and MXINT.
+std::vector<WeightScheme> schemes_of_any_size() {
+  std::vector<WeightScheme> schemes = {{8, Granularity::kTensor},
+                                       {4, Granularity::kChannel},
+                                       {4, Granularity::kGroup, 16},
+                                       with_zero_point(8, Granularity::kTensor),
+                                       with_zero_point(4, Granularity::kChannel),
+                                       with_zero_point(3, Granularity::kGroup, 16)};
+  WeightScheme mxint{4, Granularity::kGroup, kMxintGroup};
+  mxint.format = NumberFormat::kMxint;
+  WeightScheme nf4{4, Granularity::kGroup, kNf4Group};
+  nf4.format = NumberFormat::kNf4;
+  WeightScheme plain{4, Granularity::kGroup, 16};
+  plain.plain_scales = true;
+  schemes.insert(schemes.end(), {mxint, nf4, plain});
+  return schemes;
+}
+
+TEST(WeightGrid, PowersOfTwoChangeNoCode) {
+  at::manual_seed(5);
+  const Tensor w = at::randn({6, 64});
+  for (const WeightScheme& scheme : schemes_of_any_size()) {
+    const QuantizedTensor expected = round_to_nearest(w, scheme);
+    for (const int exponent : {-100, -60, -20, -14, 14, 60, 100}) {
+      const double factor = std::ldexp(1.0, exponent);
+      const QuantizedTensor q = round_to_nearest(w * factor, scheme);
+      EXPECT_TRUE(at::equal(q.codes, expected.codes)) << number_format_name(scheme.format) << exponent;
+      EXPECT_TRUE(at::equal(q.scale, expected.scale * factor))
+          << number_format_name(scheme.format) << exponent;
+      EXPECT_TRUE(!q.zero.defined() || at::equal(q.zero, expected.zero));
+    }
+  }
+}
+
+TEST(WeightGrid, ZerosHaveTheAuthorsFloor) {
+  const Tensor zeros = at::zeros({2, 32});
+  EXPECT_FLOAT_EQ(weight_grid(zeros, {8, Granularity::kTensor}).scale.item<float>(), 1e-5F / 127);
+  const WeightGrid channels = weight_grid(zeros, with_zero_point(4, Granularity::kChannel));
+  EXPECT_TRUE(at::equal(channels.scale, at::full({2, 1}, 1e-5F)));
+  EXPECT_TRUE(at::equal(channels.zero, at::full({2, 1}, -8, at::kChar)));
+}
+
+TEST(WeightGrid, ScalesBelowTheNormalRangeAreRaisedToIt) {
+  const WeightGrid grid = weight_grid(at::full({1, 4}, 0x1p-130F), {8, Granularity::kTensor});
+  EXPECT_EQ(grid.scale.item<float>(), 0x1p-126F);
+}
+
+TEST(HalfScales, HoldOrdinaryWeightsOnly) {
+  at::manual_seed(5);
+  const Tensor w = at::randn({6, 64}) * 0.05;
+  WeightScheme scheme{4, Granularity::kGroup, 16};
+  EXPECT_TRUE(half_scales_hold(w * 0x1p-20, scheme));  // it has none
+  scheme.half_scales = true;
+  EXPECT_TRUE(half_scales_hold(w, scheme));
+  EXPECT_TRUE(half_scales_hold(at::zeros({6, 64}), scheme));
+  EXPECT_FALSE(half_scales_hold(w * 0x1p-14, scheme));
+  EXPECT_FALSE(half_scales_hold(w * 1e30, scheme));
+  // Some dead groups in an ordinary layer take nothing from it.
+  Tensor some = w.clone();
+  some.slice(1, 0, 16).mul_(1e-9);
+  EXPECT_TRUE(half_scales_hold(some, scheme));
+}
+
+TEST(Sqnr, OfTinyAndHugeValuesIsThatOfOrdinaryOnes) {
+  at::manual_seed(6);
+  const Tensor w = at::randn({6, 64}), approximation = w + at::randn({6, 64}) * 0.01;
+  const double expected = sqnr_db(w, approximation);
+  EXPECT_NEAR(expected, 40, 1);
+  for (const double factor : {0x1p-110, 0x1p-80, 0x1p80, 0x1p110})
+    EXPECT_EQ(sqnr_db(w * factor, approximation * factor), expected) << factor;
+  EXPECT_EQ(sqnr_db(w, w), std::numeric_limits<double>::infinity());
+  EXPECT_EQ(sqnr_db(at::zeros({2, 2}), at::ones({2, 2})), -std::numeric_limits<double>::infinity());
+  EXPECT_TRUE(std::isnan(sqnr_db(at::full({2, 2}, NAN), at::ones({2, 2}))));
 }
 
 }  // namespace

@@ -8,38 +8,12 @@
 #include <cmath>
 
 #include "../base/expect_error.h"
-#include "../base/temp_directory.h"
-#include "../support/toy_llama.h"
-#include "ptq/artifact/open_model.h"
 #include "ptq/engine/evaluate.h"
-#include "ptq/pipeline/run.h"
+#include "ptq/step/step.h"
+#include "workbench.h"
 
 namespace ptq {
 namespace {
-
-using testing::TensorMap;
-using testing::ToyLlama;
-using testing::ToyMamba;
-using testing::ToyModel;
-
-// Odd sizes: inner sizes with and without a Hadamard matrix of their own, groups longer than a row.
-const ToyMamba kMambaSizes[] = {{24, 48, 8, 3, 2}, {48, 96, 8, 3, 3}, {96, 192, 8, 3, 6}, {20, 50, 5, 2, 3}};
-// Shared value heads, heads that no power of two fits, rotations in blocks of 2; biases, norms of heads.
-const ToyLlama kLlamaSizes[] = {{24, 2, 1, 40},
-                                {48, 4, 2, 96, 2, 50, 16, /*biases=*/true},
-                                {96, 6, 3, 176, 2, 50, 24, false, /*qk_norm=*/true, /*tied=*/false},
-                                {20, 2, 2, 50, 3}};
-
-struct Toy {
-  const char* architecture;
-  ToyModel (*make)(size_t size);
-};
-
-// One row an architecture.
-const Toy kToys[] = {
-    {"mamba", [](size_t size) { return ToyModel{testing::toy_mamba(kMambaSizes[size]), {}}; }},
-    {"llama", [](size_t size) { return testing::toy_llama(kLlamaSizes[size]); }},
-};
 
 // What random weights must keep, a few dB below the least of all methods, architectures and sizes. Weights
 // rounded column by column lose most; small models lose most in their logits.
@@ -112,72 +86,11 @@ std::string case_name(const ::testing::TestParamInfo<Case>& info) {
   return name;
 }
 
-constexpr int64_t kRows = 8, kLength = 16;  // of calibration tokens
-
-Recipe toy_recipe(const std::string& method, const std::string& bits) {
-  RecipeOptions options;
-  options.method = method;
-  (find_method(method).by_base ? options.base : options.bits) = bits;
-  options.sets = {"samples=" + std::to_string(kRows), "seq_len=" + std::to_string(kLength)};
-  return resolve_recipe(options);
-}
-
-// The source model of a case and the places for its outputs.
-class Workbench {
- public:
-  explicit Workbench(const ToyModel& toy) {
-    std::filesystem::create_directory(directory_ / "toy");
-    testing::write_safetensors(source(), toy.tensors);
-    if (!toy.config.is_null()) directory_.write("toy/config.json", toy.config.dump());
-    at::Generator generator = at::detail::createCPUGenerator(3);
-    ids_ = at::randint(0, 50, {kRows, kLength}, generator, at::TensorOptions().dtype(at::kLong));
-    testing::write_safetensors(tokens(), {{"input_ids", ids_}});
-  }
-
-  std::string source() const { return directory_ / "toy/model.safetensors"; }
-  std::string tokens() const { return directory_ / "tokens.safetensors"; }
-  const Tensor& ids() const { return ids_; }
-  std::string output(const std::string& name) const { return directory_ / name; }
-  std::string read(const std::string& name, const std::string& file) const {
-    return directory_.read(name + "/" + file);
-  }
-
-  Report run(const std::string& name, const Recipe& recipe, bool self_calibrated = false) const {
-    RunOptions options;
-    options.model_path = source();
-    options.output = output(name);
-    if (!self_calibrated) options.calibration = {tokens()};
-    Progress progress(std::make_shared<StatusLine>(), ProgressStyle::kQuiet);
-    return ptq::run(options, recipe, progress);
-  }
-
- private:
-  TempDirectory directory_;
-  Tensor ids_;  // [kRows, kLength]
-};
-
 ToyModel toy_of(const Case& test) {
   for (const Toy& toy : kToys) {
     if (std::string(toy.architecture) == test.architecture->name) return toy.make(test.size);
   }
   throw std::runtime_error(std::string("no toy model for the architecture ") + test.architecture->name);
-}
-
-Tensor logits_of(const Model& model, const Tensor& ids) {
-  Tensor hidden = model.embed(ids);
-  for (int64_t i = 0; i < model.num_blocks(); ++i) hidden = model.load_block(i)->forward(hidden);
-  return model.logits(hidden);
-}
-
-double sqnr_of_logits(const Workbench& bench, const std::string& artifact) {
-  const OpenModel floats = open_model(bench.source(), {}, at::kCPU);
-  const OpenModel quantized = open_model(bench.output(artifact), {}, at::kCPU);
-  EXPECT_FALSE(floats.quantized);
-  EXPECT_TRUE(quantized.quantized);
-  const Tensor ids = at::arange(40).reshape({2, 20});
-  const Tensor logits = logits_of(*quantized.model, ids);
-  EXPECT_TRUE(at::isfinite(logits).all().item<bool>());
-  return sqnr_db(logits_of(*floats.model, ids), logits);
 }
 
 void expect_same_files(const Workbench& bench, const std::string& a, const std::string& b) {
@@ -187,24 +100,29 @@ void expect_same_files(const Workbench& bench, const std::string& a, const std::
   }
 }
 
-bool is_fallback(const Report& report, const std::string& name) {
-  return std::any_of(report.fallbacks.begin(), report.fallbacks.end(),
-                     [&](const FallbackRow& row) { return row.where == name; });
+bool is_decision(const Report& report, const std::string& name) {
+  return std::any_of(report.decisions.begin(), report.decisions.end(),
+                     [&](const Remark& row) { return row.where == name; });
 }
+
+// What a correction of rank kToyRank takes at least off the error of the logits, and the most that it leaves
+// of the error of a layer's outputs.
+constexpr double kCorrectionDb = 0.5;
+constexpr double kRemaining = 0.95;
+
+// What a rounded weight may move away from the weight to leave room for its correction.
+constexpr double kTurnsDb = 3;
 
 // Linears are in the bits asked for, or said to be float; so are the activations they read.
 void expect_bits(const Report& report, const Floor& floor) {
   size_t rounded = 0;
   for (const LayerRow& layer : report.layers) {
     const bool linear = layer.role == role_name(Role::kLinear);
-    EXPECT_TRUE(!linear || layer.weight_sqnr_db || is_fallback(report, layer.name)) << layer.name;
+    EXPECT_TRUE(!linear || layer.weight_sqnr_db || is_decision(report, layer.name)) << layer.name;
     if (!layer.weight_sqnr_db) continue;
-    if (layer.correction && layer.correction->rounds > 1) {
-      // What was rounded is the weight less its correction.
-      EXPECT_LT(*layer.correction->energy_after, *layer.correction->energy_before) << layer.name;
-    } else {
-      EXPECT_GT(*layer.weight_sqnr_db, floor.weights_db) << layer.name;
-    }
+    // In turns with a correction, what is rounded is the weight less its correction: further from the weight.
+    const bool in_turns = layer.correction && layer.correction->rounds > 1;
+    EXPECT_GT(*layer.weight_sqnr_db, floor.weights_db - (in_turns ? kTurnsDb : 0)) << layer.name;
     if (!linear) continue;
     ++rounded;
     EXPECT_EQ(layer.bits, floor.weight_bits) << layer.name;
@@ -217,6 +135,25 @@ void expect_bits(const Report& report, const Floor& floor) {
     EXPECT_TRUE(rounds ? may : !must) << site.name;
     EXPECT_EQ(site.bits.value_or(floor.activation_bits), floor.activation_bits) << site.name;
   }
+}
+
+// A correction of a small rank takes something off the error of each layer, and off that of the logits. The
+// base alone is held to its floor.
+void expect_correction(const Workbench& bench, Recipe recipe, const Report& report, const Floor& floor) {
+  std::erase_if(recipe.steps, [](const StepConfig& step) {
+    return find_step(step.name, "").kind == StepKind::kCorrection;
+  });
+  expect_bits(bench.run("base", recipe), floor);
+  EXPECT_GT(sqnr_of_logits(bench, "out"), sqnr_of_logits(bench, "base") + kCorrectionDb);
+  size_t corrected = 0;
+  for (const LayerRow& layer : report.layers) {
+    if (!layer.correction) continue;
+    ++corrected;
+    EXPECT_EQ(layer.correction->rank, kToyRank) << layer.name;
+    EXPECT_LT(layer.correction->remaining(), kRemaining) << layer.name;
+    std::printf("REMAIN %s %f\n", layer.name.c_str(), layer.correction->remaining());
+  }
+  EXPECT_GT(corrected, 0U);
 }
 
 // What the report says of quality is what the artifact gives whoever reads it.
@@ -242,10 +179,12 @@ class EveryMethod : public ::testing::TestWithParam<Case> {};
 
 TEST_P(EveryMethod, RoundsWhatItWasAskedToAndIsReadBackAsReported) {
   const Workbench bench(toy_of(GetParam()));
-  const Report report = bench.run("out", toy_recipe(GetParam().method->name, GetParam().bits));
+  const Recipe recipe = toy_recipe(GetParam().method->name, GetParam().bits);
+  const Report report = bench.run("out", recipe);
   const Floor& floor = floor_of(GetParam().bits);
   expect_bits(report, floor);
   EXPECT_GT(sqnr_of_logits(bench, "out"), floor.logits_db);
+  if (GetParam().method->by_base) expect_correction(bench, recipe, report, floor);
   ASSERT_TRUE(report.quality.has_value());
   expect_quality(bench, "out", *report.quality);
 }
@@ -330,7 +269,9 @@ TEST(Run, SkippedLayersKeepTheirFloatValues) {
   Recipe recipe = toy_recipe("rtn", "w8a16");
   recipe.skip = {"*.0.mixer.out_proj"};
   const Report report = bench.run("out", recipe);
-  EXPECT_EQ(report.fallbacks.size(), 1U);
+  EXPECT_TRUE(report.fallbacks.empty());
+  ASSERT_EQ(report.decisions.size(), 1U);
+  EXPECT_EQ(report.decisions[0].where, "backbone.layers.0.mixer.out_proj");
   const auto checkpoint = open_checkpoint(bench.output("out"));
   const std::string skipped = "backbone.layers.0.mixer.out_proj.weight";
   EXPECT_TRUE(at::equal(as_tensor(checkpoint->read(skipped)).to(at::kFloat), tensors.at(skipped)));

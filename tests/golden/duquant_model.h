@@ -41,7 +41,7 @@ inline std::unique_ptr<Step> make_step(const char* name, const Json& options) {
 inline void apply_step(const char* name, const Json& options, Block& block, Statistics& statistics) {
   const std::function<bool(const std::string&)> skip_none = [](const std::string&) { return false; };
   const Tensor no_rows;
-  std::vector<Remark> remarks;
+  Remarks remarks;
   StepContext context{statistics, no_rows, no_rows, skip_none, remarks};
   make_step(name, options)->apply(block, context);
 }

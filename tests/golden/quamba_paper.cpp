@@ -144,7 +144,7 @@ class PaperCase {
     const Tensor ids = tensor("calib_ids");
     Tensor hidden = embed_rows(*model_, ids);
     const std::function<bool(const std::string&)> skip_none = [](const std::string&) { return false; };
-    std::vector<Remark> remarks;
+    Remarks remarks;
     Blocks blocks = float_blocks();
     for (const auto& block : blocks) {
       Statistics none;

@@ -312,5 +312,51 @@ TEST(RtnRecipe, ZeroPointsAreForFewerThanEightBitsWithActivations) {
   EXPECT_ERROR(of_method("rtn", "w4a16", {"rtn.group=4"}), ExitCode::kUsage, "4 weights a group");
 }
 
+// The order of steps.
+Recipe in_order(const std::vector<Json>& steps) {
+  return read_recipe({{"method", "x"}, {"steps", steps}}, "r");
+}
+
+const Json kRtn = {{"step", "rtn"}}, kGptq = {{"step", "gptq"}}, kLowRank = {{"step", "low_rank"}},
+           kActivations = {{"step", "activations"}, {"scales", "dynamic"}}, kSmooth = {{"step", "smooth"}},
+           kRounded = {{"step", "gptq"}, {"moment", "rounded"}};
+
+TEST(RecipeOrder, IsTheOneThatIsGiven) {
+  EXPECT_EQ(names_of(in_order({kSmooth, kRtn, kLowRank, kActivations})), "smooth rtn low_rank activations");
+  EXPECT_EQ(names_of(in_order({kSmooth, kActivations, kRounded})), "smooth activations gptq");
+  EXPECT_EQ(names_of(in_order({kActivations, kRtn})), "activations rtn");
+  EXPECT_EQ(names_of(in_order({kRtn, kActivations})), "rtn activations");
+}
+
+TEST(RecipeOrder, RewriteAfterARoundingIsAUsageError) {
+  EXPECT_ERROR(in_order({kRtn, kSmooth}), ExitCode::kUsage, "r.steps[1] (smooth)");
+  EXPECT_ERROR(in_order({kActivations, kSmooth, kRtn}), ExitCode::kUsage, "\"activations\"");
+}
+
+TEST(RecipeOrder, WeightsRoundedTwiceAreAUsageError) {
+  EXPECT_ERROR(in_order({kRtn, kActivations, kGptq}), ExitCode::kUsage, "r.steps[2] (gptq)");
+}
+
+TEST(RecipeOrder, CorrectionOfWhatIsNotRoundedIsAUsageError) {
+  EXPECT_ERROR(in_order({kLowRank, kRtn}), ExitCode::kUsage, "r.steps[0] (low_rank)");
+  EXPECT_ERROR(in_order({kActivations, kLowRank}), ExitCode::kUsage, "no rounded weight");
+}
+
+TEST(RecipeOrder, MomentOfRoundedActivationsThatAreNotRoundedIsAUsageError) {
+  EXPECT_ERROR(in_order({kRounded, kActivations}), ExitCode::kUsage, "needs rounded activations");
+  EXPECT_ERROR(in_order({kRounded}), ExitCode::kUsage, "needs rounded activations");
+}
+
+TEST(RecipeOrder, EveryShippedRecipeHasOneThatCanBe) {
+  for (const MethodEntry& method : methods()) {
+    for (const std::string& bits : method.bits) {
+      RecipeOptions options;
+      options.method = method.name;
+      (method.by_base ? options.base : options.bits) = bits;
+      EXPECT_FALSE(resolve_recipe(options).steps.empty()) << method.name << " " << bits;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace ptq

@@ -26,10 +26,10 @@ Rounded by_loop(const float* x, int64_t n, const ActivationQuantizer& quantizer)
   if (quantizer.symmetric) {
     high = static_cast<float>((1 << (quantizer.bits - 1)) - 1);
     low = -high - 1;
-    rounded.scale = std::max(std::max(most, -least) * clip, 1e-5F) / high;
+    rounded.scale = std::max(std::max(most, -least) * clip / high, 0x1p-126F);
   } else {
     high = static_cast<float>((1 << quantizer.bits) - 1);
-    rounded.scale = std::clamp((clip * most - clip * least) / high, 1e-5F, 1e4F);
+    rounded.scale = std::max((clip * most - clip * least) / high, 0x1p-126F);
     zero = std::clamp(std::nearbyint(-(clip * least) / rounded.scale), 0.F, high);
   }
   for (int64_t i = 0; i < n; ++i) {
@@ -135,6 +135,24 @@ TEST(DynamicQuantizer, RowsOfSamplesAreRoundedAsTheSiteDoes) {
     const Tensor rows = quantizer(x.flatten(0, 1)).dequantize();
     EXPECT_TRUE(at::equal(rows, quantizer(x).dequantize().flatten(0, 1))) << group;
   }
+}
+
+TEST_P(DynamicQuantizer, PowersOfTwoChangeNoCode) {
+  at::manual_seed(2);
+  const Tensor x = at::randn({2, 3, 24});
+  const Activation expected = GetParam()(x);
+  for (const double factor : {0x1p-100, 0x1p-20, 0x1p20, 0x1p100}) {
+    const Activation scaled = GetParam()(x * factor);
+    EXPECT_TRUE(at::equal(scaled.values, expected.values)) << factor;
+    EXPECT_TRUE(at::equal(scaled.scale, expected.scale * factor)) << factor;
+  }
+}
+
+TEST(StaticQuantizer, CoversSmallMagnitudesAndHasTheAuthorsFloorForZero) {
+  const ActivationQuantizer small = ActivationQuantizer::covering(0x1p-60, 8);
+  EXPECT_FLOAT_EQ(small.scale.item<float>(), 0x1p-60F / 127);
+  EXPECT_EQ(small(at::full({1, 1, 2}, 0x1p-60F)).values[0][0][0].item<float>(), 127);
+  EXPECT_FLOAT_EQ(ActivationQuantizer::covering(0, 8).scale.item<float>(), 1e-5F / 127);
 }
 
 }  // namespace

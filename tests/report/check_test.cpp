@@ -149,6 +149,8 @@ TEST(Check, NamedThresholdsCompareTheirNumber) {
   EXPECT_TRUE(met("--max-peak-rss", "1.1MB") && !met("--max-peak-rss", "1MB"));
   EXPECT_TRUE(met("--max-fallbacks", "0") && met("--max-warnings", "0"));
   Report report = full_report();
+  report.decisions = {{"d", "kept in float", "skipped by the recipe"}};
+  EXPECT_TRUE(judge("--max-fallbacks", "0", report).met);
   report.fallbacks = {{"a", "b", "c"}};
   report.warnings = {"a", "b"};
   EXPECT_FALSE(judge("--max-fallbacks", "0", report).met);

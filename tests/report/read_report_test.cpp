@@ -27,6 +27,7 @@ TEST(ReadReport, GivesBackWhatWasWritten) {
   Report report = full_report();
   report.layers[0].correction = CorrectionRow{32, "exact", 4.0, 1.0};
   report.fallbacks = {{"a", "b", "c"}};
+  report.decisions = {{"d", "e", "f"}};
   report.warnings = {"w"};
   const Json json = to_json(report);
   const StoredReport stored = parse_report(json, "r");

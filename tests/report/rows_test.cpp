@@ -30,6 +30,7 @@ Report example() {
   report.sites = {site};
   report.blocks = {{7, -kInfinity, 1e300, 0}};
   report.fallbacks = {{"x", "kept in float", "skipped"}};
+  report.decisions = {{"y", "kept in float", "asked"}};
   report.warnings = {"one", ""};
   return report;
 }

@@ -101,7 +101,7 @@ class BlockFixture {
   std::unique_ptr<Block> rewritten;  // the block before its first rounding
   std::map<std::string, CorrectionRow> corrections;
   std::vector<std::string> warnings;
-  std::vector<Remark> remarks;
+  Remarks remarks;
 };
 
 class LlamaFixture : public BlockFixture {

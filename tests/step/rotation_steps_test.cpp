@@ -164,14 +164,14 @@ TEST(RotateStep, RotatesInTheLargestPowerOfTwoThatDividesAndRemarksSmallOnes) {
   fixture.apply("rotate", Json::object());
   EXPECT_EQ(text_of(fixture, "qkv.input"), "hadamard(32)");
   EXPECT_EQ(text_of(fixture, "down.input"), "hadamard(64)");
-  EXPECT_TRUE(fixture.remarks.empty());
+  EXPECT_TRUE(fixture.remarks.fallbacks.empty());
   LlamaFixture small;  // 24 and 40
   small.apply("rotate", {{"kind", "greedy"}});
   EXPECT_EQ(text_of(small, "qkv.input"), "rotation(8)");
   EXPECT_EQ(text_of(small, "down.input"), "rotation(8)");
-  ASSERT_EQ(small.remarks.size(), 4U);
-  EXPECT_TRUE(small.remarks[0].where.ends_with("qkv.input"));
-  EXPECT_EQ(small.remarks[0].what, "rotated in blocks of 8 only");
+  ASSERT_EQ(small.remarks.fallbacks.size(), 4U);
+  EXPECT_TRUE(small.remarks.fallbacks[0].where.ends_with("qkv.input"));
+  EXPECT_EQ(small.remarks.fallbacks[0].what, "rotated in blocks of 8 only");
 }
 
 TEST(RotateStep, GreedyLowersThePeakOfEverySite) {

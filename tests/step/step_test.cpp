@@ -53,23 +53,23 @@ TEST(HadamardStep, RotatesTheSiteAndEveryReader) {
   const Site& site = fixture.block->site("ssm.output");
   EXPECT_EQ(transform_text(site.transform), "hadamard(48)");
   EXPECT_TRUE(at::equal(fixture.linear("out_proj").weight.value, site.transform.apply(W)));
-  EXPECT_TRUE(fixture.remarks.empty());
+  EXPECT_TRUE(fixture.remarks.fallbacks.empty());
 }
 
 TEST(HadamardStep, SizeWithoutAMatrixIsRotatedInBlocksAndSaysSo) {
   Fixture fixture({18, 36});
   fixture.apply("hadamard", Json::object());
   EXPECT_EQ(transform_text(fixture.block->site("ssm.output").transform), "hadamard(12)");
-  ASSERT_EQ(fixture.remarks.size(), 1U);
-  EXPECT_NE(fixture.remarks[0].what.find("3 blocks of 12"), std::string::npos);
+  ASSERT_EQ(fixture.remarks.fallbacks.size(), 1U);
+  EXPECT_NE(fixture.remarks.fallbacks[0].what.find("3 blocks of 12"), std::string::npos);
 }
 
 TEST(HadamardStep, OddSizeIsLeftAsItIsAndSaysSo) {
   Fixture fixture({8, 7});
   fixture.apply("hadamard", Json::object());
   EXPECT_LT(fixture.change(), 1e-6);
-  ASSERT_EQ(fixture.remarks.size(), 1U);
-  EXPECT_NE(fixture.remarks[0].what.find("7 blocks of 1"), std::string::npos);
+  ASSERT_EQ(fixture.remarks.fallbacks.size(), 1U);
+  EXPECT_NE(fixture.remarks.fallbacks[0].what.find("7 blocks of 1"), std::string::npos);
 }
 
 TEST(HadamardStep, SitesThatCannotBeRotatedAreErrors) {
@@ -131,8 +131,9 @@ TEST(RtnStep, SkippedLayersStayFloatAndAreNamed) {
   fixture.apply("rtn", Json::object(), [](const std::string& name) { return name.ends_with(".x_proj"); });
   EXPECT_FALSE(fixture.linear("x_proj").weight.quantized);
   EXPECT_TRUE(fixture.linear("in_proj").weight.quantized);
-  ASSERT_EQ(fixture.remarks.size(), 1U);
-  EXPECT_TRUE(fixture.remarks[0].where.ends_with("x_proj"));
+  EXPECT_TRUE(fixture.remarks.fallbacks.empty());
+  ASSERT_EQ(fixture.remarks.decisions.size(), 1U);
+  EXPECT_TRUE(fixture.remarks.decisions[0].where.ends_with("x_proj"));
 }
 
 TEST(RtnStep, LayersThatBearNoFewerBitsStayFloatAndAreNamed) {
@@ -141,8 +142,9 @@ TEST(RtnStep, LayersThatBearNoFewerBitsStayFloatAndAreNamed) {
   EXPECT_FALSE(fixture.linear("dt_proj").weight.quantized);
   EXPECT_EQ(fixture.linear("in_proj").weight.quantized->scheme,
             (WeightScheme{4, Granularity::kGroup, 16, true}));
-  ASSERT_EQ(fixture.remarks.size(), 1U);
-  EXPECT_TRUE(fixture.remarks[0].where.ends_with("dt_proj"));
+  EXPECT_TRUE(fixture.remarks.fallbacks.empty());
+  ASSERT_EQ(fixture.remarks.decisions.size(), 1U);
+  EXPECT_TRUE(fixture.remarks.decisions[0].where.ends_with("dt_proj"));
 }
 
 TEST(ActivationsStep, StaticScalesAreTheLargestMagnitudeOfEverySite) {
@@ -185,8 +187,8 @@ TEST(ActivationsStep, SiteWithoutActivationsGetsTheSmallestScaleAndIsNamed) {
   fixture.outputs = run_block(*fixture.block, fixture.inputs);
   fixture.apply("activations", {{"percentile", 1}});
   EXPECT_FLOAT_EQ(fixture.block->site("in_proj.input").quantizer.scale.item<float>(), 1e-5F / 127);
-  EXPECT_FALSE(fixture.remarks.empty());
-  EXPECT_TRUE(fixture.remarks[0].where.ends_with("in_proj.input"));
+  EXPECT_FALSE(fixture.remarks.fallbacks.empty());
+  EXPECT_TRUE(fixture.remarks.fallbacks[0].where.ends_with("in_proj.input"));
 }
 
 TEST(ActivationsStep, AutomaticPercentileIsNoWorseThanTheLargestMagnitude) {

@@ -12,6 +12,8 @@
 
 namespace ptq {
 
+class ShapeSource;
+
 struct SourceWeight {
   Tensor value;         // float32
   double bits = 0;      // of a code, or of the stored float
@@ -21,7 +23,7 @@ struct SourceWeight {
 class SourceWeights {
  public:
   // `checkpoint` must outlive it. Reads headers only. Throws Error for an artifact whose architecture is not
-  // known or whose configuration is malformed; a float checkpoint may be any.
+  // known or whose configuration is malformed or incomplete; a float checkpoint may be any.
   explicit SourceWeights(const Checkpoint& checkpoint);
   ~SourceWeights();
 

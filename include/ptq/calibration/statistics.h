@@ -65,6 +65,10 @@ struct SiteStatistics {
   SecondMoment second_moment;            // the mean of x^T x over tokens, if asked for
   int64_t tokens = 0;                    // that the means were taken over
 
+  // True if a second moment, samples or maxima of channels are known and all of them are 0: nothing can be
+  // chosen by such activations.
+  bool all_zero() const;
+
   // What is known of the site once its values x have become map(x), a linear map of each token's channels:
   // samples and the second moment follow, maxima are forgotten.
   void carry(const std::function<Tensor(const Tensor& rows)>& map);

@@ -24,6 +24,7 @@ Tensor pack_codes(const Tensor& codes, const WeightScheme& scheme);
 Tensor unpack_codes(const Tensor& packed, int64_t in, const WeightScheme& scheme);
 
 // MXINT: the exponent e of every scale 2^(e - bits + 2) as a byte, e + 127: 1 to 254.
+// REQUIRES: scales that mxint_scale() makes.
 Tensor pack_exponents(const Tensor& scale, int bits);
 // The inverse; float32.
 Tensor unpack_exponents(const Tensor& bytes, int bits);

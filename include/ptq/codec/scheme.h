@@ -36,7 +36,7 @@ struct WeightScheme {
   bool half_scales = false;  // scales are rounded to float16 before the codes are computed, and stored so
   bool symmetric = true;     // false: an integer zero point beside every scale
   NumberFormat format = NumberFormat::kInteger;
-  // Groups: the scale is amax / high, or the range over 2^bits - 1, without weight_grid's factor and floors.
+  // Groups: the scale is amax / high, or the range over 2^bits - 1, without weight_grid's factor and floor.
   bool plain_scales = false;
 
   // Codes that a product of integers can use.

@@ -77,8 +77,11 @@ struct QuantizeCodes {
   float low, high;
 };
 
+// Of a dynamic scale: the smallest float32 number with all its digits.
+inline constexpr float kSmallestStep = 0x1p-126F;
+
 // Rounds each row with a zero point; `last` is the largest of the codes 0 to last:
-//   step = clamp((clip max(x, 0) - clip min(x, 0)) / last, 1e-5, 1e4)
+//   step = max((clip max(x, 0) - clip min(x, 0)) / last, kSmallestStep)
 //   zero = clamp(round_half_even(-clip min(x, 0) / step), 0, last)
 //   y    = clamp(round_half_even(x / step) + zero, 0, last) - zero
 // A row with a NaN is NaN throughout, and so is its step. y may be x.

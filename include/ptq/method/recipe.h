@@ -21,11 +21,11 @@ struct Recipe {
   std::string base;                   // "mxint4": the weight format, of methods that correct one
   std::vector<std::string> families;  // of architectures it is for; empty: all
   std::string purpose;                // "selective state-space models (Mamba)", for messages
-  std::vector<StepConfig> steps;
-  std::vector<std::string> skip;    // shell patterns of layers to leave in float
-  std::string embedding = "float";  // "float" | "int8"
-  int64_t samples = 128;            // calibration rows
-  int64_t seq_len = 512;            // tokens a row
+  std::vector<StepConfig> steps;      // run in this order
+  std::vector<std::string> skip;      // shell patterns of layers to leave in float
+  std::string embedding = "float";    // "float" | "int8"
+  int64_t samples = 128;              // calibration rows
+  int64_t seq_len = 512;              // tokens a row
 
   // The long form: what --print-recipe prints, config.json and report.json hold, and read_recipe() reads.
   Json to_json() const;
@@ -78,7 +78,9 @@ Recipe resolve_recipe(const RecipeOptions& options);
 
 // The long form, or the short one without steps, which is expanded as --method would:
 //   {"method": "quamba", "bits": "w8a8", "quamba": {"percentile": 0.9999}, "samples": 64}
-// `where` names it in errors. Strict: unknown fields, options and steps are usage errors.
+// `where` names it in errors. Strict: unknown fields, options and steps are usage errors, and so is an order
+// of steps in which one of them could not do what it is for: a rewrite after a rounding, weights rounded
+// twice, a correction of what is not rounded, a moment of rounded activations where none are.
 Recipe read_recipe(const Json& json, const std::string& where);
 
 }  // namespace ptq

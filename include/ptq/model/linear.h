@@ -34,6 +34,8 @@ struct Linear {
   std::optional<Weight> bias;  // [out]
   std::optional<LowRank> correction;
   int min_bits = 2;  // the strongest compression the layer bears
+  // Other runtimes read the weight past the layer, in a fused kernel, so that nothing can be put beside it.
+  bool fused_elsewhere = false;
 
   // y [batch, length, out] = x W^T + bias.
   //   float input: one float32 product with the weight's float values

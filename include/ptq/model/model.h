@@ -103,12 +103,15 @@ class Model {
   const std::vector<std::string>& notes() const { return notes_; }
   // What the configuration says and the model does not do, or does otherwise.
   const std::vector<std::string>& warnings() const { return warnings_; }
+  // The name that the head's weight would have, if it is the embedding; else "".
+  const std::string& tied_head() const { return tied_head_; }
   int64_t num_parameters() const { return num_parameters_; }
   at::Device device() const { return device_; }
 
  protected:
   std::vector<std::string> notes_;
   std::vector<std::string> warnings_;
+  std::string tied_head_;
   int64_t num_parameters_ = 0;
   at::Device device_ = at::kCPU;
 };

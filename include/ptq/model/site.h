@@ -36,14 +36,14 @@ struct ActivationQuantizer {
   const char* kind_name() const;
 
   static ActivationQuantizer fixed(double scale, int bits);  // static
-  // Static, with the scale under which |x| = amax is the highest code. amax is at least 1e-5, the authors'
-  // floor.
+  // Static, with the scale under which |x| = amax is the highest code; for an amax of 0 the authors' floor of
+  // 1e-5. The scale is at least 2^-126.
   static ActivationQuantizer covering(double amax, int bits);
   // Dynamic.
   static ActivationQuantizer per_token(int bits, bool symmetric = true, double clip = 1, int64_t group = 0);
   // Codes of x [..., channels] with their scale, or x itself if the kind is kNone.
   // Static codes are clamp(round_half_even(x / scale)). A symmetric dynamic scale is clip max |x| of the
-  // token / high, at least 1e-5 / high; one with a zero point is that of ops::quantize_asymmetric.
+  // token / high, at least 2^-126; one with a zero point is that of ops::quantize_asymmetric.
   Activation operator()(const Tensor& x) const;
 
  private:

@@ -46,8 +46,8 @@ Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block);
 Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
 
 // Rounds every row to `bits` bits with a zero point (DuQuant, arXiv 2406.01721), dynamic:
-//   last = 2^bits - 1, mx = clip max(row, 0), mn = clip min(row, 0), step = clamp((mx - mn) / last, 1e-5,
-//   1e4), z = clamp(round_half_even(-mn / step), 0, last), q = clamp(round_half_even(x / step) + z, 0, last)
+//   last = 2^bits - 1, mx = clip max(row, 0), mn = clip min(row, 0), step = max((mx - mn) / last, 2^-126),
+//   z = clamp(round_half_even(-mn / step), 0, last), q = clamp(round_half_even(x / step) + z, 0, last)
 // x [..., n]; bits 2 to 8; clip in (0, 1]. The divisions are float32 divisions.
 // Returns q - z as float32 integers [..., n], |q - z| < 2^bits, and step [..., 1]: x is about (q - z) step. A
 // row with a NaN is NaN throughout.

@@ -48,7 +48,8 @@ struct Plan {
   int64_t peak_memory_bytes = 0;  // estimated
   int64_t disk_bytes = 0;         // that the run needs at once, the output included; estimated
   double operations = 0;          // of floating point, estimated
-  std::vector<FallbackRow> fallbacks;
+  std::vector<Remark> fallbacks;  // as in the report
+  std::vector<Remark> decisions;
   std::vector<std::string> notes;  // how the checkpoint is read
   std::vector<std::string> warnings;
 };

@@ -74,7 +74,8 @@ struct BlockRow {
   double relative_error = 0;             // noise energy over signal energy of what the block adds
 };
 
-struct FallbackRow {
+// Something that was not done to all layers alike, and the reason.
+struct Remark {
   std::string where, what, why;
 };
 
@@ -96,7 +97,8 @@ struct Report {
   std::vector<LayerRow> layers;
   std::vector<SiteRow> sites;
   std::vector<BlockRow> blocks;
-  std::vector<FallbackRow> fallbacks;
+  std::vector<Remark> fallbacks;  // what was not done as asked
+  std::vector<Remark> decisions;  // what the user or the architecture's table asked for: --skip, least bits
   std::optional<Quality> quality;
   int64_t output_bytes = 0;  // of the weight files
   double bits_per_weight = 0;
@@ -110,13 +112,16 @@ struct Report {
 
 // The document that tools/report.schema.json describes. Absent and non-finite values are null.
 Json to_json(const Report& report);
+// [{"where", "what", "why"}].
+Json to_json(const std::vector<Remark>& remarks);
 
 // The summary that a run prints: what was done, what it cost, what was not done as asked. Ends in a newline.
 std::string summary(const Report& report, const std::string& output_path);
 
-// What was not done as asked, and warnings: a heading with their number and a line each; "" if there are
-// none.
-std::string fallback_text(const std::vector<FallbackRow>& fallbacks);
+// What was not done as asked, what was decided by options or the architecture, and warnings: a heading with
+// their number and a line each; "" if there are none.
+std::string fallback_text(const std::vector<Remark>& fallbacks);
+std::string decision_text(const std::vector<Remark>& decisions);
 std::string warning_text(const std::vector<std::string>& warnings);
 // The layers of a report that was read back, one line a kind: bits, SQNR of the outputs, part of the error.
 std::string kinds_table(const Report& report);

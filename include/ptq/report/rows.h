@@ -6,8 +6,8 @@
 
 namespace ptq {
 
-// What a run adds to the report block by block: layers, sites, blocks, fallbacks and warnings, every member
-// of every row, numbers to the last bit. Not for people; to_json() is.
+// What a run adds to the report block by block: layers, sites, blocks, fallbacks, decisions and warnings,
+// every member of every row, numbers to the last bit. Not for people; to_json() is.
 Json rows_to_json(const Report& report);
 
 // Replaces those parts of `report`. Throws Error, naming `where`, if `json` is not what rows_to_json() makes.

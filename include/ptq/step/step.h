@@ -18,16 +18,18 @@
 
 namespace ptq {
 
-enum class StepKind { kRewrite, kRounding, kCorrection };
+enum class StepKind { kRewrite, kWeightRounding, kActivationRounding, kCorrection };
 
-// "rewrite", "rounding", "correction".
+// "rewrite", "rounding of weights", "rounding of activations", "correction".
 const char* step_kind_name(StepKind kind);
 
-// Something that was not done as asked for: an entry of the report's `fallbacks`.
-struct Remark {
-  std::string where;
-  std::string what;
-  std::string why;
+// The reason of a fallback: SiteStatistics::all_zero().
+inline constexpr const char* kNoActivity = "all its calibration activations are zero";
+
+// What steps have to say about a block, as the report lists it.
+struct Remarks {
+  std::vector<Remark> fallbacks;  // not done as asked
+  std::vector<Remark> decisions;  // asked for by an option or by the architecture's table
 };
 
 // What a step may look at, besides the block.
@@ -38,7 +40,7 @@ struct StepContext {
   const Tensor& inputs;
   const Tensor& outputs;
   const std::function<bool(const std::string& linear)>& skip;  // --skip: layers to leave in float
-  std::vector<Remark>& remarks;
+  Remarks& remarks;
   // --seed of the run: what a step draws depends on it, on the step's options and the site.
   uint64_t seed = 0;
   // The block after its rewrites and before its roundings; null while it is rewritten.
@@ -58,7 +60,7 @@ struct StepCost {
 // What a step may look at when nothing is to be done yet.
 struct PlanContext {
   const std::function<bool(const std::string& linear)>& skip;
-  std::vector<Remark>& remarks;        // those that do not depend on values
+  Remarks& remarks;                    // those that do not depend on values
   std::vector<std::string>& warnings;  // the same
   int64_t calibration_tokens = 0;
   StepCost cost = {};    // of this step
@@ -74,6 +76,9 @@ class Step {
   // Where apply() chooses by values, the choice that takes more bytes.
   virtual void plan(Block& block, PlanContext& context) const = 0;
   virtual void apply(Block& block, StepContext& context) const = 0;
+  // True if the options ask for what sites make of activations, so that a step before has to give them
+  // quantizers.
+  virtual bool reads_rounded_activations() const { return false; }
   // Shell patterns of linears that the options name. One that matches none is a mistake.
   virtual std::vector<std::string> patterns() const { return {}; }
 };

@@ -1,0 +1,111 @@
+// Toy models, and runs of the program's library on them.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+
+#include "../base/temp_directory.h"
+#include "../support/toy_llama.h"
+#include "ptq/artifact/open_model.h"
+#include "ptq/codec/quantized_tensor.h"
+#include "ptq/pipeline/run.h"
+
+namespace ptq {
+
+using testing::TensorMap;
+using testing::ToyLlama;
+using testing::ToyMamba;
+using testing::ToyModel;
+
+// Odd sizes: inner sizes with and without a Hadamard matrix of their own, groups longer than a row.
+inline const ToyMamba kMambaSizes[] = {
+    {24, 48, 8, 3, 2}, {48, 96, 8, 3, 3}, {96, 192, 8, 3, 6}, {20, 50, 5, 2, 3}};
+// Shared value heads, heads that no power of two fits, rotations in blocks of 2; biases, norms of heads.
+inline const ToyLlama kLlamaSizes[] = {{24, 2, 1, 40},
+                                       {48, 4, 2, 96, 2, 50, 16, /*biases=*/true},
+                                       {96, 6, 3, 176, 2, 50, 24, false, /*qk_norm=*/true, /*tied=*/false},
+                                       {20, 2, 2, 50, 3}};
+
+struct Toy {
+  const char* architecture;
+  ToyModel (*make)(size_t size);
+};
+
+// One row an architecture.
+inline const Toy kToys[] = {
+    {"mamba", [](size_t size) { return ToyModel{testing::toy_mamba(kMambaSizes[size]), {}}; }},
+    {"llama", [](size_t size) { return testing::toy_llama(kLlamaSizes[size]); }},
+};
+
+inline constexpr int64_t kRows = 8, kLength = 16;  // of calibration tokens
+// Of corrections: a small part of a toy's matrices, as a real rank is of a real one's.
+inline constexpr int64_t kToyRank = 3;
+
+inline Recipe toy_recipe(const std::string& method, const std::string& bits) {
+  RecipeOptions options;
+  options.method = method;
+  (find_method(method).by_base ? options.base : options.bits) = bits;
+  options.sets = {"samples=" + std::to_string(kRows), "seq_len=" + std::to_string(kLength)};
+  if (find_method(method).by_base) options.rank = kToyRank;
+  return resolve_recipe(options);
+}
+
+// The source model of a case and the places for its outputs.
+class Workbench {
+ public:
+  explicit Workbench(const ToyModel& toy) {
+    std::filesystem::create_directory(directory_ / "toy");
+    testing::write_safetensors(source(), toy.tensors);
+    if (!toy.config.is_null()) directory_.write("toy/config.json", toy.config.dump());
+    at::Generator generator = at::detail::createCPUGenerator(3);
+    ids_ = at::randint(0, 50, {kRows, kLength}, generator, at::TensorOptions().dtype(at::kLong));
+    testing::write_safetensors(tokens(), {{"input_ids", ids_}});
+  }
+
+  std::string source() const { return directory_ / "toy/model.safetensors"; }
+  std::string tokens() const { return directory_ / "tokens.safetensors"; }
+  const Tensor& ids() const { return ids_; }
+  std::string output(const std::string& name) const { return directory_ / name; }
+  void write(const std::string& name, const std::string& file, const std::string& text) const {
+    directory_.write(name + "/" + file, text);
+  }
+  std::string read(const std::string& name, const std::string& file) const {
+    return directory_.read(name + "/" + file);
+  }
+
+  Report run(const std::string& name, const Recipe& recipe, bool self_calibrated = false) const {
+    RunOptions options;
+    options.model_path = source();
+    options.output = output(name);
+    if (!self_calibrated) options.calibration = {tokens()};
+    options.program = {{"name", "quantize"}, {"version", "0"}, {"git", ""},
+                       {"torch", ""},        {"isa", ""},      {"threads", 1}};
+    Progress progress(std::make_shared<StatusLine>(), ProgressStyle::kQuiet);
+    return ptq::run(options, recipe, progress);
+  }
+
+ private:
+  TempDirectory directory_;
+  Tensor ids_;  // [kRows, kLength]
+};
+
+inline Tensor logits_of(const Model& model, const Tensor& ids) {
+  Tensor hidden = model.embed(ids);
+  for (int64_t i = 0; i < model.num_blocks(); ++i) hidden = model.load_block(i)->forward(hidden);
+  return model.logits(hidden);
+}
+
+inline double sqnr_of_logits(const Workbench& bench, const std::string& artifact) {
+  const OpenModel floats = open_model(bench.source(), {}, at::kCPU);
+  const OpenModel quantized = open_model(bench.output(artifact), {}, at::kCPU);
+  EXPECT_FALSE(floats.quantized);
+  EXPECT_TRUE(quantized.quantized);
+  const Tensor ids = at::arange(40).reshape({2, 20});
+  const Tensor logits = logits_of(*quantized.model, ids);
+  EXPECT_TRUE(at::isfinite(logits).all().item<bool>());
+  return sqnr_db(logits_of(*floats.model, ids), logits);
+}
+
+}  // namespace ptq
