@@ -179,9 +179,14 @@ void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop,
     const Tensor ids = loop.rows.ids.slice(0, loop.rows.ids.size(0) - loop.rows.kept);
     run.report.quality = quality_on_rows(*open.model, loop.stream.kept_rows(), ids, artifact);
   } else {
-    run.report.quality =
-        quality_on_text(*open.model, artifact, eval_ids, window_length(run.recipe, *open.model),
-                        file_label(run.options.eval_text), run.progress);
+    try {
+      run.report.quality =
+          quality_on_text(*open.model, artifact, eval_ids, window_length(run.recipe, *open.model),
+                          file_label(run.options.eval_text), run.progress);
+    } catch (const Error& error) {
+      if (error.may_pass()) throw;
+      throw passing_error("", error.what());  // another text, or none, may do
+    }
   }
   measure_sizes(weight_files, run.output, open.model->num_parameters(), run.report);
 }
