@@ -259,6 +259,9 @@ bool is_file_of_output(const std::string& directory, const std::string& file) {
 
 std::string output_path(const std::string& path, bool force) {
   const std::string final_path = absolute_path(path);
+  // ".NAME.partial" lies beside it.
+  const size_t name = fs::path(final_path).filename().string().size() + sizeof("..partial") - 1;
+  if (final_path.size() + 64 >= PATH_MAX || name > NAME_MAX) throw Error(path, "the name is too long");
   const std::string parent = fs::path(final_path).parent_path().string();
   if (is_file_of_output(parent, "SHA256SUMS"))
     throw Error(path, parent + " is itself an output of this program", "another -o");
@@ -266,7 +269,6 @@ std::string output_path(const std::string& path, bool force) {
     if (!force) throw Error(path, "already exists", "--force to replace it, or another -o");
     expect_replaceable(final_path);
   }
-  if (final_path.size() + 64 >= PATH_MAX) throw Error(path, "the path is too long");
   return final_path;
 }
 

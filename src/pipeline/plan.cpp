@@ -80,8 +80,9 @@ RunRows rows_of_run(const RunOptions& options, const CalibrationRows& rows,
 // spool are copied into the output.
 int64_t disk_bytes(const CalibrationRows& rows, const Model& model, const ArtifactLayout& layout,
                    const Plan& plan) {
-  const int64_t ids = rows.ids.numel() * static_cast<int64_t>(sizeof(int64_t));
-  const int64_t stream = rows.ids.numel() * model.hidden_size() * static_cast<int64_t>(sizeof(float));
+  const int64_t tokens = rows.empty() ? 0 : rows.ids.numel();
+  const int64_t ids = tokens * static_cast<int64_t>(sizeof(int64_t));
+  const int64_t stream = tokens * model.hidden_size() * static_cast<int64_t>(sizeof(float));
   const auto document = static_cast<int64_t>(layout.state().dump().size()) +
                         kReportBytesPerTensor * static_cast<int64_t>(plan.tensors.size());
   int64_t output = document;  // report.json says what the state's document says

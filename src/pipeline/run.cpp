@@ -187,9 +187,14 @@ void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop,
     const Tensor ids = loop.rows.ids.slice(0, loop.rows.ids.size(0) - loop.rows.kept);
     run.report.quality = quality_on_rows(*open.model, loop.stream.kept_rows(), ids, open_written(run));
   } else {
-    run.report.quality =
-        quality_on_text(*open.model, open_written(run), eval_ids, window_length(run.recipe, *open.model),
-                        file_label(run.options.eval_text), run.progress);
+    try {
+      run.report.quality =
+          quality_on_text(*open.model, open_written(run), eval_ids, window_length(run.recipe, *open.model),
+                          file_label(run.options.eval_text), run.progress);
+    } catch (const Error& error) {
+      if (error.may_pass()) throw;
+      throw passing_error("", error.what());  // another text, or none, may do
+    }
   }
   // Text that the model wrote itself is what it expects.
   if (run.report.quality && !(run.options.eval_text.empty() && run.options.calibration.empty())) {

@@ -64,6 +64,13 @@ TEST(OutputDirectory, ExistingOutputWithoutForceIsAnError) {
   EXPECT_EQ(temp.list(), Names{"out"});
 }
 
+TEST(OutputDirectory, NameThatLeavesNoRoomForTheWorkDirectoryIsAnError) {
+  const TempDirectory temp;
+  EXPECT_NO_THROW(output_path(temp / std::string(246, 'a'), false));
+  for (const size_t letters : {size_t{247}, size_t{300}})
+    EXPECT_ERROR(output_path(temp / std::string(letters, 'a'), false), ExitCode::kFailed, "too long");
+}
+
 TEST(OutputDirectory, MissingParentIsAnError) {
   const TempDirectory temp;
   EXPECT_ERROR(OutputDirectory(temp / "no/out", false), ExitCode::kFailed, "parent");

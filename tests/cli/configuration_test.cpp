@@ -25,11 +25,14 @@ class Configuration : public Cli {
     }
   }
   void expect_no_bug(const ProcessResult& result, const std::string& what) const {
+    refused_ += result.exit_code == 0 ? 0 : 1;
+    ++runs_;
     EXPECT_TRUE(result.exit_code >= 0 && result.exit_code <= 2) << result.exit_code << " " << what << "\n"
                                                                 << result.err;
     EXPECT_EQ(result.exit_code != 0, result.err.find("error: ") != std::string::npos) << what;
   }
   mutable size_t count_ = 0;
+  mutable int refused_ = 0, runs_ = 0;
 };
 
 TEST_F(Configuration, OddModelConfigurations) {
@@ -53,6 +56,7 @@ TEST_F(Configuration, OddModelConfigurations) {
     expect_no_bug(run({"m", "--method", "rtn", "--samples", "1", "--seq-len", "4", "-o", "q", "--force"}),
                   what);
   });
+  EXPECT_GE(refused_, runs_ / 4);  // some odd values do no harm
   directory_.write("m/config.json", "3");
   expect_error({"m", "--method", "rtn", "-o", "r"}, 1, {"config.json", "JSON object"});
 }
@@ -67,12 +71,13 @@ TEST_F(Configuration, OddQuantizationConfigurations) {
   Json ours = config["quantization_config"];
   ours.erase("recipe");
   for_each_mutation(ours, [&](const Json& changed, const std::string& what) {
-    if (count_ % 3 != 0) return;  // a third of some hundred places
+    if (count_ % 5 != 0) return;  // of some hundred places every fifth, with each odd value in turn
     Json document = config;
     document["quantization_config"] = changed;
     directory_.write("q/config.json", document.dump());
     expect_no_bug(run({"eval", "q", "--text", ids, "--token-dtype", "u16", "--seq-len", "8"}), what);
   });
+  EXPECT_GE(refused_, runs_ / 4);  // some odd values do no harm
 }
 
 TEST_F(Configuration, ArtifactsAreNotQuantizedAgain) {

@@ -58,12 +58,15 @@ TEST_F(Transformer, ReportSaysWhatTheRotationDidToEverySite) {
   double share = 0;
   for (const Json& block : json["blocks"]) share += block["error_share"].get<double>();
   EXPECT_NEAR(share, 1, 1e-9);
+  int inputs = 0;
   for (const Json& site : json["sites"]) {
     EXPECT_GT(site["peak_before"].get<double>(), 0) << site["name"];
-    if (site["kind"] != "linear_input") continue;
+    if (site.at("kind") != "linear_input") continue;
+    ++inputs;
     EXPECT_EQ(site["rotation_steps"].size(), 2U) << site["name"];
     EXPECT_LT(site["orthogonality_error"].get<double>(), 1e-6) << site["name"];
   }
+  EXPECT_EQ(inputs, 4 * 4);
 }
 
 TEST_F(Transformer, BlockThatDoesNotDivideTheWidthIsRefused) {
