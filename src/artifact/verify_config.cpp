@@ -107,7 +107,7 @@ void check_float(Subject& subject, const std::string& name, std::vector<std::str
   tensor.drop();
 }
 
-void check_weight(Subject& subject, const std::string& name, const ListedWeight& weight,
+void check_weight(Subject& subject, const std::string& name, const ListedSource::Asked& weight,
                   std::vector<std::string>& used) {
   const Json& schemes = subject.quantization.at("weights");
   if (!schemes.contains(name)) {

@@ -225,8 +225,8 @@ DirectoryCheckpoint find_checkpoint(const std::string& directory) {
 
 void refuse_lone_shard(const std::string& path) {
   const auto shard = parse_shard_name(fs::path(path).filename().string());
-  if (!shard || shard->count < 2) return;
   std::error_code failed;
+  if (!shard || shard->count < 2 || !fs::exists(path, failed)) return;
   const fs::path parent = fs::path(path).parent_path();
   const fs::path index = parent / (shard->stem + shard->suffix + ".index.json");
   throw Error(path,

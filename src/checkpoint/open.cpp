@@ -144,7 +144,7 @@ std::unique_ptr<Checkpoint> open_checkpoint(const std::string& path, const Check
   if (is_directory) {
     found = find_checkpoint(path);
   } else {
-    if (options.whole_model) refuse_hub_name(path);
+    refuse_hub_name(path);
     if (options.whole_model) refuse_lone_shard(path);
     found.file = path;
   }

@@ -200,7 +200,8 @@ NodeId StateReader::choose() {
   return chosen;
 }
 
-// "; not weights, and not read: ..." with the entries of the top level but `chosen`; "" if there are none.
+// "; what lies beside it is not read: ..." with the entries of the top level but `chosen`; "" if there are
+// none.
 std::string StateReader::beside(NodeId chosen) {
   constexpr size_t kShown = 8;
   std::string list;
@@ -209,7 +210,7 @@ std::string StateReader::beside(NodeId chosen) {
     if (entry.value == chosen || graph_.kind(entry.key) != NodeKind::kText) continue;
     if (count++ < kShown) list += (list.empty() ? "" : ", ") + printable(graph_.text(entry.key));
   }
-  return count == 0 ? "" : "; not weights, and not read: " + list + (count > kShown ? ", ..." : "");
+  return count == 0 ? "" : "; what lies beside it is not read: " + list + (count > kShown ? ", ..." : "");
 }
 
 void StateReader::add(std::string name, NodeId node, std::vector<NamedNode>& found) {

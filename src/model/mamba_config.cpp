@@ -1,5 +1,7 @@
 #include "model/mamba_config.h"
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "model/config_keys.h"
@@ -46,9 +48,11 @@ const ConfigKeys& keys() {
   return all;
 }
 
-// The words of state-spaces' ssm_cfg that choose initial weights or an implementation.
-constexpr const char* kHarmlessSsm[] = {"d_model",       "dt_min",        "dt_max", "dt_init", "dt_scale",
-                                        "dt_init_floor", "use_fast_path", "device", "dtype",   "layer_idx"};
+// The words of state-spaces' ssm_cfg. Those not read here choose initial weights or an implementation.
+constexpr const char* kSsmKeys[] = {"layer",   "d_state",   "d_conv",        "expand",        "dt_rank",
+                                    "bias",    "conv_bias", "d_model",       "dt_min",        "dt_max",
+                                    "dt_init", "dt_scale",  "dt_init_floor", "use_fast_path", "device",
+                                    "dtype",   "layer_idx"};
 
 void check_rank(JsonFields& fields, const char* key, const MambaConfig& config) {
   expect_equal(fields, {key}, config.dt_rank);
@@ -94,9 +98,10 @@ void check_ssm_cfg(const WeightSource& source, const Json& object, bool decides_
     config.linear_bias = reads_bias(source, fields, "bias", false, kFirstMixer + "in_proj.bias");
     config.conv_bias = reads_bias(source, fields, "conv_bias", true, kFirstMixer + "conv1d.bias");
   }
-  for (const char* key : {"bias", "conv_bias"}) fields.has(key);
-  for (const char* key : kHarmlessSsm) fields.has(key);
-  fields.finish();  // state-spaces' code does not take another either
+  for (const auto& [key, value] : object.items()) {
+    if (std::find(std::begin(kSsmKeys), std::end(kSsmKeys), key) == std::end(kSsmKeys))
+      throw Error(config_place(fields, key), "is not an option of Mamba-1's layers");
+  }
 }
 
 void check_biases(const WeightSource& source, JsonFields& fields, bool is_hugging_face, MambaConfig& config) {

@@ -81,8 +81,9 @@ TEST(TorchArchive, EntriesBesideTheStateDictAreNotedAsNoWeights) {
   EXPECT_EQ(file.tensors[0].info.name, "layers.0.w");
   EXPECT_TRUE(file.is_training_checkpoint);
   ASSERT_EQ(file.notes.size(), 1U);
-  EXPECT_TRUE(has(file.notes[0],
-                  "\"model_state_dict\"; not weights, and not read: epoch, optimizer_states, rng_state"))
+  EXPECT_TRUE(
+      has(file.notes[0],
+          "\"model_state_dict\"; what lies beside it is not read: epoch, optimizer_states, rng_state"))
       << file.notes[0];
   EXPECT_FALSE(parse_body(dict({{"w", four()}, {"epoch", number(3)}})).is_training_checkpoint);
 }

@@ -139,17 +139,12 @@ TEST(MambaConfig, UnsupportedChoicesAreErrors) {
       {{{"ssm_cfg", {{"d_conv", 4}}}}, "ssm_cfg.d_conv: is 4"},
       {{{"ssm_cfg", {{"expand", 4}}}}, "ssm_cfg.expand: is 4"},
       {{{"ssm_cfg", {{"dt_rank", 3}}}}, "ssm_cfg.dt_rank: is 3"},
-      {{{"ssm_cfg", {{"ngroups", 2}}}}, "unknown key \"ngroups\""},
+      {{{"ssm_cfg", {{"ngroups", 2}}}}, "ssm_cfg.ngroups: is not an option of Mamba-1's layers"},
   };
   for (const auto& [json, words] : cases) {
     SCOPED_TRACE(json.dump());
     const Source source(testing::toy_mamba({}), json);
-    try {
-      read_mamba_config(*source);
-      ADD_FAILURE() << "no error";
-    } catch (const Error& error) {
-      EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
-    }
+    EXPECT_ERROR(read_mamba_config(*source), ExitCode::kFailed, words);
   }
 }
 
