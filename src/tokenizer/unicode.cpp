@@ -177,8 +177,8 @@ bool is_numeric(char32_t code) {
 }
 
 bool is_punctuation(char32_t code) {
-  // Punctuation since Unicode 9, which the reference library does not know as such, and two characters that have become
-  // something else.
+  // Punctuation since Unicode 9, which the reference library does not know as such, and two characters that
+  // have become something else.
   static constexpr CodeRange kRecent[] = {
       {0x61D, 0x61D},     {0x9FD, 0x9FD},     {0xA76, 0xA76},     {0xC77, 0xC77},     {0xC84, 0xC84},
       {0x1B7D, 0x1B7E},   {0x2E43, 0x2E4F},   {0x2E52, 0x2E5D},   {0x10EAD, 0x10EAD}, {0x10F55, 0x10F59},

@@ -37,6 +37,22 @@ Json split(const Json& pattern, const std::string& behavior, bool invert = false
 
 const Json kDash = {{"String", "-"}};
 
+TEST(PreTokenizer, PunctuationIsCutCharacterByCharacter) {
+  const auto cut = [](const char* behavior) {
+    return pieces({{"type", "Punctuation"}, {"behavior", behavior}}, "a.!b \u2014a");
+  };
+  EXPECT_EQ(cut("Isolated"), (Strings{"a", ".", "!", "b ", "\u2014", "a"}));
+  EXPECT_EQ(cut("Removed"), (Strings{"a", "b ", "a"}));
+  EXPECT_EQ(cut("MergedWithPrevious"), (Strings{"a.", "!", "b \u2014", "a"}));
+  EXPECT_EQ(cut("MergedWithNext"), (Strings{"a", ".", "!b ", "\u2014a"}));
+  EXPECT_EQ(cut("Contiguous"), (Strings{"a", ".!", "b ", "\u2014", "a"}));
+  EXPECT_EQ(pieces({{"type", "Punctuation"}}, "a.b"), (Strings{"a", ".", "b"}));
+}
+
+TEST(PreTokenizer, PunctuationIsThatOfTheReferencesTables) {
+  EXPECT_EQ(pieces({{"type", "Punctuation"}}, "a\u166Db\u061Dc"), (Strings{"a", "\u166D", "b\u061Dc"}));
+}
+
 TEST(Normalizer, NfcComposesAcrossAsciiAndStableCharacters) {
   const Json nfc = {{"type", "NFC"}};
   EXPECT_EQ(normalized(nfc, "cafe\u0301 A\u030A!"), "caf\u00E9 \u00C5!");

@@ -75,6 +75,20 @@ TEST(AddedTokens, TokenThatOccursTwiceIsAnError) {
   expect_error(with_added({added(1, "b"), added(1, "b")}), "the id 1 occurs twice");
 }
 
+TEST(PostProcessor, BertAndRobertaPutATokenAtEachEnd) {
+  Json json = document(bpe({"a", "b", "c"}));
+  json["post_processor"] = {
+      {"type", "BertProcessing"}, {"sep", Json::array({"c", 2})}, {"cls", Json::array({"b", 1})}};
+  EXPECT_EQ(load(json)->encode("ab", true), (Ids{1, 0, 1, 2}));
+  EXPECT_EQ(load(json)->encode("ab", false), (Ids{0, 1}));
+  json["post_processor"]["type"] = "RobertaProcessing";
+  json["post_processor"]["trim_offsets"] = true;
+  json["post_processor"]["add_prefix_space"] = true;
+  EXPECT_EQ(load(json)->encode("ab", true), (Ids{1, 0, 1, 2}));
+  json["post_processor"]["cls"] = "b";
+  expect_error(json, "post_processor.cls: expected [token, id]");
+}
+
 TEST(AddedTokens, EmptyContentIsAnError) {
   expect_error(with_added({added(3, "")}), "added_tokens[0].content");
 }
