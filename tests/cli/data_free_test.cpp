@@ -100,7 +100,8 @@ TEST_F(DataFree, RewritesAreCheckedWithoutAText) {
 
 TEST_F(DataFree, RunThatWasStoppedGoesOn) {
   run_well(rtn_ + Words{"-o", "whole", "--quiet"});
-  if (!killed_after(rtn_ + Words{"-o", "out"}, 1)) GTEST_SKIP() << "the run was faster than the signal";
+  if (!killed_after(rtn_ + every_block_ + Words{"-o", "out"}, 1))
+    GTEST_SKIP() << "the run was faster than the signal";
   run_well(rtn_ + Words{"-o", "out", "--quiet", "--resume"});
   expect_same_output("whole", "out");
 }
