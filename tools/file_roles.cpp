@@ -109,7 +109,7 @@ void refuse_empty_values(const CLI::App& app) {
 // Without one the mathematics library ends the process with a message of its own, whatever the paths are.
 void expect_working_directory() {
   std::error_code failed;
-  fs::current_path(failed);
+  static_cast<void>(fs::current_path(failed));
   if (failed)
     throw Error("the working directory", "cannot be used: " + failed.message(), "cd to one that exists");
 }
