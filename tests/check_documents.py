@@ -33,7 +33,7 @@ def spelled_options(root):
     spelled = set()
     for top in ("tools", "scripts", "src"):
         for path in (root / top).rglob("*"):
-            if path.is_file():
+            if path.is_file() and path.suffix != ".md":
                 spelled.update(OPTION.findall(path.read_text(encoding="utf-8", errors="replace")))
     return spelled
 

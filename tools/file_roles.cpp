@@ -106,15 +106,14 @@ void refuse_empty_values(const CLI::App& app) {
   }
 }
 
-// Without one the mathematics library ends the process with a message of its own, whatever the paths are.
+}  // namespace
+
 void expect_working_directory() {
   std::error_code failed;
   static_cast<void>(fs::current_path(failed));
   if (failed)
     throw Error("the working directory", "cannot be used: " + failed.message(), "cd to one that exists");
 }
-
-}  // namespace
 
 void check_file_roles(const CLI::App& app) {
   refuse_empty_values(app);
@@ -127,7 +126,6 @@ void check_file_roles(const CLI::App& app) {
     for (const std::string& path : option->results())
       (is_written ? written : read).push_back({name, path, is_model});
   }
-  expect_working_directory();
   for (size_t i = 0; i < written.size(); ++i) {
     const NamedFile& file = written[i];
     const auto refuse = [&file](const std::string& what) {

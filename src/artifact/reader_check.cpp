@@ -6,10 +6,10 @@
 
 #include "artifact/format.h"
 #include "artifact/reader.h"
-#include "artifact/shape_source.h"
 #include "artifact/transform_io.h"
 #include "ptq/base/error.h"
 #include "ptq/base/suggest.h"
+#include "ptq/model/listed_source.h"
 
 namespace ptq {
 namespace {
@@ -83,7 +83,7 @@ void ArtifactSource::check_earlier_block(Block& block, BlockForm& first) const {
 
 void ArtifactSource::check_complete() const {
   const std::string where = checkpoint_.path() + ": quantization_config";
-  const ShapeSource shapes(*this);
+  const ListedSource shapes(*this);
   const std::unique_ptr<Model> model = find_architecture(shapes, checkpoint_.path()).make(shapes);
   std::set<std::string> unnamed, layers, sites;
   for (const TensorInfo& info : checkpoint_.tensors()) unnamed.insert(info.name);
@@ -114,8 +114,12 @@ void ArtifactSource::check_complete() const {
   for (const auto& [name, scheme] : schemes_) {
     if (!shapes.asked().contains(name)) throw Error(where + ".weights", "the model has no \"" + name + "\"");
   }
-  for (const std::string& name : shapes.asked()) {
-    for (const std::string& stored : weight_tensors(name)) unnamed.erase(stored);
+  for (const auto& [name, asked] : shapes.asked()) {
+    for (const std::string& stored : weight_tensors(name)) {
+      if (checkpoint_.find(stored) == nullptr)
+        throw Error(stored, "is missing from the artifact", "it is damaged; quantize the model again");
+      unnamed.erase(stored);
+    }
   }
   for (const auto& [layer, entry] : corrections_.items()) {
     for (const std::string& stored : correction_tensors(layer)) unnamed.erase(stored);

@@ -1,7 +1,6 @@
 #include "ptq/artifact/source_weights.h"
 
 #include "artifact/reader.h"
-#include "artifact/shape_source.h"
 #include "ptq/base/error.h"
 
 namespace ptq {

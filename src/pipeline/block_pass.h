@@ -59,8 +59,8 @@ class BlockPass {
 
   // Rewrites and rounds the block, moves the stream past it (as the float block would), and adds its rows to
   // the report; of an empty stream those have what the weights alone tell. REQUIRES: a stream, if
-  // needs_data(). Throws Error if a rewrite changed the block's output, or if an activation or a weight is not
-  // finite.
+  // needs_data(). Throws Error if a rewrite changed the block's output, or if an activation or a weight is
+  // not finite.
   void apply(Block& block, Stream& stream, StageTimes& times, Report& report) const;
 
  private:

@@ -31,6 +31,7 @@
 #include "ptq/calibration/stream.h"
 #include "ptq/calibration/tokens.h"
 #include "ptq/engine/evaluate.h"
+#include "ptq/model/listed_source.h"
 
 namespace ptq {
 namespace {
@@ -249,7 +250,9 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
   const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, run.report.warnings);
   const std::vector<int64_t> eval_ids =
       read_eval_text(options, tokenizer.get(), *open.model, run.report.warnings);
-  const bool needs_data = pass.needs_data(*open.model->load_block(0));
+  // Shapes tell what the steps need: no weight is read before the inputs are known to be good.
+  const ListedSource shapes(*open.source);
+  const bool needs_data = pass.needs_data(*open.architecture->make(shapes)->load_block(0));
   expect_own_text_is_possible(options, recipe, *open.model, needs_data);
   const std::map<std::string, std::string> companions =
       companion_files(open.checkpoint->directory(), options.tokenizer, run.report.warnings);

@@ -1,9 +1,11 @@
 // Artifacts that were damaged after they were written: each is an error that names the place.
 #include <bit>
 #include <limits>
+#include <span>
 
 #include "cli/cli.h"
 #include "cli/tiny_mamba.h"
+#include "ptq/base/hash.h"
 
 namespace ptq {
 namespace {
@@ -24,12 +26,20 @@ class Artifact : public Cli {
     config_ = read_json_file(directory_ / "q/config.json");
   }
   Json& quantization() { return config_["quantization_config"]; }
+  // Makes the hash that the configuration states of itself that of what it holds.
+  void sign() {
+    nlohmann::json rest = nlohmann::json::parse(quantization().dump());
+    rest.erase("sha256");
+    const std::string text = rest.dump();
+    quantization()["sha256"] = sha256_hex(std::as_bytes(std::span(text)));
+  }
   void set_float(const std::string& tensor, float value) {
     const size_t begin = header_[tensor]["data_offsets"][0].get<size_t>();
     data_.replace(begin, 4, testing::le(std::bit_cast<uint32_t>(value)));
   }
   // Writes the changed artifact; evaluating it must fail with `words`.
-  void expect_damaged(const Words& words) const {
+  void expect_damaged(const Words& words) {
+    sign();
     directory_.write("q/model.safetensors", testing::safetensors(header_.dump(), data_));
     directory_.write("q/config.json", config_.dump());
     expect_error({"eval", "q", "--text", "ids.bin", "--token-dtype", "u16", "--seq-len", "8"}, 1, words);
@@ -76,7 +86,7 @@ TEST_F(Artifact, UnknownSchemeOrVersionIsRefused) {
   expect_damaged({in_proj_, "scheme"});
   quantization()["weights"][in_proj_]["bits"] = 8;
   quantization()["format_version"] = 99;
-  expect_damaged({"format version is 99", "reads 1 to 3"});
+  expect_damaged({"format version is 99", "reads 1 to 4"});
 }
 
 TEST_F(Artifact, RotationOfAnotherSizeIsRefused) {
@@ -97,6 +107,15 @@ TEST_F(Artifact, VersionOneWithASingleHadamardIsRead) {
   site["hadamard"].erase("type");
   site.erase("transform");
   quantization()["format_version"] = 1;
+  quantization().erase("sha256");
+  Json sites = Json::object();  // those that do something
+  for (auto& [key, entry] : quantization()["sites"].items()) {
+    if (entry["quantizer"] == "none" && !entry.contains("hadamard")) continue;
+    entry.erase("smooth");
+    entry.erase("transform");
+    sites[key] = entry;
+  }
+  quantization()["sites"] = sites;
   const Words eval = {"eval", "q", "--text", "ids.bin", "--token-dtype", "u16", "--seq-len", "8"};
   const Json before = run_json(eval);
   directory_.write("q/config.json", config_.dump());

@@ -50,6 +50,15 @@ class Cli : public ::testing::Test {
   ProcessResult quantize(const Words& options, const std::string& out) const {
     return run_well(Words{model_} + options + small_ + Words{"-o", out, "--quiet"});
   }
+  // A text that no model expects: for a run that --strict ends when all its blocks are done.
+  std::string noise() const {
+    std::string text;
+    for (uint32_t i = 0, seed = 1; i < 4000; ++i) {
+      seed = seed * 1664525 + 1013904223;
+      text += static_cast<char>('!' + (seed >> 16) % 90);
+    }
+    return directory_.write("text/noise.txt", text);
+  }
   Json report(const std::string& out) const { return read_json_file(directory_ / (out + "/report.json")); }
   std::string weights(const std::string& out) const { return directory_.read(out + "/model.safetensors"); }
 

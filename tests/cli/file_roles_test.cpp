@@ -57,7 +57,7 @@ TEST_F(FileRoles, FileInTwoRolesIsRefusedAndUntouched) {
   };
   for (const char* name : {"text.txt", "link", "hard", "./m/../text.txt"})
     refused({"--log-file", name}, {"--log-file", name, "is what --calib names, which is read"});
-  refused({"--log-file", "q"}, {"--log-file", "is what --output names"});
+  refused({"--log-file", "q"}, {"--output", "is what --log-file names, too"});
   refused({"--log-file", "q/log"}, {"lies in the directory of --output"});
   refused({"--log-file", "m/config.json"}, {"is a file that is read with MODEL"});
   refused({"--log-file", "m/model.safetensors"}, {"is a file that is read with MODEL"});

@@ -84,7 +84,7 @@ TEST_F(Recipes, EveryFileOfConfigsRuns) {
     EXPECT_TRUE(bits.empty() ? recipe["base"] != "" : name.ends_with(bits)) << bits;
     int64_t rounded = 0;
     for (const Json& layer : whole["layers"]) rounded += layer["bits"].get<double>() < 16 ? 1 : 0;
-    EXPECT_EQ(rounded, 28);
+    EXPECT_GE(rounded, transformer ? 28 : 12);  // of four layers, but for what bears no 4 bits
     ++count;
   }
   EXPECT_GE(count, 34);

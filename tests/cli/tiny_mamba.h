@@ -19,20 +19,20 @@ struct TinyMamba {
   std::map<std::string, std::vector<int64_t>> shapes;
   std::map<std::string, std::vector<float>> values;
 
-  explicit TinyMamba(int64_t layers = 1) {
+  explicit TinyMamba(int64_t layers = 1, int64_t inner = kInner) {
     shapes = {{"backbone.embeddings.weight", {kVocabulary, kHidden}}, {"backbone.norm_f.weight", {kHidden}}};
     for (int64_t i = 0; i < layers; ++i) {
       const std::string layer = "backbone.layers." + std::to_string(i) + ".", mixer = layer + "mixer.";
       shapes.insert({{layer + "norm.weight", {kHidden}},
-                     {mixer + "in_proj.weight", {2 * kInner, kHidden}},
-                     {mixer + "conv1d.weight", {kInner, 1, kWidth}},
-                     {mixer + "conv1d.bias", {kInner}},
-                     {mixer + "x_proj.weight", {kRank + 2 * kState, kInner}},
-                     {mixer + "dt_proj.weight", {kInner, kRank}},
-                     {mixer + "dt_proj.bias", {kInner}},
-                     {mixer + "A_log", {kInner, kState}},
-                     {mixer + "D", {kInner}},
-                     {mixer + "out_proj.weight", {kHidden, kInner}}});
+                     {mixer + "in_proj.weight", {2 * inner, kHidden}},
+                     {mixer + "conv1d.weight", {inner, 1, kWidth}},
+                     {mixer + "conv1d.bias", {inner}},
+                     {mixer + "x_proj.weight", {kRank + 2 * kState, inner}},
+                     {mixer + "dt_proj.weight", {inner, kRank}},
+                     {mixer + "dt_proj.bias", {inner}},
+                     {mixer + "A_log", {inner, kState}},
+                     {mixer + "D", {inner}},
+                     {mixer + "out_proj.weight", {kHidden, inner}}});
     }
     for (const auto& [name, shape] : shapes) {
       int64_t count = 1;

@@ -101,10 +101,14 @@ TEST_F(Transformer, SiteWithoutActivationsIsAFallbackThatStrictRefuses) {
 TEST_F(Transformer, ActivationsThatOverflowInHalfPrecisionAreAWarningThatNamesTheFirstSite) {
   const std::string model = filled("model.layers.1.post_attention_layernorm.weight", 0x7bff);  // 65504
   run_well(run_of(model, {"--method", "duquant"}));
-  ASSERT_EQ(report("q")["warnings"].size(), 1U);
-  const auto warning = report("q")["warnings"][0].get<std::string>();
-  EXPECT_EQ(warning.find("model.layers.1.sites.gate_up.input"), 0U) << warning;
-  EXPECT_NE(warning.find("would overflow in FP16"), std::string::npos) << warning;
+  int said = 0;
+  for (const Json& row : report("q")["warnings"]) {
+    const auto warning = row.get<std::string>();
+    if (warning.find("would overflow in FP16") == std::string::npos) continue;
+    EXPECT_EQ(warning.find("model.layers.1.sites.gate_up.input"), 0U) << warning;
+    ++said;
+  }
+  EXPECT_EQ(said, 1);
 }
 
 TEST_F(Transformer, EveryBaselineRunsAtEveryBits) {

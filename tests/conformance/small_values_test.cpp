@@ -75,7 +75,7 @@ INSTANTIATE_TEST_SUITE_P(Formats, ScaledWeights,
 TEST(ScaledWeights, GroupsWhoseScalesFloat16DoesNotHoldHaveFloat32OnesAndAreListed) {
   ToyModel toy = toy_of("llama");
   toy.tensors["model.layers.0.mlp.down_proj.weight"].mul_(0x1p-20);
-  toy.tensors["model.layers.1.mlp.down_proj.weight"].mul_(0x1p20);
+  toy.tensors["model.layers.1.mlp.down_proj.weight"].mul_(0x1p30);
   const Workbench bench(toy);
   const Report report = bench.run("out", toy_recipe("rtn", "w4a16"));
   ASSERT_EQ(report.fallbacks.size(), 2U);

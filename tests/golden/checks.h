@@ -36,6 +36,13 @@ class Checks {
            what + ": " + std::to_string(differing) + " of " + std::to_string(ours.numel()) + " differ");
   }
 
+  // Where the authors' limits on scales bind, ours follows the values instead: what `ours` stands for lies no
+  // further from x than what theirs does.
+  void no_worse(const std::string& what, const Tensor& x, const Tensor& ours, const Tensor& theirs) {
+    const auto error = [&x](const Tensor& y) { return (y - x).to(at::kDouble).norm().item<double>(); };
+    if (same_shape(what, ours, theirs)) expect(error(ours) <= error(theirs), what + " is further from x");
+  }
+
   // Largest difference at most `tolerance` times the largest expected magnitude.
   void near(const std::string& what, const Tensor& ours, const Tensor& expected, double tolerance) {
     if (!same_shape(what, ours, expected)) return;

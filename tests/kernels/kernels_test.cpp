@@ -86,9 +86,11 @@ TEST(QuantizeAsymmetric, RowsByHand) {
     EXPECT_EQ(run(candidate, {-30, -15, 0}, 0.5f), (std::vector<float>{-15, -15, 0, 1}))
         << isa_name(candidate.isa);
     EXPECT_EQ(run(candidate, {3, 3}, 1), (std::vector<float>{15, 15, 0.2f})) << isa_name(candidate.isa);
-    EXPECT_EQ(run(candidate, {0, -0.0f}, 1), (std::vector<float>{0, 0, 1e-5f})) << isa_name(candidate.isa);
-    EXPECT_EQ(run(candidate, {INFINITY, 1e6f, -1}, 1), (std::vector<float>{15, 15, 0, 1e4f}))
+    EXPECT_EQ(run(candidate, {0, -0.0f}, 1), (std::vector<float>{0, 0, kSmallestStep}))
         << isa_name(candidate.isa);
+    EXPECT_EQ(run(candidate, {3e30f, 0}, 1), (std::vector<float>{15, 0, 2e29f})) << isa_name(candidate.isa);
+    const std::vector<float> infinite = run(candidate, {INFINITY, 1e6f, -1}, 1);
+    EXPECT_TRUE(std::isnan(infinite[0]) && std::isinf(infinite[3])) << isa_name(candidate.isa);
   }
 }
 

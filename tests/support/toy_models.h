@@ -18,7 +18,7 @@ using TensorMap = std::map<std::string, at::Tensor>;
 inline void write_safetensors(const std::string& path, const TensorMap& tensors) {
   const std::map<at::ScalarType, const char*> names = {
       {at::kFloat, "F32"}, {at::kHalf, "F16"}, {at::kBFloat16, "BF16"}, {at::kDouble, "F64"},
-      {at::kLong, "I64"},  {at::kInt, "I32"},  {at::kChar, "I8"}};
+      {at::kLong, "I64"},  {at::kInt, "I32"},  {at::kChar, "I8"},       {at::kByte, "U8"}};
   Json header = Json::object();
   std::string data;
   for (const auto& [name, tensor] : tensors) {
