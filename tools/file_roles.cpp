@@ -108,13 +108,6 @@ void refuse_empty_values(const CLI::App& app) {
 
 }  // namespace
 
-void expect_working_directory() {
-  std::error_code failed;
-  static_cast<void>(fs::current_path(failed));
-  if (failed)
-    throw Error("the working directory", "cannot be used: " + failed.message(), "cd to one that exists");
-}
-
 void check_file_roles(const CLI::App& app) {
   refuse_empty_values(app);
   std::vector<NamedFile> read, written;

@@ -7,10 +7,6 @@ class App;
 
 namespace ptq {
 
-// Throws Error if the working directory is gone. Without one the mathematics library ends the process with a
-// message of its own, whatever the paths are.
-void expect_working_directory();
-
 // Throws a usage Error, after parsing, for an option whose value
 // is empty (but texts: an empty prompt is one), and for a file that is named in two roles of which one is to
 // be written: the same file, by whatever path or link, or a file of a folder that is read.

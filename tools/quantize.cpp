@@ -217,7 +217,6 @@ int guarded_main(int argc, char** argv) {
     mallopt(M_MMAP_THRESHOLD, 32 << 20);
     mallopt(M_TRIM_THRESHOLD, 64 << 20);
     install_interrupt_handlers();
-    expect_working_directory();
     dispatch(argc, argv);
     return static_cast<int>(ExitCode::kDone);
   } catch (const Error& error) {

@@ -151,6 +151,8 @@ std::optional<Listing> check_contents(Subject& subject) {
   for (const std::string& error : errors) subject.findings.add("config.json", "quantization_config " + error);
   if (!errors.empty()) return std::nullopt;
   subject.quantization = given;
+  if (!lists_all(subject) && given.contains("sha256"))
+    subject.findings.add("config.json", "quantization_config has a hash, which its format version has not");
   if (lists_all(subject)) {
     check_hash(subject);
     if (!given.contains("corrections"))

@@ -20,6 +20,14 @@ void check_keys(Subject& subject, const std::string& key, const Json& entry, con
   for (const std::string& name : wanted) {
     if (!entry.contains(name)) subject.findings.add(key, "has no \"" + name + "\" in quantization_config");
   }
+  for (const Json& stage : entry.value("transform", Json::array())) {
+    const bool hadamard = stage.at("type") == "hadamard";
+    for (const auto& [name, value] : stage.items()) {
+      const bool size = name == "size" || name == "block" || name == "m" || name == "construction";
+      if (name != "type" && !(hadamard && size))
+        subject.findings.add(key, "has a stage with a \"" + name + "\" that is not for it");
+    }
+  }
   for (const auto& [name, value] : entry.items()) {
     if (!wanted.contains(name))
       subject.findings.add(key, "has a \"" + name + "\" that is not for it in quantization_config");

@@ -53,7 +53,8 @@ TEST_F(Export, CorrectionsThatPeftRefusesAreFoldedIntoTheBase) {
   EXPECT_EQ(directory_.read("a/adapter_model.safetensors").find("out_proj"), std::string::npos);
   // What the output computes with is the rounded weight and its correction.
   int64_t folded = 0, beside = 0;
-  for (const Json& row : run_json({"diff", "a-base", "q"})["tensors"]) {
+  const Json diff = run_json({"diff", "a-base", "q"});
+  for (const Json& row : diff["tensors"]) {
     const auto name = row["name"].get<std::string>();
     if (name.ends_with("out_proj.weight")) {
       ++folded;

@@ -40,12 +40,14 @@ class Planned : public Cli {
                 large = {"--samples", "64", "--seq-len", "512"};
     const Memory few = memory(options + small), many = memory(options + large);
     EXPECT_GT(many.needed - few.needed, 50e6);
-    const double ratios[] = {few.planned / few.needed, many.planned / many.needed,
-                             (many.planned - few.planned) / (many.needed - few.needed)};
-    for (const double ratio : ratios) {
+    for (const double ratio : {few.planned / few.needed, many.planned / many.needed}) {
       EXPECT_GT(ratio, 0.75) << options[0] << " " << options[2];
       EXPECT_LT(ratio, 1.3) << options[0] << " " << options[2];
     }
+    // A difference of two peaks moves by more: a tenth of each, from run to run.
+    const double growth = (many.planned - few.planned) / (many.needed - few.needed);
+    EXPECT_GT(growth, 0.65) << options[0] << " " << options[2];
+    EXPECT_LT(growth, 1.5) << options[0] << " " << options[2];
   }
   // Of all files in a directory.
   int64_t bytes_in(const std::string& name) const {

@@ -102,7 +102,8 @@ TEST_F(Transformer, ActivationsThatOverflowInHalfPrecisionAreAWarningThatNamesTh
   const std::string model = filled("model.layers.1.post_attention_layernorm.weight", 0x7bff);  // 65504
   run_well(run_of(model, {"--method", "duquant"}));
   int said = 0;
-  for (const Json& row : report("q")["warnings"]) {
+  const Json whole = report("q");
+  for (const Json& row : whole["warnings"]) {
     const auto warning = row.get<std::string>();
     if (warning.find("would overflow in FP16") == std::string::npos) continue;
     EXPECT_EQ(warning.find("model.layers.1.sites.gate_up.input"), 0U) << warning;

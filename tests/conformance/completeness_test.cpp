@@ -36,7 +36,7 @@ const Form kForms[] = {
 };
 
 // Every place below `json`, objects and lists before what they hold.
-void collect(const Json& json, const Json::json_pointer& at, std::vector<Json::json_pointer>& places) {
+void collect(const Json& json, const Json::json_pointer at, std::vector<Json::json_pointer>& places) {
   if (json.is_object()) {
     for (const auto& [key, value] : json.items()) {
       places.push_back(at / key);

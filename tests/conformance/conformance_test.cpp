@@ -149,7 +149,8 @@ void expect_correction(const Workbench& bench, Recipe recipe, const Report& repo
   for (const LayerRow& layer : report.layers) {
     if (!layer.correction) continue;
     ++corrected;
-    EXPECT_EQ(layer.correction->rank, kToyRank) << layer.name;
+    const int64_t most = std::min(layer.shape[0], layer.shape[1]);  // dt_proj is narrower than the rank
+    EXPECT_EQ(layer.correction->rank, std::min<int64_t>(kToyRank, most)) << layer.name;
     EXPECT_LT(layer.correction->remaining(), kRemaining) << layer.name;
   }
   EXPECT_GT(corrected, 0U);

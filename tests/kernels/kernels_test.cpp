@@ -88,7 +88,8 @@ TEST(QuantizeAsymmetric, RowsByHand) {
     EXPECT_EQ(run(candidate, {3, 3}, 1), (std::vector<float>{15, 15, 0.2f})) << isa_name(candidate.isa);
     EXPECT_EQ(run(candidate, {0, -0.0f}, 1), (std::vector<float>{0, 0, kSmallestStep}))
         << isa_name(candidate.isa);
-    EXPECT_EQ(run(candidate, {3e30f, 0}, 1), (std::vector<float>{15, 0, 2e29f})) << isa_name(candidate.isa);
+    EXPECT_EQ(run(candidate, {0x1.ep+103f, 0}, 1), (std::vector<float>{15, 0, 0x1p+100f}))
+        << isa_name(candidate.isa);
     const std::vector<float> infinite = run(candidate, {INFINITY, 1e6f, -1}, 1);
     EXPECT_TRUE(std::isnan(infinite[0]) && std::isinf(infinite[3])) << isa_name(candidate.isa);
   }
