@@ -96,7 +96,7 @@ TEST(HadamardFromJson, WhatCannotBeMadeIsAnError) {
   EXPECT_ERROR(hadamard_from_json(
                    parse_json(R"({"size":4,"block":4,"m":1,"construction":"sylvester","extra":1})", "test"),
                    "S.transform"),
-               ExitCode::kUsage, "extra");
+               ExitCode::kFailed, "extra");
 }
 
 }  // namespace
