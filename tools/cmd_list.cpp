@@ -12,6 +12,11 @@ std::string join(const std::vector<std::string>& parts) {
   return text;
 }
 
+// A word, or several with spaces between.
+std::string words(const Json& value) {
+  return value.is_array() ? join(value.get<std::vector<std::string>>()) : value.get<std::string>();
+}
+
 Json list_json() {
   Json json = {{"methods", Json::array()},
                {"steps", Json::array()},
@@ -30,7 +35,7 @@ Json list_json() {
   }
   for (const ArchitectureEntry& entry : architectures()) {
     json["architectures"].push_back(
-        {{"name", entry.name}, {"family", entry.family}, {"description", entry.description}});
+        {{"name", entry.name}, {"families", entry.families}, {"description", entry.description}});
   }
   json["formats"].push_back(
       {{"name", "ptq"}, {"description", "safetensors with integer codes; read by this program"}});
@@ -61,12 +66,12 @@ void list_command(const CommonOptions& common) {
     text += title + "\n";
     for (const Json& entry : json[key]) {
       text += "  " + entry["name"].get<std::string>() +
-              (extra != nullptr ? " (" + entry[extra].get<std::string>() + ")" : "") + "  " +
+              (extra != nullptr ? " (" + words(entry[extra]) + ")" : "") + "  " +
               entry["description"].get<std::string>() + "\n";
     }
   };
   section("steps", "steps (of recipes)", "kind");
-  section("architectures", "architectures", "family");
+  section("architectures", "architectures", "families");
   section("formats", "output formats", nullptr);
   print(text);
 }

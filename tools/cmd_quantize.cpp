@@ -58,14 +58,14 @@ std::string resume_command(const std::vector<std::string>& words, bool resumes) 
   return line;
 }
 
-// Of the architecture of the model at `path`; "" if it cannot be opened, which is said elsewhere.
-std::string family_of(const std::string& path, const CheckpointOptions& options) {
+// Of the architecture of the model at `path`; none if it cannot be opened, which is said elsewhere.
+std::vector<std::string> families_of(const std::string& path, const CheckpointOptions& options) {
   try {
     const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(path, options);
     const ArchitectureEntry* entry = match_architecture(FloatSource(*checkpoint, at::kMeta));
-    return entry == nullptr ? "" : entry->family;
+    return entry == nullptr ? std::vector<std::string>() : entry->families;
   } catch (const Error&) {
-    return "";
+    return {};
   }
 }
 
@@ -74,7 +74,7 @@ std::string family_of(const std::string& path, const CheckpointOptions& options)
 Recipe recipe_of_run(const QuantizeOptions& options, const CommonOptions& common) {
   RecipeOptions recipe_options = options.recipe;
   if (recipe_options.method.empty() && recipe_options.file.empty() && !options.model.empty())
-    recipe_options.family = family_of(options.model, common.checkpoint);
+    recipe_options.families = families_of(options.model, common.checkpoint);
   if (options.samples) recipe_options.sets.push_back("samples=" + std::to_string(*options.samples));
   if (options.seq_len) recipe_options.sets.push_back("seq_len=" + std::to_string(*options.seq_len));
   return resolve_recipe(recipe_options);

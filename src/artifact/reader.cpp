@@ -61,38 +61,6 @@ void expect_form(const TensorInfo& info, DType dtype, const std::vector<int64_t>
                              " where the scheme needs " + dtype_name(dtype) + " " + shape_text(shape));
 }
 
-// A float model's blocks with the sites of an artifact.
-class ArtifactModel : public Model {
- public:
-  ArtifactModel(const ArtifactSource& source, std::unique_ptr<Model> inner)
-      : source_(source), inner_(std::move(inner)) {
-    notes_ = inner_->notes();
-    warnings_ = inner_->warnings();
-    tied_head_ = inner_->tied_head();
-    num_parameters_ = inner_->num_parameters();
-    device_ = inner_->device();
-  }
-  std::unique_ptr<Block> load_block(int64_t index) const override {
-    std::unique_ptr<Block> block = inner_->load_block(index);
-    source_.configure_sites(*block);
-    source_.configure_corrections(*block);
-    return block;
-  }
-  int64_t num_blocks() const override { return inner_->num_blocks(); }
-  int64_t vocab_size() const override { return inner_->vocab_size(); }
-  int64_t hidden_size() const override { return inner_->hidden_size(); }
-  int64_t context_limit() const override { return inner_->context_limit(); }
-  int64_t start_token() const override { return inner_->start_token(); }
-  Json config() const override { return inner_->config(); }
-  Tensor embed(const Tensor& ids) const override { return inner_->embed(ids); }
-  Tensor logits(const Tensor& hidden) const override { return inner_->logits(hidden); }
-  std::vector<Weight*> outer_weights() override { return inner_->outer_weights(); }
-
- private:
-  const ArtifactSource& source_;
-  std::unique_ptr<Model> inner_;
-};
-
 }  // namespace
 
 ArtifactSource::ArtifactSource(const Checkpoint& checkpoint, at::Device device)
@@ -295,12 +263,16 @@ OpenModel open_model(const std::string& path, const CheckpointOptions& options, 
   open.source = make_source(*open.checkpoint, device);
   open.architecture = &find_architecture(*open.source, path);
   if (!open.quantized) expect_all_read(*open.architecture, *open.source, path);
-  open.model = open.architecture->make(*open.source);
+  Model::OnLoad on_load;
   if (open.quantized) {
     const auto& source = static_cast<const ArtifactSource&>(*open.source);
     source.check_complete();
-    open.model = std::make_unique<ArtifactModel>(source, std::move(open.model));
+    on_load = [&source](Block& block) {
+      source.configure_sites(block);
+      source.configure_corrections(block);
+    };
   }
+  open.model = open.architecture->make(*open.source, on_load);
   return open;
 }
 

@@ -16,20 +16,6 @@ void undo_as_reader(const Site& site, SourceWeight& weight) {
     weight.rewrite += (weight.rewrite.empty() ? "" : ", ") + transform_text(site.transform);
 }
 
-// The rows that make a site's channels were divided by its scales.
-void undo_as_producer(const FoldEdge& edge, int64_t first_row, const Tensor& s, SourceWeight& weight) {
-  Tensor by_row = s;
-  if (edge.row_of.defined()) {
-    by_row = at::ones({edge.row_of.max().item<int64_t>() + 1}, s.options());
-    by_row.index_copy_(0, edge.row_of, s);
-  }
-  Tensor value = weight.value.clone();
-  Tensor rows = value.slice(0, first_row, first_row + by_row.size(0));
-  rows.mul_(value.dim() == 1 ? by_row : by_row.unsqueeze(1));
-  weight.value = value;
-  weight.rewrite += weight.rewrite.empty() ? "smoothed rows" : ", smoothed rows";
-}
-
 // What a layer computes with is its rounded weight and the low-rank term beside it.
 void add_correction(Block& block, const std::string& name, SourceWeight& weight) {
   for (const Linear* linear : block.linears()) {
@@ -43,10 +29,12 @@ void undo_rewrites(Block& block, const std::string& name, SourceWeight& weight) 
     if (linear->weight.name == name) undo_as_reader(block.site(linear->site), weight);
   }
   for (const FoldEdge& edge : block.fold_edges()) {
-    const Tensor& s = block.site(edge.site).smooth;
+    const Tensor& s = block.site(edge.sites.front()).smooth;
     if (!s.defined()) continue;
     for (const FoldEdge::Rows& producer : edge.producers) {
-      if (producer.weight->name == name) undo_as_producer(edge, producer.first, s, weight);
+      if (producer.weight->name != name) continue;
+      weight.value = unfolded(edge, producer, s, weight.value);
+      weight.rewrite += weight.rewrite.empty() ? "smoothed rows" : ", smoothed rows";
     }
   }
 }

@@ -60,25 +60,6 @@ void check_files(Subject& subject, const Checkpoint& source) {
   }
 }
 
-Tensor by_row(const Tensor& value, const Tensor& s) {
-  return value.dim() == 1 ? s : s.unsqueeze(1);
-}
-
-// What `smooth` scales say was done across a fold edge.
-void redo_smoothing(const FoldEdge& edge, const Tensor& smooth) {
-  Tensor rows = smooth;  // of the producers
-  if (edge.row_of.defined()) {
-    const Tensor row_of = edge.row_of.cpu();
-    rows = at::ones({row_of.max().item<int64_t>() + 1});
-    rows.index_copy_(0, row_of, smooth);
-  }
-  for (const FoldEdge::Rows& producer : edge.producers) {
-    Tensor slice = producer.weight->value.slice(0, producer.first, producer.first + rows.size(0));
-    slice.div_(by_row(producer.weight->value, rows));
-  }
-  for (Linear* reader : edge.readers) reader->weight.value.mul_(smooth);
-}
-
 // The block's weights become what was rounded. Returns the names of those that changed.
 std::vector<std::string> redo_rewrites(Subject& subject, const Listing& listing, Block& block) {
   std::vector<std::string> touched;
@@ -86,19 +67,28 @@ std::vector<std::string> redo_rewrites(Subject& subject, const Listing& listing,
     const auto found = listing.sites.find(site_key(block.prefix(), site));
     return found == listing.sites.end() ? nullptr : &found->second;
   };
+  const auto smooth_of = [&](const std::string& site) {
+    const SiteForm* form = form_of(site);
+    return form == nullptr ? Tensor() : form->smooth;
+  };
   std::vector<std::string> smoothed;
   for (const FoldEdge& edge : block.fold_edges()) {
-    const SiteForm* form = form_of(edge.site);
-    if (form == nullptr || !form->smooth.defined()) continue;
-    smoothed.push_back(edge.site);
-    redo_smoothing(edge, form->smooth);
+    const Tensor smooth = smooth_of(edge.sites.front());
+    for (const std::string& site : edge.sites) {
+      const Tensor other = smooth_of(site);
+      smoothed.push_back(site);
+      if (other.defined() != smooth.defined() || (smooth.defined() && !at::equal(other, smooth)))
+        subject.findings.add(site_key(block.prefix(), site) + ".smooth",
+                             "differs from that of " + edge.sites.front() + ", which the same norm feeds");
+    }
+    if (!smooth.defined()) continue;
+    fold_scales(edge, smooth);
     for (const FoldEdge::Rows& producer : edge.producers) touched.push_back(producer.weight->name);
     for (const Linear* reader : edge.readers) touched.push_back(reader->weight.name);
   }
   for (const Site* site : block.sites()) {
-    const SiteForm* form = form_of(site->name);
     const bool known = std::find(smoothed.begin(), smoothed.end(), site->name) != smoothed.end();
-    if (form != nullptr && form->smooth.defined() && !known)
+    if (smooth_of(site->name).defined() && !known)
       subject.findings.add(site_key(block.prefix(), site->name) + ".smooth",
                            "lies at a site that cannot be smoothed");
   }

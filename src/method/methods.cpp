@@ -71,13 +71,12 @@ const std::vector<MethodEntry>& methods() {
   return entries;
 }
 
-std::string methods_for(const std::string& family) {
+std::string methods_for(const std::vector<std::string>& families) {
   std::string own, any;
   for (const MethodEntry& method : methods()) {
     const bool for_all = method.families.empty();
-    const bool fits =
-        for_all || family.empty() ||
-        std::find(method.families.begin(), method.families.end(), family) != method.families.end();
+    const bool fits = for_all || families.empty() ||
+                      std::ranges::find_first_of(method.families, families) != method.families.end();
     if (!fits) continue;
     std::string& list = for_all ? any : own;
     if (!list.empty()) list += ", ";

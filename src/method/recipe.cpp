@@ -329,7 +329,8 @@ Recipe resolve_recipe(const RecipeOptions& options) {
         "--set PATH=VALUE changes one field of the recipe");
   }
   if (options.file.empty() && options.method.empty()) {
-    throw usage_error("--method", "is missing: which method, or --recipe FILE?", methods_for(options.family));
+    throw usage_error("--method", "is missing: which method, or --recipe FILE?",
+                      methods_for(options.families));
   }
   Json json;
   if (!options.file.empty()) json = read_json_file(options.file, {.max_bytes = size_t{1} << 20});

@@ -51,15 +51,19 @@ std::string mismatch(const WeightSource& source, const std::vector<std::string>&
 const std::vector<ArchitectureEntry>& architectures() {
   static const std::vector<ArchitectureEntry> entries = {
       {"mamba",
-       "ssm",
+       {"ssm"},
        "Mamba-1 (MambaForCausalLM and state-spaces checkpoints)",
        {"MambaForCausalLM", "MambaModel", "MambaLMHeadModel", "mamba"},
        "backbone.layers.",
        has_mamba_tensors,
-       make_mamba},
-      {"llama", "transformer",
+       mamba_layout},
+      {"llama",
+       {"transformer"},
        "Llama-like transformer (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)",
-       llama_names(), "model.layers.", has_llama_tensors, make_llama},
+       llama_names(),
+       "model.layers.",
+       has_llama_tensors,
+       llama_layout},
   };
   return entries;
 }

@@ -1,50 +1,39 @@
 #include "model/llama.h"
 
-#include "model/llama_block.h"
 #include "model/llama_config.h"
-#include "model/outer_weights.h"
-#include "model/reading.h"
 
 namespace ptq {
-namespace {
 
-class LlamaModel : public Model {
- public:
-  explicit LlamaModel(const WeightSource& source) : source_(source), config_(read_llama_config(source)) {
-    device_ = source.device();
-    config_.rope.frequencies = config_.rope.frequencies.to(device_);
-    warnings_ = config_.warnings;
-    outer_ = read_outer_weights(source, "model.embed_tokens.weight", "model.norm.weight", config_.tied,
-                                notes_, warnings_);
-    outer_.norm_eps = config_.norm_eps;
-    if (!outer_.head) tied_head_ = kHead;
-    num_parameters_ = count_parameters(source, !outer_.head);
+ModelLayout llama_layout(const WeightSource& source) {
+  const LlamaConfig config = read_llama_config(source);
+  ModelLayout model;
+  model.embedding = "model.embed_tokens.weight";
+  model.final_norm = {"model.norm.weight", config.norm_eps};
+  model.context_limit = config.context_limit;
+  model.start_token = config.start_token;
+  model.tied = config.tied;
+  model.config = source.config();
+  model.warnings = config.warnings;
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i);
+    AttentionLayout attention{.prefix = layer + ".self_attn",
+                              .d_model = config.hidden,
+                              .heads = config.heads,
+                              .kv_heads = config.kv_heads,
+                              .head_dim = config.head_dim,
+                              .window = config.windows.at(static_cast<size_t>(i)),
+                              .qkv_bias = config.qkv_bias,
+                              .o_bias = config.o_bias,
+                              .qk_norm_eps = {},
+                              .rope = config.rope};
+    if (config.qk_norm) attention.qk_norm_eps = config.norm_eps;
+    const GatedLayout feed_forward{layer + ".mlp", config.hidden, config.intermediate, config.mlp_bias};
+    model.blocks.push_back(
+        {layer,
+         {pre_normed({layer + ".input_layernorm.weight", config.norm_eps}, attention),
+          pre_normed({layer + ".post_attention_layernorm.weight", config.norm_eps}, feed_forward)}});
   }
-
-  int64_t num_blocks() const override { return config_.num_layers; }
-  std::unique_ptr<Block> load_block(int64_t index) const override {
-    return std::make_unique<LlamaBlock>(source_, config_, index);
-  }
-  int64_t vocab_size() const override { return config_.vocab_size; }
-  int64_t hidden_size() const override { return config_.hidden; }
-  int64_t context_limit() const override { return config_.context_limit; }
-  int64_t start_token() const override { return config_.start_token.id(); }
-  Json config() const override { return with_true_head(source_.config(), config_.tied, !outer_.head); }
-
-  Tensor embed(const Tensor& ids) const override { return outer_.embed(ids); }
-  Tensor logits(const Tensor& hidden) const override { return outer_.logits(hidden); }
-  std::vector<Weight*> outer_weights() override { return outer_.all(); }
-
- private:
-  const WeightSource& source_;
-  LlamaConfig config_;
-  OuterWeights outer_;
-};
-
-}  // namespace
-
-std::unique_ptr<Model> make_llama(const WeightSource& source) {
-  return std::make_unique<LlamaModel>(source);
+  return model;
 }
 
 }  // namespace ptq

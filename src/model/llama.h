@@ -1,13 +1,12 @@
-// Llama-like transformers: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM and Qwen3ForCausalLM.
+// Llama-like transformers.
 #pragma once
 
-#include <memory>
-
-#include "ptq/model/model.h"
+#include "model/layout.h"
+#include "ptq/model/weight.h"
 
 namespace ptq {
 
-// `source` must outlive the model.
-std::unique_ptr<Model> make_llama(const WeightSource& source);
+// Throws Error as read_llama_config() does.
+ModelLayout llama_layout(const WeightSource& source);
 
 }  // namespace ptq

@@ -1,12 +1,12 @@
 // Mamba-1 language models.
 #pragma once
 
-#include <memory>
-
-#include "ptq/model/model.h"
+#include "model/layout.h"
+#include "ptq/model/weight.h"
 
 namespace ptq {
 
-std::unique_ptr<Model> make_mamba(const WeightSource& source);
+// Throws Error as read_mamba_config() does.
+ModelLayout mamba_layout(const WeightSource& source);
 
 }  // namespace ptq

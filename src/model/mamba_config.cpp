@@ -176,10 +176,10 @@ MambaConfig read_mamba_config(const WeightSource& source) {
   return config;
 }
 
-Json hugging_face_config(const MambaConfig& config, const Json& source_config, bool tied) {
+Json hugging_face_config(const MambaConfig& config, const Json& source_config) {
   const bool is_hugging_face = source_config.is_object() && source_config.contains("model_type");
   if (is_hugging_face) {
-    Json same = with_true_head(source_config, config.tied, tied);
+    Json same = source_config;
     if (same.contains("vocab_size")) same["vocab_size"] = config.vocab_size;
     return same;
   }
@@ -198,7 +198,7 @@ Json hugging_face_config(const MambaConfig& config, const Json& source_config, b
           {"use_bias", config.linear_bias},
           {"use_conv_bias", config.conv_bias},
           {"residual_in_fp32", true},
-          {"tie_word_embeddings", tied},
+          {"tie_word_embeddings", config.tied.value_or(true)},
           {"bos_token_id", start},
           {"eos_token_id", start}};
 }

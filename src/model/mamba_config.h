@@ -37,6 +37,6 @@ MambaConfig read_mamba_config(const WeightSource& source);
 
 // config.json in Hugging Face's form: the source's, or made from `config` if it has none or state-spaces'
 // form.
-Json hugging_face_config(const MambaConfig& config, const Json& source_config, bool tied);
+Json hugging_face_config(const MambaConfig& config, const Json& source_config);
 
 }  // namespace ptq

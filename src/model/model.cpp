@@ -1,20 +1,96 @@
 #include "ptq/model/model.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "model/layout.h"
+#include "model/outer_weights.h"
+#include "model/parts.h"
 #include "ptq/base/error.h"
-#include "ptq/base/suggest.h"
 #include "ptq/ops/ops.h"
 
 namespace ptq {
+namespace {
 
-Site& Block::site(const std::string& name) {
-  std::vector<std::string> names;
-  for (Site* site : sites()) {
-    if (site->name == name) return *site;
-    names.push_back(site->name);
+Sublayer read_sublayer(const WeightSource& source, const SublayerLayout& layout, int64_t d_model) {
+  Sublayer sublayer;
+  for (const NormLayout& norm : layout.norms) sublayer.norms.push_back(read_norm(source, norm, d_model));
+  for (const BranchLayout& branch : layout.branches) {
+    const auto make = [&source](const auto& part) { return make_part(source, part); };
+    sublayer.branches.push_back(
+        {std::visit(make, branch.part), branch.norm, branch.in_scale, branch.out_scale});
   }
-  throw Error(prefix(), "no activation site \"" + name + "\"", suggest(name, names));
+  if (layout.post) sublayer.post = read_norm(source, *layout.post, d_model);
+  sublayer.residual_scale = layout.residual_scale;
+  return sublayer;
+}
+
+}  // namespace
+
+Norm read_norm(const WeightSource& source, const NormLayout& layout, int64_t d_model) {
+  return {source.read(layout.weight, Role::kNorm, {d_model}), layout.eps};
+}
+
+Model::Model(const WeightSource& source, ModelLayout layout, OnLoad on_load)
+    : source_(source),
+      layout_(std::make_unique<ModelLayout>(std::move(layout))),
+      on_load_(std::move(on_load)),
+      warnings_(layout_->warnings),
+      outer_(std::make_unique<OuterWeights>(read_outer_weights(source, *layout_, notes_, warnings_))),
+      config_(with_true_head(layout_->config, layout_->tied, !outer_->head)),
+      num_parameters_(count_parameters(source, !outer_->head)) {}
+
+Model::~Model() = default;
+
+std::unique_ptr<Block> Model::load_block(int64_t index) const {
+  const BlockLayout& layout = layout_->blocks.at(static_cast<size_t>(index));
+  std::vector<Sublayer> sublayers;
+  for (const SublayerLayout& sublayer : layout.sublayers)
+    sublayers.push_back(read_sublayer(source_, sublayer, hidden_size()));
+  auto block = std::make_unique<Block>(layout.prefix, std::move(sublayers));
+  if (on_load_) on_load_(*block);
+  return block;
+}
+
+int64_t Model::num_blocks() const {
+  return static_cast<int64_t>(layout_->blocks.size());
+}
+int64_t Model::vocab_size() const {
+  return outer_->embedding.value.size(0);
+}
+int64_t Model::hidden_size() const {
+  return outer_->embedding.value.size(1);
+}
+int64_t Model::context_limit() const {
+  return layout_->context_limit;
+}
+int64_t Model::start_token() const {
+  return layout_->start_token.id();
+}
+at::Device Model::device() const {
+  return source_.device();
+}
+
+std::string Model::tied_head() const {
+  return outer_->head ? "" : kHead;
+}
+
+Tensor Model::embed(const Tensor& ids) const {
+  return outer_->embed(ids);
+}
+Tensor Model::logits(const Tensor& hidden) const {
+  return outer_->logits(hidden);
+}
+std::vector<Weight*> Model::outer_weights() {
+  return outer_->all();
+}
+
+std::unique_ptr<Model> ArchitectureEntry::make(const WeightSource& source, Model::OnLoad on_load) const {
+  return std::make_unique<Model>(source, layout(source), std::move(on_load));
+}
+
+bool ArchitectureEntry::is_among(const std::vector<std::string>& wanted) const {
+  return wanted.empty() || std::ranges::find_first_of(families, wanted) != families.end();
 }
 
 void expect_finite(const Tensor& values, const std::string& where, const std::string& what) {

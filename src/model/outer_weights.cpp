@@ -1,6 +1,6 @@
 #include "model/outer_weights.h"
 
-#include "model/reading.h"
+#include "model/parts.h"
 #include "ptq/ops/ops.h"
 
 namespace ptq {
@@ -15,12 +15,11 @@ Tensor OuterWeights::embed(const Tensor& ids) const {
 }
 
 Tensor OuterWeights::logits(const Tensor& hidden) const {
-  const Tensor normed = ops::rms_norm(hidden, final_norm.value, norm_eps);
-  return ops::linear(normed, head ? head->value : embedding.value);
+  return ops::linear(final_norm(hidden), head ? head->value : embedding.value);
 }
 
 std::vector<Weight*> OuterWeights::all() {
-  std::vector<Weight*> weights = {&embedding, &final_norm};
+  std::vector<Weight*> weights = {&embedding, &final_norm.gain};
   if (head) weights.push_back(&*head);
   return weights;
 }
@@ -34,15 +33,15 @@ std::optional<bool> states_tied_head(const Json& config, std::optional<bool> fal
   return fallback;
 }
 
-OuterWeights read_outer_weights(const WeightSource& source, const std::string& embedding,
-                                const std::string& final_norm, std::optional<bool> tied,
+OuterWeights read_outer_weights(const WeightSource& source, const ModelLayout& layout,
                                 std::vector<std::string>& notes, std::vector<std::string>& warnings) {
+  const std::string& embedding = layout.embedding;
   const std::vector<int64_t> shape = need(source, embedding, 2).shape;
   OuterWeights outer;
   outer.embedding = source.read(embedding, Role::kEmbedding, shape);
-  outer.final_norm = source.read(final_norm, Role::kNorm, {shape[1]});
+  outer.final_norm = read_norm(source, layout.final_norm, shape[1]);
   if (source.find(kHead) == nullptr) {
-    if (tied == false) {
+    if (layout.tied == false) {
       warnings.push_back(std::string("the configuration does not tie the head to the embedding, but ") +
                          kHead + " is not stored: " + embedding +
                          " is the head; other programs would make a random one");
@@ -54,7 +53,7 @@ OuterWeights read_outer_weights(const WeightSource& source, const std::string& e
     return outer;
   }
   outer.head = source.read(kHead, Role::kHead, shape);
-  if (tied != true) return outer;
+  if (layout.tied != true) return outer;
   if (outer.head->value.is_meta()) {
     outer.head.reset();
     notes.push_back(std::string(kHead) + " is taken for a copy of " + embedding +
@@ -71,7 +70,7 @@ OuterWeights read_outer_weights(const WeightSource& source, const std::string& e
 }
 
 Json with_true_head(Json config, std::optional<bool> stated, bool tied) {
-  if (stated && *stated != tied) config[kTieKey] = tied;
+  if (config.contains(kTieKey) || (stated && *stated != tied)) config[kTieKey] = tied;
   return config;
 }
 

@@ -153,6 +153,21 @@ Site make_site(const char* name, const char* kind) {
   return site;
 }
 
+std::vector<Weight*> weights_of(const std::vector<Linear*>& linears) {
+  std::vector<Weight*> all;
+  for (Linear* linear : linears) {
+    all.push_back(&linear->weight);
+    if (linear->bias) all.push_back(&*linear->bias);
+  }
+  return all;
+}
+
+FoldEdge edge_between(const char* site, Linear& producer, Linear& reader) {
+  FoldEdge edge{{site}, {{&producer.weight}}, {&reader}};
+  if (producer.bias) edge.producers.push_back({&*producer.bias});
+  return edge;
+}
+
 int64_t count_parameters(const WeightSource& source, bool tied) {
   int64_t count = 0;
   for (const std::string& name : source.names()) {

@@ -8,9 +8,7 @@
 
 #include "ptq/base/error.h"
 #include "ptq/base/json.h"
-#include "ptq/model/linear.h"
-#include "ptq/model/site.h"
-#include "ptq/model/weight.h"
+#include "ptq/model/block.h"
 
 namespace ptq {
 
@@ -62,6 +60,12 @@ Linear read_linear(const WeightSource& source, const std::string& name, const ch
                    int64_t in, bool has_bias);
 
 Site make_site(const char* name, const char* kind);
+
+// The weights of the linears in turn, each followed by its bias if it has one.
+std::vector<Weight*> weights_of(const std::vector<Linear*>& linears);
+
+// Channel c of `site` is made by row c of `producer` and read by `reader`.
+FoldEdge edge_between(const char* site, Linear& producer, Linear& reader);
 
 // Elements of all tensors; those of lm_head.weight only if it is not tied.
 int64_t count_parameters(const WeightSource& source, bool tied);

@@ -36,9 +36,7 @@ OpenModel open_float_model(const RunOptions& options, const Recipe& recipe) {
   open.source = make_source(*open.checkpoint, options.device);
   const std::string purpose = recipe.families.empty() ? "" : recipe.method + " is for " + recipe.purpose;
   open.architecture = &find_architecture(*open.source, options.model_path, purpose);
-  const std::string family = open.architecture->family;
-  if (!recipe.families.empty() &&
-      std::find(recipe.families.begin(), recipe.families.end(), family) == recipe.families.end()) {
+  if (!open.architecture->is_among(recipe.families)) {
     throw Error(options.model_path, std::string("is a ") + open.architecture->description + "; " + purpose,
                 "`quantize list` shows the methods for each family");
   }

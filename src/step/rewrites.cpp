@@ -65,23 +65,13 @@ Tensor share_scales(const FoldEdge& edge, const Tensor& s) {
   return largest.index_select(0, row_of);
 }
 
-void fold_scales(Block& block, const FoldEdge& edge, const Tensor& s, Statistics& statistics) {
-  Tensor by_row = s;  // [rows of a producer's slice]
-  if (edge.row_of.defined()) {
-    const Tensor row_of = edge.row_of.to(s.device());
-    by_row = at::ones({row_of.max().item<int64_t>() + 1}, s.options());
-    by_row.index_copy_(0, row_of, s);  // channels of one row have one scale
+void smooth_edge(Block& block, const FoldEdge& edge, const Tensor& s, Statistics& statistics) {
+  fold_scales(edge, s);
+  for (const std::string& name : edge.sites) {
+    Site& site = block.site(name);
+    site.smooth = site.smooth.defined() ? site.smooth * s : s;
+    carry(statistics, name, [s](const Tensor& rows) { return rows / s; });
   }
-  for (const FoldEdge::Rows& producer : edge.producers) {
-    Tensor value = producer.weight->value.clone();  // a clone of the block may share the tensor
-    Tensor rows = value.slice(0, producer.first, producer.first + by_row.size(0));
-    rows.div_(value.dim() == 1 ? by_row : by_row.unsqueeze(1));
-    producer.weight->value = value;
-  }
-  for (Linear* reader : edge.readers) reader->weight.value = reader->weight.value * s;
-  Site& site = block.site(edge.site);
-  site.smooth = site.smooth.defined() ? site.smooth * s : s;
-  carry(statistics, edge.site, [s](const Tensor& rows) { return rows / s; });
 }
 
 int64_t power_of_two_block(int64_t n, int64_t most) {

@@ -34,7 +34,7 @@ class SmoothStep : public Step {
 
   Needs needs(Block& block) const override {
     Needs needs;
-    for (const FoldEdge& edge : block.fold_edges()) needs[edge.site].channel_abs_max = true;
+    for (const FoldEdge& edge : block.fold_edges()) needs[edge.sites.front()].channel_abs_max = true;
     return needs;
   }
 
@@ -43,31 +43,35 @@ class SmoothStep : public Step {
     std::vector<Tensor> scales;
     for (const FoldEdge& edge : edges) {
       expect_untransformed(block, edge);
-      const SiteStatistics& statistics = context.statistics.at(edge.site);
+      const SiteStatistics& statistics = context.statistics.at(edge.sites.front());
       const Tensor& a = statistics.channel_abs_max;
       if (statistics.all_zero()) {
-        context.remarks.fallbacks.push_back({block.prefix() + "." + edge.site, "not smoothed", kNoActivity});
+        context.remarks.fallbacks.push_back(
+            {block.prefix() + "." + edge.sites.front(), "not smoothed", kNoActivity});
         scales.push_back(at::ones_like(a));
         continue;
       }
       scales.push_back(share_scales(edge, smoothing_scales(a, column_maxima(edge), alpha_, floor_)));
     }
-    for (size_t i = 0; i < edges.size(); ++i) fold_scales(block, edges[i], scales[i], context.statistics);
+    for (size_t i = 0; i < edges.size(); ++i) smooth_edge(block, edges[i], scales[i], context.statistics);
   }
 
   void plan(Block& block, PlanContext&) const override {
     for (const FoldEdge& edge : block.fold_edges()) {
       expect_untransformed(block, edge);
       const Tensor& W = edge.readers.front()->weight.value;
-      block.site(edge.site).smooth = at::empty({W.size(1)}, W.options());
+      for (const std::string& site : edge.sites)
+        block.site(site).smooth = at::empty({W.size(1)}, W.options());
     }
   }
 
  private:
   static void expect_untransformed(Block& block, const FoldEdge& edge) {
-    if (block.site(edge.site).transform.empty()) return;
-    throw usage_error(block.prefix() + "." + edge.site,
-                      "channels that a transform has mixed cannot be smoothed", "the step smooth first");
+    for (const std::string& site : edge.sites) {
+      if (block.site(site).transform.empty()) continue;
+      throw usage_error(block.prefix() + "." + site, "channels that a transform has mixed cannot be smoothed",
+                        "the step smooth first");
+    }
   }
 
   // max |W[:, c]| over the readers, or over the first one as DuQuant does. [channels]

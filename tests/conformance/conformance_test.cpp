@@ -61,16 +61,11 @@ struct Case {
   }
 };
 
-bool is_for(const MethodEntry& method, const ArchitectureEntry& architecture) {
-  return method.families.empty() || std::find(method.families.begin(), method.families.end(),
-                                              architecture.family) != method.families.end();
-}
-
 std::vector<Case> all_cases(const std::vector<size_t>& sizes) {
   std::vector<Case> cases;
   for (const ArchitectureEntry& architecture : architectures()) {
     for (const MethodEntry& method : methods()) {
-      if (!is_for(method, architecture)) continue;
+      if (!architecture.is_among(method.families)) continue;
       for (const std::string& bits : method.bits) {
         for (const size_t size : sizes) cases.push_back({&architecture, &method, bits, size});
       }

@@ -152,11 +152,11 @@ class LlamaCase {
     Statistics none;
     for (const FoldEdge& edge : block.fold_edges()) {
       for (const SiteName& site : kLinearSites) {
-        if (edge.site != site.ours) continue;
+        if (edge.sites.front() != site.ours) continue;
         const Tensor s = tensors_[layer(i) + site.theirs + ".smooth"];
         checks_.expect(at::equal(s, share_scales(edge, s)),
                        layer(i) + site.theirs + ".smooth: heads that share a row have different scales");
-        fold_scales(block, edge, s, none);
+        smooth_edge(block, edge, s, none);
       }
     }
   }

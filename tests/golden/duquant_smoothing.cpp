@@ -59,7 +59,7 @@ void compare_unshared(Block& block, const CaseTensors& tensors, const std::strin
   for (const FoldEdge& edge : block.fold_edges()) {
     for (const SiteName& site : kLinearSites) {
       const std::string name = prefix + "scale." + site.theirs + "_before_sharing";
-      if (edge.site != site.ours || !tensors.has(name)) continue;
+      if (edge.sites.front() != site.ours || !tensors.has(name)) continue;
       const Tensor columns = edge.readers.front()->weight.value.abs().amax(0);
       const Tensor maxima = tensors[std::string("in.absmax.") + site.theirs];
       each_near(checks, name, smoothing_scales(maxima, columns, alpha, 1e-2), tensors[name], kTolerance);

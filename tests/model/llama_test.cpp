@@ -116,9 +116,9 @@ TEST(LlamaModel, StateKeepsNoMoreThanTheWindowReaches) {
   const auto block = source.model()->load_block(0);
   BlockState state = block->initial_state(2);
   block->forward(at::randn({2, 9, 24}), &state);
-  EXPECT_EQ(state.tensors[0].sizes(), at::IntArrayRef({2, 1, 3, 12}));
-  EXPECT_EQ(state.tensors[1].sizes(), at::IntArrayRef({2, 1, 3, 12}));
-  EXPECT_EQ(state.tensors[2].item<int64_t>(), 9);
+  EXPECT_EQ(state.parts[0].tensors[0].sizes(), at::IntArrayRef({2, 1, 3, 12}));
+  EXPECT_EQ(state.parts[0].tensors[1].sizes(), at::IntArrayRef({2, 1, 3, 12}));
+  EXPECT_EQ(state.parts[0].tensors[2].item<int64_t>(), 9);
 }
 
 TEST(LlamaModel, SaysWhatItIs) {
@@ -172,7 +172,7 @@ TEST(LlamaBlock, CacheHoldsTheRoundedKeysAndValues) {
   BlockState state = block->initial_state(1);
   block->forward(at::randn({1, 5, 24}), &state);
   for (size_t i : {0, 1}) {
-    const Tensor codes = state.tensors[i] * 4;
+    const Tensor codes = state.parts[0].tensors[i] * 4;
     EXPECT_TRUE(at::equal(codes, codes.round()));
     EXPECT_GT(codes.abs().max().item<double>(), 1);
   }
@@ -190,15 +190,18 @@ TEST(LlamaBlock, ScalesMoveAlongItsEdges) {
       const int64_t rows = edge.row_of.defined() ? edge.row_of.max().item<int64_t>() + 1 : channels;
       const Tensor scale = at::rand({rows}) * 3 + 0.3;
       for (const FoldEdge::Rows& producer : edge.producers) {
-        const Tensor& value = producer.weight->value;
-        EXPECT_EQ(value.size(0), producer.first + rows);
-        producer.weight->value = value / (value.dim() == 2 ? scale.unsqueeze(1) : scale);
+        EXPECT_EQ(producer.weight->value.size(0), producer.first + rows);
       }
       const Tensor column = edge.row_of.defined() ? scale.index_select(0, edge.row_of) : scale;
       ASSERT_EQ(column.numel(), channels);
-      for (Linear* reader : edge.readers) {
-        EXPECT_EQ(reader->site, edge.site);
-        reader->weight.value = reader->weight.value * column;
+      for (Linear* reader : edge.readers) EXPECT_EQ(reader->site, edge.sites.at(0));
+      std::vector<Tensor> before;
+      for (const FoldEdge::Rows& producer : edge.producers) before.push_back(producer.weight->value);
+      fold_scales(edge, column);
+      for (size_t i = 0; i < before.size(); ++i) {
+        const FoldEdge::Rows& producer = edge.producers[i];
+        EXPECT_FALSE(at::allclose(producer.weight->value, before[i]));
+        EXPECT_TRUE(at::allclose(unfolded(edge, producer, column, producer.weight->value), before[i]));
       }
     }
     EXPECT_TRUE(at::allclose(block->forward(hidden), original->forward(hidden), 1e-4, 1e-4));
@@ -212,7 +215,7 @@ TEST(LlamaBlock, EdgesAreThoseOfEverySiteThatLinearsRead) {
   const std::vector<FoldEdge> edges = block->fold_edges();
   std::vector<std::string> found;
   for (const FoldEdge& edge : edges) {
-    std::string text = edge.site + ":";
+    std::string text = edge.sites.at(0) + ":";
     for (const Linear* reader : edge.readers) text += " " + reader->name.substr(reader->name.rfind('.') + 1);
     found.push_back(text + ", " + std::to_string(edge.producers.size()));
   }

@@ -87,7 +87,7 @@ TEST(MambaConfig, HuggingFaceConfigurationThatAgreesIsRead) {
   const MambaConfig config = read_mamba_config(*source);
   EXPECT_EQ(config.norm_eps, 1e-3);
   EXPECT_EQ(config.start_token.id(), 7);
-  EXPECT_EQ(hugging_face_config(config, source->config(), true), json);
+  EXPECT_EQ(hugging_face_config(config, source->config()), json);
 }
 
 TEST(MambaConfig, StateSpacesConfigurationBecomesHuggingFaces) {
@@ -98,7 +98,7 @@ TEST(MambaConfig, StateSpacesConfigurationBecomesHuggingFaces) {
                       {{"d_model", 24}, {"n_layer", 2}, {"ssm_cfg", Json::object()}, {"rms_norm", true}});
   const MambaConfig config = read_mamba_config(*source);
   EXPECT_EQ(config.embedding, "backbone.embedding.weight");
-  const Json made = hugging_face_config(config, source->config(), true);
+  const Json made = hugging_face_config(config, source->config());
   EXPECT_EQ(made["architectures"][0], "MambaForCausalLM");
   EXPECT_EQ(made["hidden_size"], 24);
   EXPECT_EQ(made["num_hidden_layers"], 2);

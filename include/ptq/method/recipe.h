@@ -52,9 +52,9 @@ const std::vector<MethodEntry>& methods();
 // The row of that name; throws a usage Error, naming `where`, with a suggestion.
 const MethodEntry& find_method(const std::string& name, const std::string& where = "--method");
 
-// What --method can be for a model of that family (of any, if it is empty), the methods made for it first:
-// the hint where none is given.
-std::string methods_for(const std::string& family);
+// What --method can be for a model of those families (of any, if there are none), the methods made for it
+// first: the hint where none is given.
+std::string methods_for(const std::vector<std::string>& families);
 
 struct RecipeOptions {
   std::string file;                  // --recipe
@@ -66,7 +66,7 @@ struct RecipeOptions {
   std::vector<std::string> sets;     // --set PATH=VALUE
   std::vector<std::string> skip;
   std::string embedding;
-  std::string family;  // of the model, if it is known: for the hint where no method is given
+  std::vector<std::string> families;  // of the model, if it is known: for the hint where no method is given
 };
 
 // The recipe of a run: the file's, or the method's with its defaults; then --set, in order; then --bits or

@@ -4,116 +4,70 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "ptq/model/block.h"
 #include "ptq/model/linear.h"
 #include "ptq/model/site.h"
 #include "ptq/model/weight.h"
 
 namespace ptq {
 
-// What one block carries between tokens while decoding. The block that made it knows what the tensors are,
-// and writes into them: a copy is no second state to go on from.
-struct BlockState {
-  std::vector<Tensor> tensors;
-};
-
-// "These weights feed those linears": channel c of the site is made by row c of every producer (its slice of
-// rows), so dividing the producers' row c and multiplying the readers' column c by the same number changes
-// nothing. Where several channels are made by one row (heads that share a value head), `row_of` says which.
-struct FoldEdge {
-  struct Rows {
-    Weight* weight = nullptr;
-    int64_t first = 0;  // the producer's rows [first, first + channels)
-  };
-  std::string site;
-  std::vector<Rows> producers;
-  // The first one's columns are those that DuQuant's authors look at (q of q, k, v; up of up and gate).
-  std::vector<Linear*> readers;
-  Tensor row_of =
-      Tensor();  // [channels] int64: channel c is made by row row_of[c] of the slice; undefined: by row c
-};
-
-// Two sites whose values meet only in inner products over `width` consecutive channels (a query and a key
-// head): one orthogonal map of `width` channels, applied to both, changes nothing.
-struct ProductPair {
-  std::string left, right;  // sites
-  int64_t width = 0;
-};
-
-// What a block does for one sequence besides its linears.
-struct MixingCost {
-  double operations = 0;     // of floating point, for all tokens of the sequence
-  int64_t state_values = 0;  // floats in the state after its last token
-};
-
-class Block {
- public:
-  virtual ~Block() = default;
-  // A copy that shares tensors: rounding one replaces its tensors and leaves the other as it was.
-  virtual std::unique_ptr<Block> clone() const = 0;
-
-  // hidden [batch, length, d_model] -> the same shape. With a state, the tokens continue those seen before.
-  virtual Tensor forward(const Tensor& hidden, BlockState* state = nullptr) const = 0;
-  // The state before the first token, for `batch` sequences.
-  virtual BlockState initial_state(int64_t batch) const = 0;
-
-  // "backbone.layers.3.mixer": names of sites in artifacts begin with it.
-  virtual const std::string& prefix() const = 0;
-  // In the order in which the forward reaches them.
-  virtual std::vector<Site*> sites() = 0;
-  virtual std::vector<Linear*> linears() = 0;
-  // Every tensor of the block, those of the linears included.
-  virtual std::vector<Weight*> weights() = 0;
-  virtual std::vector<FoldEdge> fold_edges() = 0;
-  virtual std::vector<ProductPair> product_pairs() { return {}; }
-
-  virtual MixingCost mixing_cost(int64_t length) const = 0;
-
-  // Throws Error if the block has no such site.
-  Site& site(const std::string& name);
-};
+struct ModelLayout;
+struct OuterWeights;
 
 class Model {
  public:
-  virtual ~Model() = default;
+  // What is done to each block that is loaded: an artifact gives its sites their quantizers.
+  using OnLoad = std::function<void(Block&)>;
 
-  virtual int64_t num_blocks() const = 0;
-  virtual std::unique_ptr<Block> load_block(int64_t index) const = 0;
-  virtual int64_t vocab_size() const = 0;  // rows of the embedding, padding included
-  virtual int64_t hidden_size() const = 0;
+  // Reads embedding, final norm and head, and of the blocks nothing yet. `source` must outlive the model.
+  // Throws Error if one of them is missing or has another shape.
+  Model(const WeightSource& source, ModelLayout layout, OnLoad on_load = {});
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  int64_t num_blocks() const;
+  std::unique_ptr<Block> load_block(int64_t index) const;
+  int64_t vocab_size() const;  // rows of the embedding, padding included
+  int64_t hidden_size() const;
   // The longest sequence the model can see; 0 if it has no limit.
-  virtual int64_t context_limit() const = 0;
+  int64_t context_limit() const;
   // The token a text begins with when the model writes one itself. Throws Error if the configuration states
   // one that is not in the vocabulary.
-  virtual int64_t start_token() const = 0;
+  int64_t start_token() const;
   // config.json of the model in its Hugging Face form; made from the shapes if the source has none. It says
   // what the model holds, also where the source's says something else.
-  virtual Json config() const = 0;
+  const Json& config() const { return config_; }
 
   // ids [batch, length] int64 -> hidden [batch, length, d_model].
-  virtual Tensor embed(const Tensor& ids) const = 0;
+  Tensor embed(const Tensor& ids) const;
   // hidden [..., d_model] -> logits [..., vocab], after the final norm.
-  virtual Tensor logits(const Tensor& hidden) const = 0;
+  Tensor logits(const Tensor& hidden) const;
   // Embedding, final norm and head (if not tied): held for the life of the model.
-  virtual std::vector<Weight*> outer_weights() = 0;
+  std::vector<Weight*> outer_weights();
   // What the user should know about how the checkpoint was read ("lm_head.weight is tied to ...").
   const std::vector<std::string>& notes() const { return notes_; }
   // What the configuration says and the model does not do, or does otherwise.
   const std::vector<std::string>& warnings() const { return warnings_; }
   // The name that the head's weight would have, if it is the embedding; else "".
-  const std::string& tied_head() const { return tied_head_; }
+  std::string tied_head() const;
   int64_t num_parameters() const { return num_parameters_; }
-  at::Device device() const { return device_; }
+  at::Device device() const;
 
- protected:
+ private:
+  const WeightSource& source_;
+  std::unique_ptr<ModelLayout> layout_;
+  OnLoad on_load_;
   std::vector<std::string> notes_;
   std::vector<std::string> warnings_;
-  std::string tied_head_;
+  std::unique_ptr<OuterWeights> outer_;
+  Json config_;
   int64_t num_parameters_ = 0;
-  at::Device device_ = at::kCPU;
 };
 
 // Throws Error if a value is NaN or infinite, which `where` and `what` made: a block's prefix and "its
@@ -122,8 +76,8 @@ void expect_finite(const Tensor& values, const std::string& where, const std::st
 
 // One architecture. `quantize list` prints the table; nothing else in the program names one.
 struct ArchitectureEntry {
-  const char* name;    // "mamba"
-  const char* family;  // "ssm": what methods say they are for
+  const char* name;                   // "mamba"
+  std::vector<std::string> families;  // {"ssm"}: what methods say they are for
   const char* description;
   // What configurations call it: classes and model types ("MambaForCausalLM", "mamba").
   std::vector<std::string> declared;
@@ -131,7 +85,14 @@ struct ArchitectureEntry {
   const char* blocks;
   // True if the tensors are this architecture's, as far as names tell.
   bool (*has_tensors)(const WeightSource& source);
-  std::unique_ptr<Model> (*make)(const WeightSource& source);
+  // What the model is made of. Throws Error if shapes disagree with each other or with the configuration, or
+  // if it asks for what is not supported.
+  ModelLayout (*layout)(const WeightSource& source);
+
+  std::unique_ptr<Model> make(const WeightSource& source, Model::OnLoad on_load = {}) const;
+  // True if it is of one of these families, or if none are named: what a method that is for them can be used
+  // on.
+  bool is_among(const std::vector<std::string>& wanted) const;
 };
 
 const std::vector<ArchitectureEntry>& architectures();

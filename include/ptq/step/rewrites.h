@@ -27,9 +27,9 @@ Tensor smoothing_scales(const Tensor& activation_abs_max, const Tensor& weight_a
 // Where several channels are made by one row, the largest of their scales for all of them. [channels]
 Tensor share_scales(const FoldEdge& edge, const Tensor& s);
 
-// Divides the rows of the edge's producers by s and multiplies the columns of its readers; records s at the
-// site. Statistics of the site follow. REQUIRES: s = share_scales(edge, s).
-void fold_scales(Block& block, const FoldEdge& edge, const Tensor& s, Statistics& statistics);
+// Folds s across the edge and records it at the edge's sites, whose statistics follow. REQUIRES: s =
+// share_scales(edge, s).
+void smooth_edge(Block& block, const FoldEdge& edge, const Tensor& s, Statistics& statistics);
 
 // The largest power of two, at most `most`, that divides n.
 int64_t power_of_two_block(int64_t n, int64_t most = 128);

@@ -1,0 +1,63 @@
+// What a branch of a block computes on its normed input: a mixer (attention, a state-space model) or a
+// feed-forward.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ptq/model/fold_edge.h"
+#include "ptq/model/linear.h"
+#include "ptq/model/site.h"
+#include "ptq/model/weight.h"
+
+namespace ptq {
+
+// What one part carries between tokens while decoding. The part that made it knows what the tensors are, and
+// writes into them: a copy is no second state to go on from.
+struct PartState {
+  std::vector<Tensor> tensors;
+};
+
+// What a part does for one sequence besides its linears.
+struct MixingCost {
+  double operations = 0;     // of floating point, for all tokens of the sequence
+  int64_t state_values = 0;  // floats in the state after its last token
+};
+
+// A site that sees the part's input as it comes from the norm, and the linears that read it: the norm's gain
+// may be folded into them.
+struct PartInput {
+  std::string site;
+  std::vector<Linear*> readers;
+};
+
+class Part {
+ public:
+  virtual ~Part() = default;
+  // A copy that shares tensors: rounding one replaces its tensors and leaves the other as it was.
+  virtual std::unique_ptr<Part> clone() const = 0;
+
+  // x [batch, length, d_model] -> the same shape, a tensor of its own. With a state, the tokens continue
+  // those seen before.
+  virtual Tensor forward(const Tensor& x, PartState* state) const = 0;
+  // The state before the first token, for `batch` sequences; empty for a part that looks at one token at a
+  // time.
+  virtual PartState initial_state(int64_t batch) const = 0;
+
+  virtual std::vector<PartInput> inputs() = 0;
+  // In the order in which the forward reaches them.
+  virtual std::vector<Site*> sites() = 0;
+  virtual std::vector<Linear*> linears() = 0;
+  // Every tensor of the part, those of the linears included.
+  virtual std::vector<Weight*> weights() = 0;
+  // Those within the part. The edges from the norms before it are the block's.
+  virtual std::vector<FoldEdge> fold_edges() = 0;
+  virtual std::vector<ProductPair> product_pairs() { return {}; }
+
+  virtual MixingCost mixing_cost(int64_t length) const = 0;
+};
+
+}  // namespace ptq

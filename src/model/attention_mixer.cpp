@@ -1,0 +1,166 @@
+// Causal attention of grouped heads with rotary positions, as in Llama, Mistral, Qwen2 and Qwen3.
+//
+// The state holds keys and values as their sites round them, [batch, kv_heads, kept, head_dim] each, how many
+// tokens came before, a scalar, and the buffers that keys and values lie in, with room for more. `kept` stops
+// growing where a window puts older tokens out of reach.
+#include <algorithm>
+
+#include "model/attention.h"
+#include "model/parts.h"
+#include "model/reading.h"
+#include "ptq/ops/ops.h"
+
+namespace ptq {
+namespace {
+
+constexpr int64_t kLeastRoom = 64;  // tokens that a cache has room for beyond those it holds
+
+// Puts `more` [batch, n, length, D] behind `held` [batch, n, kept, D], which lies in `buffer`. Returns both,
+// in `buffer`: as it is, or a larger one if it is full, so that few tokens are ever copied again.
+Tensor appended(const Tensor& held, const Tensor& more, Tensor& buffer) {
+  const int64_t kept = held.size(2), total = kept + more.size(2);
+  int64_t begin = held.storage_offset() / held.size(3);
+  if (begin + total > buffer.size(2)) {
+    std::vector<int64_t> sizes = more.sizes().vec();
+    sizes[2] = total + std::max(total / 2, kLeastRoom);
+    buffer = at::empty(sizes, more.options());
+    buffer.narrow(2, 0, kept).copy_(held);
+    begin = 0;
+  }
+  const Tensor all = buffer.narrow(2, begin, total);
+  all.narrow(2, kept, more.size(2)).copy_(more);
+  return all;
+}
+
+Site head_site(const char* name, int64_t head_dim) {
+  Site site = make_site(name, "attention");
+  site.head = head_dim;
+  return site;
+}
+
+class AttentionMixer : public Part {
+ public:
+  AttentionMixer(const WeightSource& source, const AttentionLayout& layout);
+
+  std::unique_ptr<Part> clone() const override { return std::make_unique<AttentionMixer>(*this); }
+  Tensor forward(const Tensor& x, PartState* state) const override;
+  PartState initial_state(int64_t batch) const override;
+  std::vector<PartInput> inputs() override { return {{"qkv.input", {&q_, &k_, &v_}}}; }
+  std::vector<Site*> sites() override { return {&qkv_input_, &attn_q_, &attn_k_, &attn_v_, &o_input_}; }
+  std::vector<Linear*> linears() override { return {&q_, &k_, &v_, &o_}; }
+  std::vector<Weight*> weights() override;
+  std::vector<FoldEdge> fold_edges() override;
+  MixingCost mixing_cost(int64_t length) const override;
+  std::vector<ProductPair> product_pairs() override { return {{"attn.q", "attn.k", layout_.head_dim}}; }
+
+ private:
+  Tensor rotated(const Tensor& y, const std::optional<Norm>& norm, const Turn& turn) const;
+  Tensor by_head(const Activation& a) const;
+  void remember(PartState& state, Tensor& k, Tensor& v) const;
+
+  AttentionLayout layout_;
+
+  Linear q_, k_, v_;                     // [H D, d], [K D, d], [K D, d]
+  std::optional<Norm> q_norm_, k_norm_;  // [D]
+  Linear o_;                             // [d, H D]
+
+  Site qkv_input_, attn_q_, attn_k_, attn_v_, o_input_;
+};
+
+AttentionMixer::AttentionMixer(const WeightSource& source, const AttentionLayout& layout) : layout_(layout) {
+  layout_.rope.frequencies = layout.rope.frequencies.to(source.device());
+  const std::string prefix = layout.prefix + ".";
+  const int64_t d = layout.d_model, D = layout.head_dim;
+  const int64_t q_rows = layout.heads * D, kv_rows = layout.kv_heads * D;
+  q_ = read_linear(source, prefix + "q_proj", "qkv.input", q_rows, d, layout.qkv_bias);
+  k_ = read_linear(source, prefix + "k_proj", "qkv.input", kv_rows, d, layout.qkv_bias);
+  v_ = read_linear(source, prefix + "v_proj", "qkv.input", kv_rows, d, layout.qkv_bias);
+  if (layout.qk_norm_eps) {
+    q_norm_ = read_norm(source, {prefix + "q_norm.weight", *layout.qk_norm_eps}, D);
+    k_norm_ = read_norm(source, {prefix + "k_norm.weight", *layout.qk_norm_eps}, D);
+  }
+  o_ = read_linear(source, prefix + "o_proj", "o.input", d, q_rows, layout.o_bias);
+
+  qkv_input_ = make_site("qkv.input", "linear_input");
+  attn_q_ = head_site("attn.q", D);
+  attn_k_ = head_site("attn.k", D);
+  attn_v_ = head_site("attn.v", D);
+  o_input_ = make_site("o.input", "linear_input");
+}
+
+// y [batch, length, n D] -> the same shape, normed if there is a norm, and rotated.
+Tensor AttentionMixer::rotated(const Tensor& y, const std::optional<Norm>& norm, const Turn& turn) const {
+  Tensor heads = y.unflatten(-1, {-1, layout_.head_dim});
+  if (norm) heads = (*norm)(heads);
+  return turn(heads).flatten(-2);
+}
+
+// [batch, length, n D] -> [batch, n, length, D]
+Tensor AttentionMixer::by_head(const Activation& a) const {
+  return a.dequantize().unflatten(-1, {-1, layout_.head_dim}).transpose(1, 2);
+}
+
+// Puts the keys and values seen before in front of k and v, and into the state what the next token can reach.
+void AttentionMixer::remember(PartState& state, Tensor& k, Tensor& v) const {
+  Tensor &keys = state.tensors.at(0), &values = state.tensors.at(1), &past = state.tensors.at(2);
+  past = past + k.size(2);
+  k = appended(keys, k, state.tensors.at(3));
+  v = appended(values, v, state.tensors.at(4));
+  const int64_t kept = layout_.window == 0 ? k.size(2) : std::min(k.size(2), layout_.window - 1);
+  keys = k.slice(2, k.size(2) - kept);
+  values = v.slice(2, v.size(2) - kept);
+}
+
+// input [batch, length, d]
+Tensor AttentionMixer::forward(const Tensor& input, PartState* state) const {
+  const int64_t past = state == nullptr ? 0 : state->tensors.at(2).item<int64_t>();
+  const Turn turn = layout_.rope.at(past, input.size(1));
+  const Activation x = qkv_input_(input);
+  const Tensor q = by_head(attn_q_(rotated(q_(x), q_norm_, turn)));
+  Tensor k = by_head(attn_k_(rotated(k_(x), k_norm_, turn)));
+  Tensor v = by_head(attn_v_(v_(x)));
+  if (state != nullptr) remember(*state, k, v);
+  return o_(o_input_(attend(q, k, v, layout_.window).flatten(-2)));
+}
+
+PartState AttentionMixer::initial_state(int64_t batch) const {
+  const Tensor none = at::zeros({batch, layout_.kv_heads, 0, layout_.head_dim}, q_.weight.value.options());
+  return {{none, none, at::zeros({}, at::kLong), none, none}};
+}
+
+std::vector<Weight*> AttentionMixer::weights() {
+  std::vector<Weight*> all;
+  for (std::optional<Norm>* norm : {&q_norm_, &k_norm_}) {
+    if (*norm) all.push_back(&(*norm)->gain);
+  }
+  for (Weight* weight : weights_of(linears())) all.push_back(weight);
+  return all;
+}
+
+// Queries and keys have none: their norms and the rotation mix channels.
+std::vector<FoldEdge> AttentionMixer::fold_edges() {
+  FoldEdge values = edge_between("o.input", v_, o_);
+  if (layout_.heads != layout_.kv_heads) {
+    const int64_t D = layout_.head_dim;
+    const Tensor channel = at::arange(layout_.heads * D, at::kLong);
+    const Tensor kv_head = channel.floor_divide(D * (layout_.heads / layout_.kv_heads));
+    values.row_of = kv_head * D + channel.remainder(D);
+  }
+  return {values};
+}
+
+// Every query meets half of the keys on average, and as many values; a window bounds both.
+MixingCost AttentionMixer::mixing_cost(int64_t length) const {
+  const int64_t seen = layout_.window == 0 ? length : std::min(length, layout_.window);
+  const auto pairs = static_cast<double>(length) * static_cast<double>(seen) / 2;
+  return {4 * pairs * static_cast<double>(layout_.heads * layout_.head_dim),
+          2 * layout_.kv_heads * layout_.head_dim * seen};
+}
+
+}  // namespace
+
+std::unique_ptr<Part> make_part(const WeightSource& source, const AttentionLayout& layout) {
+  return std::make_unique<AttentionMixer>(source, layout);
+}
+
+}  // namespace ptq

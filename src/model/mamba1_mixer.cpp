@@ -1,0 +1,129 @@
+// The Mamba-1 mixer (arXiv 2312.00752), with the activation sites of Quamba (arXiv 2410.13229, figure 3).
+#include "model/parts.h"
+#include "model/reading.h"
+#include "ptq/ops/ops.h"
+
+namespace ptq {
+namespace {
+
+class Mamba1Mixer : public Part {
+ public:
+  Mamba1Mixer(const WeightSource& source, const Mamba1Layout& layout);
+
+  std::unique_ptr<Part> clone() const override { return std::make_unique<Mamba1Mixer>(*this); }
+  Tensor forward(const Tensor& x, PartState* state) const override;
+  PartState initial_state(int64_t batch) const override;
+  std::vector<PartInput> inputs() override { return {{"in_proj.input", {&in_proj_}}}; }
+  std::vector<Site*> sites() override;
+  std::vector<Linear*> linears() override { return {&in_proj_, &x_proj_, &dt_proj_, &out_proj_}; }
+  std::vector<Weight*> weights() override;
+  std::vector<FoldEdge> fold_edges() override;
+  MixingCost mixing_cost(int64_t length) const override;
+
+ private:
+  Mamba1Layout layout_;
+
+  Linear in_proj_;                   // [2E, d], rows x then z
+  Weight conv_weight_;               // [E, 1, W]
+  std::optional<Weight> conv_bias_;  // [E]
+  Linear x_proj_;                    // [R + 2N, E], rows dt, B, C
+  Linear dt_proj_;                   // [E, R], with bias
+  Weight A_log_;                     // [E, N]
+  Weight D_;                         // [E]
+  Linear out_proj_;                  // [d, E]
+
+  Site in_proj_input_, conv_input_, z_, ssm_x_, dt_proj_input_, ssm_dt_, ssm_B_, ssm_C_, ssm_output_;
+};
+
+Mamba1Mixer::Mamba1Mixer(const WeightSource& source, const Mamba1Layout& layout) : layout_(layout) {
+  const int64_t d = layout.d_model, E = layout.d_inner, N = layout.d_state, R = layout.dt_rank;
+  const std::string& prefix = layout.prefix;
+  in_proj_ = read_linear(source, prefix + ".in_proj", "in_proj.input", 2 * E, d, layout.linear_bias);
+  conv_weight_ = source.read(prefix + ".conv1d.weight", Role::kConv, {E, 1, layout.d_conv});
+  if (layout.conv_bias) conv_bias_ = source.read(prefix + ".conv1d.bias", Role::kBias, {E});
+  x_proj_ = read_linear(source, prefix + ".x_proj", "ssm.x", R + 2 * N, E, /*has_bias=*/false);
+  dt_proj_ = read_linear(source, prefix + ".dt_proj", "dt_proj.input", E, R, /*has_bias=*/true);
+  dt_proj_.min_bits = 8;  // tiny (its inputs are no multiple of a group) and its error is exponentiated
+  A_log_ = source.read(prefix + ".A_log", Role::kDecay, {E, N});
+  D_ = source.read(prefix + ".D", Role::kSkip, {E});
+  out_proj_ = read_linear(source, prefix + ".out_proj", "ssm.output", d, E, layout.linear_bias);
+  out_proj_.fused_elsewhere = true;  // mamba_inner_fn of mamba_ssm
+
+  in_proj_input_ = make_site("in_proj.input", "linear_input");
+  conv_input_ = make_site("conv.input", "internal");
+  z_ = make_site("z", "internal");
+  ssm_x_ = make_site("ssm.x", "linear_input");
+  ssm_x_.shared = true;  // the scan reads it too
+  dt_proj_input_ = make_site("dt_proj.input", "linear_input");
+  ssm_dt_ = make_site("ssm.dt", "internal");
+  ssm_B_ = make_site("ssm.B", "internal");
+  ssm_C_ = make_site("ssm.C", "internal");
+  ssm_output_ = make_site("ssm.output", "linear_input");
+}
+
+// input [batch, length, d]
+Tensor Mamba1Mixer::forward(const Tensor& input, PartState* state) const {
+  const int64_t E = layout_.d_inner, N = layout_.d_state, R = layout_.dt_rank;
+  const Tensor window = state != nullptr ? state->tensors.at(0) : Tensor();  // [batch, W - 1, E]
+  const Tensor h = state != nullptr ? state->tensors.at(1) : Tensor();       // [batch, E, N]
+
+  const Tensor xz = in_proj_(in_proj_input_(input));
+  const Tensor x = conv_input_(xz.slice(-1, 0, E)).dequantize();
+  const Tensor z = z_(xz.slice(-1, E)).dequantize();
+
+  const Tensor conv_bias = conv_bias_ ? conv_bias_->value : Tensor();
+  const Activation u = ssm_x_(ops::causal_conv1d_silu(x, conv_weight_.value.squeeze(1), conv_bias, window));
+
+  const Tensor dt_B_C = x_proj_(u);  // [batch, length, R + 2N]
+  const Tensor dt = ssm_dt_(dt_proj_(dt_proj_input_(dt_B_C.slice(-1, 0, R)))).dequantize();
+  const Tensor B = ssm_B_(dt_B_C.slice(-1, R, R + N)).dequantize();
+  const Tensor C = ssm_C_(dt_B_C.slice(-1, R + N)).dequantize();
+
+  // A is rounded, where it is, in the log domain.
+  const Tensor A = A_log_.value.exp().neg();
+  const Tensor y = ops::selective_scan(u.dequantize(), dt, A, B, C, D_.value, z, h);
+  return out_proj_(ssm_output_(y));
+}
+
+// The inputs of the convolution that the next token reaches, and h.
+PartState Mamba1Mixer::initial_state(int64_t batch) const {
+  const auto options = A_log_.value.options();
+  return {{at::zeros({batch, layout_.d_conv - 1, layout_.d_inner}, options),
+           at::zeros({batch, layout_.d_inner, layout_.d_state}, options)}};
+}
+
+std::vector<Site*> Mamba1Mixer::sites() {
+  return {&in_proj_input_, &conv_input_, &z_,     &ssm_x_,     &dt_proj_input_,
+          &ssm_dt_,        &ssm_B_,      &ssm_C_, &ssm_output_};
+}
+
+std::vector<Weight*> Mamba1Mixer::weights() {
+  std::vector<Weight*> all = {&in_proj_.weight, &conv_weight_, &x_proj_.weight,  &dt_proj_.weight,
+                              &A_log_,          &D_,           &out_proj_.weight};
+  if (conv_bias_) all.push_back(&*conv_bias_);
+  for (Linear* linear : linears()) {
+    if (linear->bias) all.push_back(&*linear->bias);
+  }
+  return all;
+}
+
+// The conv, silu and the scan are not linear in their channels' scale, so dt is all there is besides the
+// norm.
+std::vector<FoldEdge> Mamba1Mixer::fold_edges() {
+  return {edge_between("dt_proj.input", x_proj_, dt_proj_)};
+}
+
+// The scan: exp(dt A), dt B u, the update of h and its product with C, of every channel and state; and the
+// conv.
+MixingCost Mamba1Mixer::mixing_cost(int64_t length) const {
+  const int64_t E = layout_.d_inner, N = layout_.d_state, W = layout_.d_conv;
+  return {static_cast<double>(length * E) * static_cast<double>(9 * N + 2 * W), E * (N + W - 1)};
+}
+
+}  // namespace
+
+std::unique_ptr<Part> make_part(const WeightSource& source, const Mamba1Layout& layout) {
+  return std::make_unique<Mamba1Mixer>(source, layout);
+}
+
+}  // namespace ptq
