@@ -6,6 +6,7 @@
 
 #include "ptq/base/error.h"
 #include "tokenizer/component.h"
+#include "tokenizer/sorted_strings.h"
 #include "tokenizer/unicode.h"
 
 namespace ptq {
@@ -102,16 +103,7 @@ const TokenFinder::Entry* TokenFinder::longest_at(std::string_view text, size_t 
     // Of strings that agree so far, the one that ends here is sorted first.
     if (entries_[begin].text.size() == depth) longest = &entries_[begin++];
     if (begin == end || at + depth >= text.size()) break;
-    const auto byte = static_cast<unsigned char>(text[at + depth]);
-    const auto byte_of = [&](const Entry& entry) { return static_cast<unsigned char>(entry.text[depth]); };
-    const auto first =
-        std::lower_bound(entries_.begin() + begin, entries_.begin() + end, byte,
-                         [&](const Entry& entry, unsigned char value) { return byte_of(entry) < value; });
-    const auto last =
-        std::upper_bound(first, entries_.begin() + end, byte,
-                         [&](unsigned char value, const Entry& entry) { return value < byte_of(entry); });
-    begin = static_cast<uint32_t>(first - entries_.begin());
-    end = static_cast<uint32_t>(last - entries_.begin());
+    std::tie(begin, end) = with_byte(entries_, begin, end, depth, text[at + depth]);
   }
   return longest;
 }

@@ -15,27 +15,18 @@ constexpr size_t kLongWord = 48;
 }  // namespace
 
 void Bpe::encode(std::string_view word, WordScratch& scratch, std::vector<int64_t>& ids) const {
-  const bool cached = word.size() <= WordCache::kMaxWordBytes;
-  const uint64_t hash = cached ? WordCache::hash(word) : 0;
-  if (cached) {
-    bool found = false;
-    const auto known = scratch.cache.find(word, hash, &found);
-    ids.insert(ids.end(), known.begin(), known.end());
-    if (found) return;
-  }
-  scratch.symbols.clear();
-  if (const uint32_t whole = ignore_merges_ ? whole_word(word) : kNoId; whole != kNoId) {
-    scratch.symbols.push_back(whole);
-  } else {
+  encode_once(word, scratch, ids, [&] {
+    if (const uint32_t whole = ignore_merges_ ? whole_word(word) : kNoId; whole != kNoId) {
+      scratch.symbols.push_back(whole);
+      return;
+    }
     cut(word, scratch.symbols);
     if (scratch.symbols.size() < kLongWord) {
       merge_short(scratch);
     } else {
       merge_long(scratch);
     }
-  }
-  ids.insert(ids.end(), scratch.symbols.begin(), scratch.symbols.end());
-  if (cached) scratch.cache.insert(word, hash, scratch.symbols);
+  });
 }
 
 // A merge makes a token of its parts' strings, so a merge across the two characters would have made a token

@@ -4,9 +4,11 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <tuple>
 
 #include "ptq/base/error.h"
 #include "tokenizer/bpe.h"
+#include "tokenizer/sorted_strings.h"
 #include "tokenizer/unicode.h"
 
 namespace ptq {
@@ -79,16 +81,7 @@ void Unigram::take_tokens_at(std::string_view word, size_t at, std::vector<Step>
       has_character = has_character || length == character;
     }
     if (begin == end || at + length >= word.size()) break;
-    const auto byte = static_cast<unsigned char>(word[at + length]);
-    const auto byte_of = [&](const Entry& entry) { return static_cast<unsigned char>(entry.text[length]); };
-    const auto first =
-        std::lower_bound(entries_.begin() + begin, entries_.begin() + end, byte,
-                         [&](const Entry& entry, unsigned char value) { return byte_of(entry) < value; });
-    const auto last =
-        std::upper_bound(first, entries_.begin() + end, byte,
-                         [&](unsigned char value, const Entry& entry) { return value < byte_of(entry); });
-    begin = static_cast<uint32_t>(first - entries_.begin());
-    end = static_cast<uint32_t>(last - entries_.begin());
+    std::tie(begin, end) = with_byte(entries_, begin, end, length, word[at + length]);
   }
   if (has_character) return;
   if (unknown_id_ < 0) {
@@ -135,18 +128,9 @@ void Unigram::append_token(std::string_view text, std::vector<uint32_t>& ids) co
 }
 
 void Unigram::encode(std::string_view word, WordScratch& scratch, std::vector<int64_t>& ids) const {
-  const bool cached = word.size() <= WordCache::kMaxWordBytes;
-  const uint64_t hash = cached ? WordCache::hash(word) : 0;
-  if (cached) {
-    bool found = false;
-    const auto known = scratch.cache.find(word, hash, &found);
-    ids.insert(ids.end(), known.begin(), known.end());
-    if (found) return;
-  }
-  scratch.symbols.clear();
-  for (const std::string_view token : best_tokens(word)) append_token(token, scratch.symbols);
-  ids.insert(ids.end(), scratch.symbols.begin(), scratch.symbols.end());
-  if (cached) scratch.cache.insert(word, hash, scratch.symbols);
+  encode_once(word, scratch, ids, [&] {
+    for (const std::string_view token : best_tokens(word)) append_token(token, scratch.symbols);
+  });
 }
 
 }  // namespace ptq

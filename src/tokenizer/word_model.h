@@ -36,4 +36,21 @@ class WordModel {
   virtual bool apart_after_newline() const = 0;
 };
 
+// Appends the ids of `word` to `ids`: those of the scratch's cache, or what `make` leaves in its symbols.
+template <typename Make>
+void encode_once(std::string_view word, WordScratch& scratch, std::vector<int64_t>& ids, const Make& make) {
+  const bool cached = word.size() <= WordCache::kMaxWordBytes;
+  const uint64_t hash = cached ? WordCache::hash(word) : 0;
+  if (cached) {
+    bool found = false;
+    const auto known = scratch.cache.find(word, hash, &found);
+    ids.insert(ids.end(), known.begin(), known.end());
+    if (found) return;
+  }
+  scratch.symbols.clear();
+  make();
+  ids.insert(ids.end(), scratch.symbols.begin(), scratch.symbols.end());
+  if (cached) scratch.cache.insert(word, hash, scratch.symbols);
+}
+
 }  // namespace ptq
