@@ -11,7 +11,7 @@
 
 #include "bench_block.h"
 #include "ptq/codec/quantized_tensor.h"
-#include "ptq/step/gptq.h"
+#include "ptq/solve/gptq.h"
 
 namespace {
 

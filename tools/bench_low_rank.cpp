@@ -16,7 +16,7 @@
 
 #include "bench_block.h"
 #include "ptq/codec/quantized_tensor.h"
-#include "ptq/step/low_rank.h"
+#include "ptq/solve/low_rank.h"
 
 namespace {
 

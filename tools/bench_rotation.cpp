@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "ptq/model/transform.h"
-#include "ptq/step/rotation_search.h"
+#include "ptq/solve/rotation_search.h"
 
 namespace ptq {
 namespace {

@@ -1,5 +1,5 @@
-// The step that rounds weights by GPTQ (gptq_math.cpp), with the second moment of what each site receives.
-#include "ptq/step/gptq.h"
+// The step that rounds weights by GPTQ (solve/gptq.cpp), with the second moment of what each site receives.
+#include "ptq/solve/gptq.h"
 
 #include <ATen/Parallel.h>
 

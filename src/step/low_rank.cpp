@@ -1,6 +1,6 @@
-// The step that puts low-rank terms beside rounded weights (low_rank_math.cpp), on whatever base the steps
+// The step that puts low-rank terms beside rounded weights (solve/low_rank.cpp), on whatever base the steps
 // before it have left: weights rounded to nearest or by GPTQ, rotated or not.
-#include "ptq/step/low_rank.h"
+#include "ptq/solve/low_rank.h"
 
 #include <algorithm>
 #include <array>
@@ -10,9 +10,9 @@
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
 #include "ptq/calibration/stream.h"
-#include "ptq/step/gptq.h"
+#include "ptq/solve/gptq.h"
+#include "ptq/solve/rank_budget.h"
 #include "step/low_rank_options.h"
-#include "step/rank_budget.h"
 #include "step/rival_format.h"
 #include "step/step_makers.h"
 

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "ptq/step/low_rank.h"
+#include "ptq/solve/low_rank.h"
 
 namespace ptq {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "ptq/base/error.h"
-#include "ptq/step/weight_clips.h"
+#include "ptq/solve/weight_clips.h"
 #include "step/options.h"
 
 namespace ptq {

@@ -3,8 +3,8 @@
 #include "duquant_model.h"
 #include "ptq/calibration/statistics.h"
 #include "ptq/calibration/stream.h"
+#include "ptq/solve/rotation_search.h"
 #include "ptq/step/rewrites.h"
-#include "ptq/step/rotation_search.h"
 
 namespace ptq::golden {
 namespace {

@@ -9,7 +9,7 @@
 #include "ptq/codec/quantized_tensor.h"
 #include "ptq/model/weight.h"
 #include "ptq/ops/ops.h"
-#include "ptq/step/rotation_search.h"
+#include "ptq/solve/rotation_search.h"
 
 namespace ptq::golden {
 namespace {

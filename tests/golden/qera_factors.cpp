@@ -4,7 +4,7 @@
 #include "memory_source.h"
 #include "ptq/base/json.h"
 #include "ptq/codec/quantized_tensor.h"
-#include "ptq/step/low_rank.h"
+#include "ptq/solve/low_rank.h"
 
 namespace ptq::golden {
 namespace {

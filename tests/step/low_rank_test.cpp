@@ -3,7 +3,7 @@
 
 #include "block_fixture.h"
 #include "ptq/base/error.h"
-#include "ptq/step/low_rank.h"
+#include "ptq/solve/low_rank.h"
 
 namespace ptq {
 namespace {

@@ -1,5 +1,5 @@
 // Clips of weights by their output error, and the roundings that use them on a small Llama.
-#include "ptq/step/weight_clips.h"
+#include "ptq/solve/weight_clips.h"
 
 #include <gtest/gtest.h>
 

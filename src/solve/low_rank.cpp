@@ -31,8 +31,8 @@
 
 #include "ptq/ops/one_thread.h"
 #include "ptq/ops/ops.h"
-#include "ptq/step/low_rank.h"
-#include "step/top_eigenvectors.h"
+#include "ptq/solve/low_rank.h"
+#include "solve/top_eigenvectors.h"
 
 namespace ptq {
 namespace {

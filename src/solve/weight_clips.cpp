@@ -7,7 +7,7 @@
 // M is symmetric, so of the blocks above and below its diagonal one of each pair is read, twice as large.
 // Rows do not depend on each other: a piece of them stays in the second-level cache through the whole search,
 // and pieces are shared among threads.
-#include "ptq/step/weight_clips.h"
+#include "ptq/solve/weight_clips.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>

@@ -4,7 +4,7 @@
 // float scan has x^ = x and r^ = r rounded to float32, so only rounding is left. The scan in codes rounds
 // rows and R to 8 bits: both norms on the right are a hundredth of those on the left, and the integer product
 // is exact. Few rows lie within a hundredth of the largest entry, and only those are computed exactly.
-#include "step/row_scan.h"
+#include "solve/row_scan.h"
 
 #include <algorithm>
 #include <cmath>

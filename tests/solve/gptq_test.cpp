@@ -1,5 +1,5 @@
 // GPTQ against rounding to nearest, against the formulas of the paper, and where M is unusual.
-#include "ptq/step/gptq.h"
+#include "ptq/solve/gptq.h"
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>

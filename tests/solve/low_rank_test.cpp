@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "ptq/codec/quantized_tensor.h"
-#include "ptq/step/low_rank.h"
-#include "step/rank_budget.h"
+#include "ptq/solve/low_rank.h"
+#include "ptq/solve/rank_budget.h"
 
 namespace ptq {
 namespace {

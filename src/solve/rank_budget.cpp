@@ -1,4 +1,4 @@
-#include "step/rank_budget.h"
+#include "ptq/solve/rank_budget.h"
 
 #include <cstddef>
 

@@ -33,7 +33,7 @@
 //
 // Differs from the authors' code in the form above; the mean of the diagonal that the damping is measured by
 // is that of M as it is, without ones for dead channels.
-#include "ptq/step/gptq.h"
+#include "ptq/solve/gptq.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>

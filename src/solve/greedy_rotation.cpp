@@ -43,8 +43,8 @@
 #include <numeric>
 
 #include "ptq/base/error.h"
-#include "ptq/step/rotation_search.h"
-#include "step/row_scan.h"
+#include "ptq/solve/rotation_search.h"
+#include "solve/row_scan.h"
 
 namespace ptq {
 namespace {

@@ -6,7 +6,7 @@
 // values once, a gather of every row online. Reference: arXiv 2406.01721, section 3.3; its bound on how far
 // the blocks' means can differ holds for any such deal.
 #include "ptq/base/error.h"
-#include "ptq/step/rotation_search.h"
+#include "ptq/solve/rotation_search.h"
 
 namespace ptq {
 

@@ -12,7 +12,7 @@
 //
 // Cost, for a space of d columns: d products of G with a column, 8 n d^2 for the orthogonalization. A full
 // decomposition costs 9 n^3, which is less where n is small or many vectors are wanted.
-#include "step/top_eigenvectors.h"
+#include "solve/top_eigenvectors.h"
 
 #include <algorithm>
 #include <cmath>

@@ -8,7 +8,7 @@
 
 #include "ptq/base/error.h"
 #include "ptq/ops/one_thread.h"
-#include "ptq/step/rotation_search.h"
+#include "ptq/solve/rotation_search.h"
 
 namespace ptq {
 Tensor helmert(int64_t n) {

@@ -1,5 +1,5 @@
 // The leading eigenvectors against the full decomposition.
-#include "step/top_eigenvectors.h"
+#include "solve/top_eigenvectors.h"
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>

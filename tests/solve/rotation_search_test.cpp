@@ -1,5 +1,5 @@
 // The rotation search against a plain one in float64, and what its parts promise.
-#include "ptq/step/rotation_search.h"
+#include "ptq/solve/rotation_search.h"
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 #include <numeric>
 
 #include "../base/expect_error.h"
-#include "step/row_scan.h"
+#include "solve/row_scan.h"
 
 namespace ptq {
 namespace {
