@@ -3,11 +3,11 @@
 
 #include "commands.h"
 #include "ptq/artifact/open_model.h"
-#include "ptq/artifact/peft.h"
 #include "ptq/base/error.h"
 #include "ptq/base/file.h"
 #include "ptq/base/output.h"
 #include "ptq/base/suggest.h"
+#include "ptq/export/peft.h"
 
 namespace ptq {
 namespace {

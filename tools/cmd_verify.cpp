@@ -1,8 +1,8 @@
 // quantize verify DIR: reads an output again, and compares it with its source.
 #include "commands.h"
-#include "ptq/artifact/verify.h"
 #include "ptq/base/error.h"
 #include "ptq/report/report.h"
+#include "ptq/verify/verify.h"
 
 namespace ptq {
 namespace {

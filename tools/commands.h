@@ -115,7 +115,8 @@ RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& c
 // The report's "program": name, version, git, torch, isa, threads.
 Json program_json();
 
-// Says what a model's configuration asks for and is not done; an artifact's was said when it was made.
+// Says how a checkpoint was read, and what a model's configuration asks for and is not done; of an artifact
+// that was said when it was made.
 void log_warnings(const OpenModel& open);
 
 // Writes to stdout; throws Error if it cannot (a full disk, a closed pipe).

@@ -256,6 +256,7 @@ Json program_json() {
 }
 
 void log_warnings(const OpenModel& open) {
+  for (const std::string& note : open.checkpoint->notes()) spdlog::info("{}", note);
   if (open.quantized) return;
   for (const std::string& warning : open.model->warnings()) spdlog::warn("{}", warning);
 }

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 
-#include "artifact/format.h"
 #include "artifact/transform_io.h"
+#include "ptq/artifact/format.h"
 #include "ptq/base/error.h"
 #include "ptq/base/hash.h"
 #include "ptq/codec/packing.h"

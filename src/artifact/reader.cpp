@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "artifact/entry_checks.h"
-#include "artifact/format.h"
+#include "ptq/artifact/format.h"
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/error.h"
 #include "ptq/base/suggest.h"

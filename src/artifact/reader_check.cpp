@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <set>
 
-#include "artifact/format.h"
 #include "artifact/reader.h"
 #include "artifact/transform_io.h"
+#include "ptq/artifact/format.h"
 #include "ptq/base/error.h"
 #include "ptq/base/suggest.h"
 #include "ptq/model/listed_source.h"

@@ -1,8 +1,8 @@
 // The sites of an artifact: quantizers, scales of smoothing, transforms.
 #include "artifact/entry_checks.h"
-#include "artifact/format.h"
 #include "artifact/reader.h"
 #include "artifact/transform_io.h"
+#include "ptq/artifact/format.h"
 
 namespace ptq {
 namespace {

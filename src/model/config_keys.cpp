@@ -61,6 +61,11 @@ const std::vector<RefusedKey>& refused_everywhere() {
                                                {"final_logit_softcapping", {0}},
                                                {"attn_logit_softcap", {0}},
                                                {"final_logit_softcap", {0}},
+                                               {"is_causal", {true}},
+                                               {"causal", {true}},
+                                               {"scale_attn_weights", {true}},
+                                               {"use_rope", {true}},
+                                               {"use_bidirectional_attention", {}},
                                                {"clip_qkv", {}},
                                                {"alibi", {}},
                                                {"use_alibi", {}},
@@ -144,12 +149,18 @@ void check_config_keys(const Json& config, const ConfigKeys& keys, std::vector<s
   std::string unknown;
   size_t count = 0;
   for (const auto& [key, value] : config.items()) {
-    if (is_off(value) || matches_any(key, keys.done)) continue;
+    if (value.is_null() || matches_any(key, keys.done)) continue;
     const RefusedKey* refused = find_refused(key, keys.refused);
     if (refused == nullptr) refused = find_refused(key, refused_everywhere());
-    if (refused != nullptr) {
+    const auto is_neutral = [&](const Json& wanted) {
       const auto& neutral = refused->neutral;
-      if (std::find(neutral.begin(), neutral.end(), value) != neutral.end()) continue;
+      return std::find(neutral.begin(), neutral.end(), wanted) != neutral.end();
+    };
+    // What is on in every model of the architecture is asked for by false.
+    const bool asks = refused != nullptr && (!is_off(value) || is_neutral(true));
+    if (is_off(value) && !asks) continue;
+    if (asks) {
+      if (is_neutral(value)) continue;
       throw Error("config.json: " + key,
                   "is " + shown(value) + ", which changes what the model computes and is not done here for " +
                       keys.architecture,

@@ -50,7 +50,7 @@ class ActivationsStep : public Step {
 
   void apply(Block& block, StepContext& context) const override {
     for (const std::string& name : sites_.names(block)) {
-      Site& site = block.site(name);
+      Site& site = unrounded(block, name);
       if (dynamic_) {
         site.quantizer = per_token(site);
         continue;
@@ -71,7 +71,7 @@ class ActivationsStep : public Step {
   void plan(Block& block, PlanContext& context) const override {
     const std::vector<std::string> names = sites_.names(block);
     for (const std::string& name : names) {
-      Site& site = block.site(name);
+      Site& site = unrounded(block, name);
       site.quantizer = dynamic_ ? per_token(site) : ActivationQuantizer::covering(1, bits_);
     }
     if (dynamic_ || !auto_) return;
@@ -88,6 +88,14 @@ class ActivationsStep : public Step {
 
   static constexpr std::array<double, 4> kPercentiles = {.99999, .9999, .9995, .999};
   static constexpr std::array<double, 6> kFractions = {.9, .8, .7, .6, .5, .4};
+
+  // The site, which no other step may have given a quantizer.
+  static Site& unrounded(Block& block, const std::string& name) {
+    Site& site = block.site(name);
+    if (site.quantizer.kind == ActivationQuantizer::Kind::kNone) return site;
+    throw usage_error(block.prefix() + "." + name, "is rounded already by an earlier step \"activations\"",
+                      "one of the two, or sites that they do not share");
+  }
 
   void read_percentile(JsonFields& options) {
     if (!options.has("percentile")) return;

@@ -3,9 +3,9 @@
 #include <functional>
 
 #include "../base/expect_error.h"
-#include "artifact/format.h"
-#include "ptq/artifact/verify.h"
+#include "ptq/artifact/format.h"
 #include "ptq/base/hash.h"
+#include "ptq/verify/verify.h"
 #include "workbench.h"
 
 namespace ptq {

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "ptq/artifact/verify.h"
+#include "ptq/verify/verify.h"
 #include "samples.h"
 
 namespace ptq {

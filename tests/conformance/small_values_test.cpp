@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ptq/artifact/verify.h"
+#include "ptq/verify/verify.h"
 #include "workbench.h"
 
 namespace ptq {

@@ -7,8 +7,8 @@
 #include <functional>
 
 #include "../base/expect_error.h"
-#include "ptq/artifact/verify.h"
 #include "ptq/base/hash.h"
+#include "ptq/verify/verify.h"
 #include "samples.h"
 
 namespace ptq {

@@ -145,6 +145,7 @@ TEST(LlamaConfig, UnsupportedChoicesAreErrors) {
 TEST(LlamaConfig, KeysThatChangeTheComputationAreRefusedUnlessNeutral) {
   for (const auto& [key, value, neutral] :
        std::vector<std::tuple<const char*, Json, Json>>{{"attn_logit_softcapping", 50.0, 0},
+                                                        {"is_causal", false, true},
                                                         {"final_logit_softcapping", 30, 0.0},
                                                         {"logit_scale", 0.0625, 1},
                                                         {"embedding_multiplier", 12, 1.0},

@@ -181,6 +181,12 @@ TEST(ActivationsStep, DynamicScalesNeedNoStatistics) {
   }
 }
 
+TEST(Activations, RoundingASiteTwiceIsAUsageError) {
+  Fixture fixture;
+  fixture.apply("activations", {{"scales", "dynamic"}, {"sites", "linear_inputs"}});
+  EXPECT_ERROR(fixture.apply("activations", {{"percentile", 1}}), ExitCode::kUsage, "is rounded already");
+}
+
 TEST(ActivationsStep, SiteWithoutActivationsGetsTheSmallestScaleAndIsNamed) {
   Fixture fixture;
   fixture.inputs.zero_();

@@ -2,8 +2,8 @@
 #include <cstring>
 #include <set>
 
-#include "artifact/format.h"
-#include "artifact/verify_parts.h"
+#include "ptq/artifact/format.h"
+#include "verify/parts.h"
 
 namespace ptq {
 namespace {

@@ -1,8 +1,8 @@
 // Low-rank terms: X.lora_A [rank, in], X.lora_B [out, rank], floats, or codes of 8 bits with a scale a rank.
 #include <cmath>
 
-#include "artifact/format.h"
-#include "artifact/verify_parts.h"
+#include "ptq/artifact/format.h"
+#include "verify/parts.h"
 
 namespace ptq {
 namespace {

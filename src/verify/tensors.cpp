@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "artifact/verify_parts.h"
 #include "ptq/report/json_schema.h"
+#include "verify/parts.h"
 
 namespace ptq {
 namespace {

@@ -1,4 +1,4 @@
-#include "ptq/artifact/peft.h"
+#include "ptq/export/peft.h"
 
 #include <algorithm>
 #include <filesystem>

@@ -1,15 +1,15 @@
 // Weights in codes, decoded one row at a time by format.h's page: value = (code - zero) * scale.
 //
 // A number format is one place here: kSchemes says which entries of quantization_config it may have (in
-// verify_config.cpp), read_forms() which tensors it consists of, check_values() and code() what they may
+// config.cpp), read_forms() which tensors it consists of, check_values() and code() what they may
 // hold. A low-rank term beside the weight is not part of it: what is within half a step of the source is the
 // rounded weight.
 #include <algorithm>
 #include <array>
 #include <cmath>
 
-#include "artifact/format.h"
-#include "artifact/verify_parts.h"
+#include "ptq/artifact/format.h"
+#include "verify/parts.h"
 
 namespace ptq {
 namespace {

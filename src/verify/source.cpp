@@ -10,11 +10,11 @@
 #include <cmath>
 #include <filesystem>
 
-#include "artifact/format.h"
-#include "artifact/verify_parts.h"
+#include "ptq/artifact/format.h"
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/hash.h"
 #include "ptq/base/interrupt.h"
+#include "verify/parts.h"
 
 namespace ptq {
 namespace {

@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <set>
 
-#include "artifact/verify_parts.h"
 #include "ptq/report/json_schema.h"
+#include "verify/parts.h"
 
 namespace ptq {
 namespace {

@@ -1,9 +1,9 @@
-#include "ptq/artifact/verify.h"
+#include "ptq/verify/verify.h"
 
 #include <filesystem>
 
-#include "artifact/verify_parts.h"
 #include "ptq/artifact/open_model.h"
+#include "verify/parts.h"
 
 namespace ptq {
 

@@ -4,11 +4,11 @@
 #include <set>
 #include <span>
 
-#include "artifact/format.h"
-#include "artifact/verify_parts.h"
+#include "ptq/artifact/format.h"
 #include "ptq/base/hash.h"
 #include "ptq/model/listed_source.h"
 #include "ptq/report/json_schema.h"
+#include "verify/parts.h"
 
 namespace ptq {
 namespace {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "artifact/verify_parts.h"
 #include "ptq/base/hash.h"
 #include "ptq/base/output.h"
+#include "verify/parts.h"
 
 namespace ptq {
 namespace {

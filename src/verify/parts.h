@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "ptq/artifact/verify.h"
 #include "ptq/base/error.h"
 #include "ptq/base/file.h"
 #include "ptq/base/json.h"
 #include "ptq/model/listed_source.h"
 #include "ptq/model/model.h"
+#include "ptq/verify/verify.h"
 
 namespace ptq {
 
@@ -63,10 +63,10 @@ struct Subject {
   std::map<std::string, ArtifactTensor> tensors;  // by name
 };
 
-// verify_files.cpp: what lies in the directory, and SHA256SUMS.
+// files.cpp: what lies in the directory, and SHA256SUMS.
 void check_files(Subject& subject);
 
-// verify_tensors.cpp: the safetensors files, their structure and their index. Fills `tensors`.
+// tensors.cpp: the safetensors files, their structure and their index. Fills `tensors`.
 void read_weight_files(Subject& subject);
 // The tensor of that name, which is added to `used`; null, with a finding, if there is none.
 const ArtifactTensor* find_tensor(const std::map<std::string, ArtifactTensor>& tensors,
@@ -77,7 +77,7 @@ void read_floats(const ArtifactTensor& tensor, int64_t first, int64_t count, flo
 // A float of `dtype` at `bytes`.
 float float_at(const std::string& dtype, const std::byte* bytes);
 
-// verify_corrections.cpp: low-rank terms.
+// corrections.cpp: low-rank terms.
 //
 // The entry "corrections" of quantization_config; an empty object if there is none.
 const Json& corrections_of(const Subject& subject);
@@ -89,7 +89,7 @@ void check_correction(Subject& subject, const Linear& linear, std::vector<std::s
 // Bytes of a packed row of `columns` codes.
 int64_t packed_bytes(int64_t columns, int bits);
 
-// verify_decoder.cpp: one weight in codes.
+// decoder.cpp: one weight in codes.
 class WeightDecoder {
  public:
   // `scheme` is its entry of quantization_config. Checks form and values of every tensor that it consists of,
@@ -137,7 +137,7 @@ class WeightDecoder {
   const ArtifactTensor* zeros_ = nullptr;   // null if symmetric
 };
 
-// verify_config.cpp: quantization_config against the tensors and the architecture's list.
+// config.cpp: quantization_config against the tensors and the architecture's list.
 //
 // What one block's sites hold.
 struct SiteForm {
@@ -156,7 +156,7 @@ struct Listing {
 // Whether the format's version lists every site, and every key of an entry.
 bool lists_all(const Subject& subject);
 
-// verify_sites.cpp: checks the entry of a site and its tensors, which are added to `used`, and adds its form
+// sites.cpp: checks the entry of a site and its tensors, which are added to `used`, and adds its form
 // to the listing.
 void check_site(Subject& subject, Block& block, const Site& site, Listing& listing,
                 std::vector<std::string>& used);
@@ -164,11 +164,11 @@ void check_site(Subject& subject, Block& block, const Site& site, Listing& listi
 // Checks everything that the output alone can tell; nullopt if too much is missing to list its weights.
 std::optional<Listing> check_contents(Subject& subject);
 
-// verify_report.cpp: report.json against the schema, the files, and quantization_config.
+// report.cpp: report.json against the schema, the files, and quantization_config.
 void read_documents(Subject& subject);
 void check_report(Subject& subject, const std::optional<Listing>& listing);
 
-// verify_source.cpp
+// source.cpp
 void check_source(Subject& subject, const Listing& listing, const std::string& source,
                   const CheckpointOptions& options);
 
