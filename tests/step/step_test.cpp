@@ -181,7 +181,7 @@ TEST(ActivationsStep, DynamicScalesNeedNoStatistics) {
   }
 }
 
-TEST(Activations, RoundingASiteTwiceIsAUsageError) {
+TEST(ActivationsStep, RoundingASiteTwiceIsAUsageError) {
   Fixture fixture;
   fixture.apply("activations", {{"scales", "dynamic"}, {"sites", "linear_inputs"}});
   EXPECT_ERROR(fixture.apply("activations", {{"percentile", 1}}), ExitCode::kUsage, "is rounded already");
