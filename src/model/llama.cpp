@@ -3,6 +3,20 @@
 #include "model/llama_config.h"
 
 namespace ptq {
+namespace {
+
+// Where the configuration leaves the number of key heads out, other programs take that of the queries.
+void state_key_heads(const LlamaConfig& config, ModelLayout& model) {
+  const char* const key = "num_key_value_heads";
+  const bool stated = model.config.contains(key) && !model.config[key].is_null();
+  if (stated || config.kv_heads == config.heads) return;
+  model.config[key] = config.kv_heads;
+  model.warnings.push_back(std::string("config.json: ") + key + " is missing; the tensors have " +
+                           std::to_string(config.kv_heads) + " key heads, where other programs would take " +
+                           std::to_string(config.heads));
+}
+
+}  // namespace
 
 ModelLayout llama_layout(const WeightSource& source) {
   const LlamaConfig config = read_llama_config(source);
@@ -14,6 +28,7 @@ ModelLayout llama_layout(const WeightSource& source) {
   model.tied = config.tied;
   model.config = source.config();
   model.warnings = config.warnings;
+  state_key_heads(config, model);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i);
     AttentionLayout attention{.prefix = layer + ".self_attn",

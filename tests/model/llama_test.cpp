@@ -135,6 +135,19 @@ TEST(LlamaModel, SaysWhatItIs) {
   EXPECT_EQ(model->num_parameters(), parameters);
 }
 
+TEST(LlamaModel, KeyHeadsThatTheConfigurationLeavesOutAreStated) {
+  for (const bool null : {true, false}) {
+    ToyModel toy = toy_llama({64, 4, 2, 96});
+    toy.config.erase("num_key_value_heads");
+    if (null) toy.config["num_key_value_heads"] = nullptr;
+    const Source source(toy.tensors, toy.config);
+    const auto model = source.model();
+    EXPECT_EQ(model->config()["num_key_value_heads"], 2);
+    ASSERT_EQ(model->warnings().size(), 1U);
+    EXPECT_NE(model->warnings()[0].find("the tensors have 2 key heads"), std::string::npos);
+  }
+}
+
 class Recorder : public Observer {
  public:
   Recorder(std::vector<std::string>& order, std::string name) : order_(order), name_(std::move(name)) {}
