@@ -81,7 +81,7 @@ void warn_of_better_bases(Report& report) {
   for (const LayerRow& row : report.layers) {
     if (!row.correction || row.correction->rank == 0) continue;
     ++corrected;
-    if (row.correction->better_base.empty()) continue;
+    if (!row.correction->better_base) continue;
     ++beaten;
     if (example == nullptr) example = &row;
   }
@@ -89,8 +89,8 @@ void warn_of_better_bases(Report& report) {
   const CorrectionRow& row = *example->correction;
   report.warnings.push_back("in " + std::to_string(beaten) + " of " + std::to_string(corrected) +
                             " corrected layers a better base of no more bytes would leave less error, e.g. " +
-                            example->name + ": " + row.better_base + " " +
-                            format_number(row.better_base_energy / row.energy_before.value_or(1), 3) +
+                            example->name + ": " + row.better_base->format + " " +
+                            format_number(row.better_base->energy / row.energy_before.value_or(1), 3) +
                             " of the uncorrected error, rank " + std::to_string(row.rank) + " " +
                             format_number(row.remaining(), 3));
 }

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "report_schema.h"
-
 namespace ptq {
 namespace {
 
@@ -87,10 +85,6 @@ std::vector<std::string> schema_errors(const Json& schema, const Json& value, co
       append(errors, schema_errors(schema.at("items"), value[i], path + "[" + std::to_string(i) + "]"));
   }
   return errors;
-}
-
-Json report_schema() {
-  return parse_json(kReportSchema, "report.schema.json");
 }
 
 }  // namespace ptq

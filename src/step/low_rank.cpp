@@ -368,9 +368,7 @@ class LowRankStep : public Step {
         base.bits_per_weight(candidate.W.size(0), candidate.W.size(1)) + candidate.row.bits_per_weight;
     const auto rival = best_rival(candidate.W, base, bits, candidate.input->R.to(at::kFloat));
     if (!rival || rival->energy >= *candidate.row.energy_after) return;
-    candidate.row.better_base = rival->name;
-    candidate.row.better_base_bits = rival->bits_per_weight;
-    candidate.row.better_base_energy = rival->energy;
+    candidate.row.better_base = RivalBase{rival->name, rival->bits_per_weight, rival->energy};
   }
 
   LowRankStepOptions options_;

@@ -87,7 +87,7 @@ TEST(Html, TextOfTheReportIsEscaped) {
   const std::string evil = "<b onclick=\"x\">&'";
   report.layers[0].name = report.layers[0].role = report.sites[0].name = evil;
   report.layers[1].name = "model.layers.0." + evil;
-  report.layers[1].correction = CorrectionRow{1, evil, {}, {}};
+  report.layers[1].correction.emplace(CorrectionRow{1, evil, {}, {}});
   report.sites[1].name = "model.layers.0.sites." + evil;
   report.sites[1].transform = evil;
   report.fallbacks = {{evil, evil, evil}};
@@ -117,7 +117,7 @@ TEST(Html, WorstLayersComeFirstWithTheirNumbersInPlace) {
 TEST(Html, CorrectionsAreShownIfThereAreAny) {
   EXPECT_EQ(page(full_report()).find("Low-rank"), std::string::npos);
   Report report = full_report();
-  report.layers[0].correction = CorrectionRow{32, "exact", 4.0, 1.0};
+  report.layers[0].correction.emplace(CorrectionRow{32, "exact", 4.0, 1.0});
   const std::string html = page(report);
   EXPECT_NE(html.find("<td class=\"text\">exact</td><td>32</td><td>4</td><td>1</td><td>75.0 %</td>"),
             std::string::npos);

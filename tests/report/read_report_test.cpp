@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "base/expect_error.h"
 #include "base/temp_directory.h"
@@ -23,13 +24,24 @@ Json without(const char* key) {
   return json;
 }
 
+// A field that is not read would have the value of the default.
+TEST(ReadReport, SampleHasAnotherValueThanTheDefaultInEveryField) {
+  Report defaults;
+  defaults.layers = {LayerRow()};
+  defaults.layers[0].correction.emplace().better_base.emplace();
+  defaults.sites = {SiteRow()};
+  defaults.blocks = {BlockRow()};
+  defaults.fallbacks = defaults.decisions = {Remark()};
+  defaults.quality = Quality();
+  const Json json = to_json(filled_report());
+  Json leaves = to_json(defaults).flatten();
+  leaves.erase("/schema_version");
+  for (const auto& [pointer, value] : leaves.items())
+    EXPECT_NE(json.at(Json::json_pointer(pointer)), value) << pointer;
+}
+
 TEST(ReadReport, GivesBackWhatWasWritten) {
-  Report report = full_report();
-  report.layers[0].correction = CorrectionRow{32, "exact", 4.0, 1.0};
-  report.fallbacks = {{"a", "b", "c"}};
-  report.decisions = {{"d", "e", "f"}};
-  report.warnings = {"w"};
-  const Json json = to_json(report);
+  const Json json = to_json(filled_report());
   const StoredReport stored = parse_report(json, "r");
   EXPECT_EQ(stored.json, json);
   // Shares of shares are the shares.
@@ -88,7 +100,13 @@ TEST(ReadReport, WrongTypesAreNamed) {
   refused("/program/version", 1, "r.program.version");
   refused("/recipe/steps", {1}, "r.recipe.steps[0]");
   refused("/calibration/tokens", "x", "r.calibration.tokens");
+  refused("/calibration/seed", 0.5, "r.calibration.seed: expected an integer, found 0.5");
   refused("/warnings", {1}, "r.warnings: expected strings, found number");
+}
+
+TEST(ReadReport, SeedMayHaveAllBits) {
+  const uint64_t seed = std::numeric_limits<uint64_t>::max();
+  EXPECT_EQ(parse_report(with("/calibration/seed", seed), "r").report.calibration["seed"], seed);
 }
 
 TEST(ReadReport, TwoLayersOfOneNameAreAnError) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "ptq/base/file.h"
 #include "ptq/report/json_schema.h"
 #include "report/sample_report.h"
 
@@ -15,7 +16,7 @@ const double kNan = std::numeric_limits<double>::quiet_NaN();
 const double kInfinity = std::numeric_limits<double>::infinity();
 
 const Json& schema() {
-  static const Json json = read_json_file(PTQ_REPORT_SCHEMA);
+  static const Json json = report_schema();
   return json;
 }
 
@@ -43,6 +44,13 @@ TEST(Report, ErrorSharesOfLayersAndOfBlocksAddUpToOne) {
 
 TEST(Report, FullReportFitsTheSchema) {
   for (const std::string& error : schema_errors(schema(), to_json(full_report()))) ADD_FAILURE() << error;
+}
+
+TEST(Report, SchemaInTheTreeIsMadeOfTheDeclarations) {
+  const auto in_tree = nlohmann::json::parse(read_file(PTQ_REPORT_SCHEMA));
+  const auto declared = nlohmann::json::parse(report_schema().dump());
+  EXPECT_EQ(in_tree, declared) << "the patch that " << PTQ_REPORT_SCHEMA
+                               << " needs: " << nlohmann::json::diff(in_tree, declared).dump(1);
 }
 
 TEST(Report, MutatedReportsDoNotFitTheSchema) {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/expect_error.h"
+#include "report/sample_report.h"
 
 namespace ptq {
 namespace {
@@ -51,6 +52,12 @@ TEST(ReportRows, AreReadBackToTheLastBit) {
     Report same = example();
     return to_json(same).dump();
   }());
+}
+
+TEST(ReportRows, EveryFieldIsReadBack) {
+  Report report;
+  rows_from_json(rows_to_json(filled_report()), "rows", report);
+  EXPECT_EQ(rows_to_json(report), rows_to_json(filled_report()));
 }
 
 TEST(ReportRows, WrongOnesAreAnErrorThatNamesThePlace) {

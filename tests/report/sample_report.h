@@ -49,4 +49,20 @@ inline Report full_report() {
   return report;
 }
 
+// The same with another value than the default in every field of the report and of its first rows.
+inline Report filled_report() {
+  Report report = full_report();
+  report.layers[0].group = 128;
+  report.layers[0].correction =
+      CorrectionRow{32, "exact", 4.0, 1.0, 0.25, 2, "int8", 64, 0.5, RivalBase{"int4-g32", 4.5, 0.75}};
+  report.blocks[0].index = 3;
+  report.fallbacks = {{"a", "b", "c"}};
+  report.decisions = {{"d", "e", "f"}};
+  report.correction_bytes = 64;
+  report.bits_per_weight_without_correction = 7.75;
+  report.time_ms = {{"write", 1500.0}};
+  report.warnings = {"w"};
+  return report;
+}
+
 }  // namespace ptq

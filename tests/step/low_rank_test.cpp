@@ -199,9 +199,9 @@ TEST(LowRankStep, ABetterBaseOfEqualBytesIsNamed) {
   BlockFixture fixture = llama();
   fixture.apply_all({kMxint3, low_rank({{"rank", 12}})});
   const CorrectionRow& row = fixture.corrections.at(fixture.linear("o_proj").name);
-  ASSERT_FALSE(row.better_base.empty());  // 12 of 48 ranks cost 8 bits a weight
-  EXPECT_LT(row.better_base_energy, *row.energy_after);
-  EXPECT_LE(row.better_base_bits, 3.25 + row.bits_per_weight);
+  ASSERT_TRUE(row.better_base);  // 12 of 48 ranks cost 8 bits a weight
+  EXPECT_LT(row.better_base->energy, *row.energy_after);
+  EXPECT_LE(row.better_base->bits_per_weight, 3.25 + row.bits_per_weight);
 }
 
 }  // namespace

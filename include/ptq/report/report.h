@@ -13,22 +13,26 @@ namespace ptq {
 
 inline constexpr int kReportSchemaVersion = 1;
 
+// A format of no more bytes than a corrected layer's that would leave less error.
+struct RivalBase {
+  std::string format;
+  double bits_per_weight = 0;
+  double energy = 0;  // as energy_after of the correction
+};
+
 // The low-rank term beside a layer's rounded weight.
 struct CorrectionRow {
   int64_t rank = 0;
   std::string variant = {};  // "exact", "approx", "lqer", "identity"
   // Mean squared error of a token's outputs, summed, over the calibration rows: of the base alone...
   std::optional<double> energy_before = {};
-  std::optional<double> energy_after = {};  // ...and with the correction as stored
-  double shrinkage = 0;                     // of the second moment towards its diagonal ("exact")
-  int64_t rounds = 1;                       // of rounding and correcting in turns; the best was kept
-  std::string stored = "bf16";              // or "f16", "int8"
-  int64_t bytes = 0;                        // on disk
-  double bits_per_weight = 0;               // that it adds
-  std::string better_base =
-      {};                       // a format of no more bytes that would leave less; empty: none of those tried
-  double better_base_bits = 0;  // bits a weight of it
-  double better_base_energy = 0;
+  std::optional<double> energy_after = {};    // ...and with the correction as stored
+  double shrinkage = 0;                       // of the second moment towards its diagonal ("exact")
+  int64_t rounds = 1;                         // of rounding and correcting in turns; the best was kept
+  std::string stored = "bf16";                // or "f16", "int8"
+  int64_t bytes = 0;                          // on disk
+  double bits_per_weight = 0;                 // that it adds
+  std::optional<RivalBase> better_base = {};  // nullopt: none of those tried
 
   // What is left of the error; 1 if there was none.
   double remaining() const {
@@ -53,7 +57,7 @@ struct LayerRow {
 struct SiteRow {
   std::string name;
   std::string kind;
-  std::string quantizer;  // "static", "dynamic", "none"
+  std::string quantizer = "none";  // or "static", "dynamic"
   std::optional<double> scale;
   std::optional<double>
       percentile;              // of |x| that the scale covers; null if it was chosen as a fraction of amax
