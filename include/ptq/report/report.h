@@ -62,9 +62,9 @@ struct SiteRow {
   std::optional<double>
       percentile;              // of |x| that the scale covers; null if it was chosen as a fraction of amax
   std::optional<double> amax;  // largest |x| while calibrating, after the rewrites
-  std::optional<double> clipped_fraction;     // of the values of the rows kept aside
+  std::optional<double> clipped_fraction;     // of the values of the held-out rows
   std::optional<int64_t> bits;                // of a code, if it rounds
-  double peak_before = 0;                     // largest |x| of the rows kept aside, before the rewrites...
+  double peak_before = 0;                     // largest |x| of the held-out rows, before the rewrites...
   double peak_after = 0;                      // ...and after them; both NaN without such rows
   std::string transform;                      // "hadamard(64), permutation, hadamard(64)"; empty: none
   std::vector<int64_t> rotation_steps;        // of the searches that found its rotations
