@@ -40,7 +40,7 @@ WeightScheme scheme_from_json(const Json& json, const std::string& where, int64_
       shape.push_back(size.get<int64_t>());
     }
   }
-  finish(fields);
+  fields.finish(ExitCode::kFailed);
   const bool bits_known = scheme.format == NumberFormat::kNf4
                               ? scheme.bits == 4
                               : scheme.bits >= 2 && scheme.bits <= 8 && scheme.bits != 5 && scheme.bits != 7;
@@ -95,7 +95,7 @@ ArtifactSource::ArtifactSource(const Checkpoint& checkpoint, at::Device device)
       weights_.erase(name + factor + kScaleSuffix);
     }
   }
-  finish(fields);
+  fields.finish(ExitCode::kFailed);
 }
 
 void ArtifactSource::read_schemes(const Json& weights, const std::string& where) {
@@ -221,7 +221,7 @@ void ArtifactSource::configure_corrections(Block& block) const {
     const std::string A = linear->name + kLoraASuffix, B = linear->name + kLoraBSuffix;
     JsonFields fields(corrections_.at(linear->name), "corrections." + linear->name);
     const int64_t rank = fields.integer("rank", 0);
-    finish(fields);
+    fields.finish(ExitCode::kFailed);
     const TensorInfo* info = checkpoint_.find(A);
     if (info == nullptr) throw Error(A, "the tensor is missing from the artifact");
     const int64_t out = linear->weight.value.size(0), in = linear->weight.value.size(1);

@@ -92,7 +92,7 @@ void ArtifactSource::configure_sites(Block& block) const {
       site->transform.stages.emplace_back(hadamard_from_json(fields.at("hadamard"), key + ".hadamard"));
     if (version_ > 1 && fields.has("transform"))
       site->transform = read_transform(fields.at("transform"), key, checkpoint_);
-    finish(fields);
+    fields.finish(ExitCode::kFailed);
     check_transform(block, *site, key);
     check_smooth(block, *site, key);
   }
