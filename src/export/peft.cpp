@@ -1,13 +1,11 @@
 #include "ptq/export/peft.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <limits>
 #include <map>
 #include <set>
 
 #include "ptq/artifact/companions.h"
-#include "ptq/artifact/writer.h"
+#include "ptq/artifact/safetensors_spool.h"
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
 #include "ptq/base/memory.h"
@@ -89,7 +87,7 @@ Json adapter_config(const Modules& modules, const std::string& base_name) {
           {"inference_mode", true}};
 }
 
-void add_correction(const Linear& linear, int64_t rank, ArtifactWriter& writer) {
+void add_correction(const Linear& linear, int64_t rank, SafetensorsSpool& adapter) {
   const LowRank& correction = *linear.correction;
   const int64_t missing = rank - correction.rank();
   // Codes of 8 bits have scales of their own: as F16 they are close to what they stand for.
@@ -100,24 +98,15 @@ void add_correction(const Linear& linear, int64_t rank, ArtifactWriter& writer) 
       throw Error(linear.name, "has a correction past 65504, which the adapter's float16 does not hold",
                   "quantize with qera.stored=bf16");
   }
-  const auto add = [&](const std::string& factor, const Tensor& values) {
-    Weight weight;
-    weight.name = name + factor;
-    weight.value = values;
-    weight.stored = stored;
-    writer.add(weight);
-  };
-  add(".lora_A.weight", at::constant_pad_nd(correction.A, {0, 0, 0, missing}));
-  add(".lora_B.weight", at::constant_pad_nd(correction.B, {0, missing}));
+  adapter.add(name + ".lora_A.weight", at::constant_pad_nd(correction.A, {0, 0, 0, missing}).to(stored));
+  adapter.add(name + ".lora_B.weight", at::constant_pad_nd(correction.B, {0, missing}).to(stored));
 }
 
 // The values that a weight's codes stand for, with the correction beside it if there is one.
-Weight as_float(const Weight& weight, at::ScalarType dtype, const LowRank* correction = nullptr) {
-  Weight result = weight;
-  result.quantized.reset();
-  result.stored = dtype;
-  if (correction != nullptr) result.value = result.value + correction->product();
-  if (dtype != at::kHalf || at::isfinite(result.value.to(dtype)).all().item<bool>()) return result;
+Tensor float_values(const Weight& weight, at::ScalarType dtype, const LowRank* correction = nullptr) {
+  const Tensor exact = correction == nullptr ? weight.value : weight.value + correction->product();
+  const Tensor values = exact.to(dtype);
+  if (dtype != at::kHalf || at::isfinite(values).all().item<bool>()) return values;
   throw Error(weight.name, "has values past 65504, which float16 does not hold", "--dtype bf16 or f32");
 }
 
@@ -145,11 +134,41 @@ std::string readme(const Modules& modules, const std::string& base_name) {
   return text;
 }
 
+// The base's weights and the adapter's, a block at a time.
+void add_tensors(const OpenModel& artifact, int64_t rank, at::ScalarType dtype, SafetensorsSpool& base,
+                 SafetensorsSpool& adapter) {
+  Model& model = *artifact.model;
+  for (int64_t i = 0; i < model.num_blocks(); ++i) {
+    throw_if_interrupted();
+    const std::unique_ptr<Block> block = model.load_block(i);
+    const std::map<std::string, const LowRank*> folded = folded_corrections(*block);
+    for (const Weight* weight : block->weights()) {
+      const auto correction = folded.find(weight->name);
+      base.add(weight->name,
+               float_values(*weight, dtype, correction == folded.end() ? nullptr : correction->second));
+    }
+    for (const Linear* linear : block->linears()) {
+      if (linear->correction && !linear->fused_elsewhere) add_correction(*linear, rank, adapter);
+    }
+    return_free_memory();
+  }
+  for (const Weight* weight : model.outer_weights()) base.add(weight->name, float_values(*weight, dtype));
+}
+
+Json base_config(const Model& model, at::ScalarType dtype) {
+  Json config = model.config();
+  config.erase("quantization_config");
+  const char* dtype_text = dtype == at::kFloat ? "float32" : dtype == at::kHalf ? "float16" : "bfloat16";
+  config["torch_dtype"] = dtype_text;
+  if (config.contains("dtype")) config["dtype"] = dtype_text;
+  return config;
+}
+
 }  // namespace
 
 PeftExport export_peft(const OpenModel& artifact, const std::string& base_name, at::ScalarType dtype,
                        OutputDirectory& adapter, OutputDirectory& base) {
-  Model& model = *artifact.model;
+  const Model& model = *artifact.model;
   const Modules modules = find_modules(model);
   if (modules.corrected.empty() && !modules.folded.empty()) {
     throw Error(artifact.checkpoint->path(),
@@ -161,36 +180,16 @@ PeftExport export_peft(const OpenModel& artifact, const std::string& base_name, 
     throw Error(artifact.checkpoint->path(), "has no low-rank corrections, so there is no adapter to write",
                 "quantize it with --method qera");
   }
-  const std::string base_spool = base.path("tensors.spool"), adapter_spool = adapter.path("tensors.spool");
-  ArtifactWriter base_writer(base, int64_t{5} << 30, base_spool);
-  ArtifactWriter adapter_writer(adapter, std::numeric_limits<int64_t>::max(), adapter_spool);
-  for (int64_t i = 0; i < model.num_blocks(); ++i) {
-    throw_if_interrupted();
-    const std::unique_ptr<Block> block = model.load_block(i);
-    const std::map<std::string, const LowRank*> folded = folded_corrections(*block);
-    for (const Weight* weight : block->weights()) {
-      const auto correction = folded.find(weight->name);
-      base_writer.add(as_float(*weight, dtype, correction == folded.end() ? nullptr : correction->second));
-    }
-    for (const Linear* linear : block->linears()) {
-      if (linear->correction && !linear->fused_elsewhere)
-        add_correction(*linear, modules.rank, adapter_writer);
-    }
-    return_free_memory();
-  }
-  for (const Weight* weight : model.outer_weights()) base_writer.add(as_float(*weight, dtype));
-  Json config = model.config();
-  config.erase("quantization_config");
-  const char* dtype_text = dtype == at::kFloat ? "float32" : dtype == at::kHalf ? "float16" : "bfloat16";
-  config["torch_dtype"] = dtype_text;
-  if (config.contains("dtype")) config["dtype"] = dtype_text;
-  base_writer.finish(config, nullptr);
+  auto base_tensors = SafetensorsSpool::within(base, SafetensorsSpool::kUsualShard);
+  auto adapter_tensors = SafetensorsSpool::within(adapter, SafetensorsSpool::kOneFile);
+  add_tensors(artifact, modules.rank, dtype, base_tensors, adapter_tensors);
+  base_tensors.write(base);
+  write_file(base.path("config.json"), python_json_text(base_config(model, dtype), 1) + "\n");
   std::vector<std::string> warnings;  // an output holds no links, and nothing that is too large
   copy_companions(companion_files(artifact.checkpoint->directory(), "", warnings), base);
-  adapter_writer.finish_tensors("adapter_model");
+  adapter_tensors.write(adapter, "adapter_model");
   write_file(adapter.path("adapter_config.json"), adapter_config(modules, base_name).dump(2) + "\n");
   write_file(adapter.path("README.md"), readme(modules, base_name));
-  for (const std::string& spool : {base_spool, adapter_spool}) std::filesystem::remove(spool);
   for (OutputDirectory* output : {&base, &adapter}) write_checksums(*output);
   return {modules.rank,
           static_cast<int64_t>(modules.corrected.size()),
