@@ -60,7 +60,7 @@ ActivationQuantizer ArtifactSource::read_quantizer(JsonFields& fields, const Sit
   }
   if (kind == "dynamic") return ActivationQuantizer::per_token(bits, symmetric, clip, group);
   if (kind == "none") return {};
-  const Tensor scale = floats_.read(key + ".scale", Role::kNorm, {1}).value;
+  const Tensor scale = FloatSource(checkpoint_, at::kCPU).read(key + ".scale", Role::kNorm, {1}).value;
   check_positive(scale, key + ".scale");
   return ActivationQuantizer::fixed(scale.item<double>(), bits);
 }
