@@ -1,33 +1,27 @@
-#include "ptq/export/peft.h"
-
+// An artifact with low-rank corrections in the form that the Python library peft loads: a LoRA adapter, and
+// the rounded weights as a float model that it belongs to.
+//
+// The base is a Hugging Face directory: the source's configuration and tokenizer, and the values that the
+// codes stand for as the option "dtype" (f32 keeps them exactly). The adapter is adapter_model.safetensors
+// (BF16 or F16, as the corrections are stored; codes as F16), adapter_config.json, which names its base, and
+// README.md, which says what belongs together. peft scales by lora_alpha / r, which is 1. A linear that peft
+// refuses (Linear::fused_elsewhere) has its correction in the base's weight.
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <set>
 
+#include "export/rows.h"
 #include "ptq/artifact/companions.h"
 #include "ptq/artifact/safetensors_spool.h"
 #include "ptq/base/error.h"
+#include "ptq/base/file.h"
 #include "ptq/base/interrupt.h"
 #include "ptq/base/memory.h"
+#include "ptq/base/output.h"
 
 namespace ptq {
 namespace {
-
-// What the runtime of a LoRA adapter lacks.
-void expect_weights_only(Block& block) {
-  for (const Site* site : block.sites()) {
-    const std::string where = block.prefix() + ".sites." + site->name;
-    const std::string hint = "an artifact of --method qera, which rounds weights only";
-    if (site->quantizer.kind != ActivationQuantizer::Kind::kNone) {
-      throw Error(where, "rounds activations, which peft cannot", hint);
-    }
-    if (!site->transform.empty()) {
-      throw Error(where,
-                  "has an online transform (" + transform_text(site->transform) + "), which peft cannot run",
-                  hint);
-    }
-  }
-}
 
 // The modules that are corrected, and how many linears there are of each last part of a name.
 struct Modules {
@@ -45,7 +39,6 @@ Modules find_modules(const Model& model) {
   Modules modules;
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     const std::unique_ptr<Block> block = model.load_block(i);
-    expect_weights_only(*block);
     for (const Linear* linear : block->linears()) {
       ++modules.linears[last_part(linear->name)];
       if (!linear->correction) continue;
@@ -58,6 +51,41 @@ Modules find_modules(const Model& model) {
     }
   }
   return modules;
+}
+
+// What the runtime of a LoRA adapter lacks, if a block needs it.
+std::string why_not_block(Block& block) {
+  const std::string hint = "an artifact of --method qera, which rounds weights only";
+  for (const Site* site : block.sites()) {
+    const std::string where = block.prefix() + ".sites." + site->name;
+    if (site->quantizer.kind != ActivationQuantizer::Kind::kNone)
+      return Error(where, "rounds activations, which peft cannot", hint).what();
+    if (!site->transform.empty()) {
+      const std::string transform = transform_text(site->transform);
+      return Error(where, "has an online transform (" + transform + "), which peft cannot run", hint).what();
+    }
+  }
+  return "";
+}
+
+std::string why_not_peft(const OpenModel& artifact, const ExportTarget&) {
+  for (int64_t i = 0; i < artifact.model->num_blocks(); ++i) {
+    const std::string reason = why_not_block(*artifact.model->load_block(i));
+    if (!reason.empty()) return reason;
+  }
+  const Modules modules = find_modules(*artifact.model);
+  const std::string path = artifact.checkpoint->path();
+  if (!modules.corrected.empty()) return "";
+  if (!modules.folded.empty()) {
+    return Error(path,
+                 "has corrections only where peft puts nothing (" + *modules.folded.begin() +
+                     "): there is no adapter to write",
+                 "quantize it with corrections of other layers too")
+        .what();
+  }
+  return Error(path, "has no low-rank corrections, so there is no adapter to write",
+               "quantize it with --method qera")
+      .what();
 }
 
 // "q_proj" where every q_proj is corrected, else the full names.
@@ -164,36 +192,67 @@ Json base_config(const Model& model, at::ScalarType dtype) {
   return config;
 }
 
-}  // namespace
+ExportResult result_of(const Modules& modules, const std::string& adapter, const std::string& base) {
+  const auto count = static_cast<int64_t>(modules.corrected.size());
+  std::string text = adapter + ": a LoRA adapter of rank " + std::to_string(modules.rank) + " for " +
+                     std::to_string(count) + " modules\n" + base +
+                     ": the rounded weights as a float model, its base\n";
+  if (!modules.folded.empty()) {
+    const size_t more = modules.folded.size() - 1;
+    text +=
+        "folded into the base, because peft puts nothing beside these modules: " + *modules.folded.begin() +
+        (more > 0 ? " and " + std::to_string(more) + " more" : "") + "\n";
+  }
+  const Json json = {{"adapter", adapter},
+                     {"base", base},
+                     {"rank", modules.rank},
+                     {"modules", count},
+                     {"folded", modules.folded}};
+  return {json, text};
+}
 
-PeftExport export_peft(const OpenModel& artifact, const std::string& base_name, at::ScalarType dtype,
-                       OutputDirectory& adapter, OutputDirectory& base) {
-  const Model& model = *artifact.model;
-  const Modules modules = find_modules(model);
-  if (modules.corrected.empty() && !modules.folded.empty()) {
-    throw Error(artifact.checkpoint->path(),
-                "has corrections only where peft puts nothing (" + *modules.folded.begin() +
-                    "): there is no adapter to write",
-                "quantize it with corrections of other layers too");
-  }
-  if (modules.corrected.empty()) {
-    throw Error(artifact.checkpoint->path(), "has no low-rank corrections, so there is no adapter to write",
-                "quantize it with --method qera");
-  }
+// Memory: a block at a time.
+ExportResult write_peft(const OpenModel& artifact, const ExportTarget& target) {
+  const std::string base_path = std::filesystem::path(target.output).lexically_normal().string() + "-base";
+  expect_absent(base_path);
+  const std::string base_name = last_name(base_path);
+  const std::string& option = target.options.at("dtype");
+  const at::ScalarType dtype = option == "f32" ? at::kFloat : option == "f16" ? at::kHalf : at::kBFloat16;
+  const Modules modules = find_modules(*artifact.model);
+  OutputDirectory adapter(target.output, /*force=*/false), base(base_path, /*force=*/false);
   auto base_tensors = SafetensorsSpool::within(base, SafetensorsSpool::kUsualShard);
   auto adapter_tensors = SafetensorsSpool::within(adapter, SafetensorsSpool::kOneFile);
   add_tensors(artifact, modules.rank, dtype, base_tensors, adapter_tensors);
   base_tensors.write(base);
-  write_file(base.path("config.json"), python_json_text(base_config(model, dtype), 1) + "\n");
+  write_file(base.path("config.json"), python_json_text(base_config(*artifact.model, dtype), 1) + "\n");
   std::vector<std::string> warnings;  // an output holds no links, and nothing that is too large
   copy_companions(companion_files(artifact.checkpoint->directory(), "", warnings), base);
   adapter_tensors.write(adapter, "adapter_model");
   write_file(adapter.path("adapter_config.json"), adapter_config(modules, base_name).dump(2) + "\n");
   write_file(adapter.path("README.md"), readme(modules, base_name));
   for (OutputDirectory* output : {&base, &adapter}) write_checksums(*output);
-  return {modules.rank,
-          static_cast<int64_t>(modules.corrected.size()),
-          {modules.folded.begin(), modules.folded.end()}};
+  base.commit();
+  adapter.commit();
+  return result_of(modules, target.output, base_path);
+}
+
+}  // namespace
+
+FormatEntry peft_format() {
+  FormatEntry entry{};
+  entry.name = "peft";
+  entry.description = "a LoRA adapter, and the rounded weights as its float base";
+  entry.output = "directory of the adapter; the base goes beside it, as DIR-base";
+  entry.suffix = "-peft";
+  entry.options = {{"dtype",
+                    "DTYPE",
+                    "of the base: f32 (default, exact), f16, bf16",
+                    "a dtype of a base",
+                    {"f32", "f16", "bf16"}}};
+  entry.why_not = why_not_peft;
+  entry.write = write_peft;
+  entry.why_not_opened = "an adapter alone is no model; its base is one, without the corrections";
+  return entry;
 }
 
 }  // namespace ptq
