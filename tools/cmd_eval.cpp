@@ -4,12 +4,12 @@
 #include <algorithm>
 
 #include "commands.h"
-#include "ptq/artifact/open_model.h"
 #include "ptq/base/error.h"
 #include "ptq/base/pattern.h"
 #include "ptq/base/stream_input.h"
 #include "ptq/calibration/tokens.h"
 #include "ptq/engine/evaluate.h"
+#include "ptq/export/formats.h"
 #include "ptq/pipeline/run.h"
 #include "ptq/report/report.h"
 
@@ -63,14 +63,14 @@ std::string result_text(const Json& json) {
 void eval_command(const EvalOptions& options, const CommonOptions& common) {
   CheckpointOptions checkpoint = common.checkpoint;
   checkpoint.ignore_must_match = options.against.empty();
-  const OpenModel open = open_model(options.model, checkpoint, common.torch_device());
+  const OpenModel open = open_any_model(options.model, checkpoint, common.torch_device());
   log_warnings(open);
   OpenModel reference;
   if (!options.against.empty()) {
     CheckpointOptions plain;
     plain.ignore = checkpoint.ignore;
     plain.ignore_must_match = false;
-    reference = open_model(options.against, plain, common.torch_device());
+    reference = open_any_model(options.against, plain, common.torch_device());
     log_warnings(reference);
     expect_ignored(checkpoint.ignore, *open.checkpoint, *reference.checkpoint);
     if (reference.model->vocab_size() != open.model->vocab_size()) {

@@ -2,9 +2,9 @@
 #include <spdlog/spdlog.h>
 
 #include "commands.h"
-#include "ptq/artifact/open_model.h"
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
+#include "ptq/export/formats.h"
 #include "ptq/model/decoder.h"
 #include "ptq/pipeline/run.h"
 #include "ptq/tokenizer/tokenizer.h"
@@ -25,7 +25,7 @@ void warn_of_long_text(const Model& model, int64_t prompt_tokens, int64_t writte
 }  // namespace
 
 void generate_command(const GenerateOptions& options, const CommonOptions& common) {
-  const OpenModel open = open_model(options.model, common.checkpoint, common.torch_device());
+  const OpenModel open = open_any_model(options.model, common.checkpoint, common.torch_device());
   log_warnings(open);
   std::vector<std::string> warnings;
   const std::unique_ptr<Tokenizer> tokenizer =

@@ -1,5 +1,6 @@
 // quantize list: methods, steps, architectures and formats, from the tables the program runs on.
 #include "commands.h"
+#include "ptq/export/formats.h"
 #include "ptq/report/report.h"
 #include "ptq/step/step.h"
 
@@ -37,8 +38,17 @@ Json list_json() {
     json["architectures"].push_back(
         {{"name", entry.name}, {"families", entry.families}, {"description", entry.description}});
   }
-  json["formats"].push_back(
-      {{"name", "ptq"}, {"description", "safetensors with integer codes; read by this program"}});
+  for (const FormatEntry& entry : formats()) {
+    Json options = Json::array();
+    for (const FormatOption& option : entry.options) options.push_back(option.name);
+    const bool opened = entry.open != nullptr;
+    json["formats"].push_back({{"name", entry.name},
+                               {"description", entry.description},
+                               {"exported", entry.write != nullptr},
+                               {"opened", opened},
+                               {"why_not_opened", opened ? Json(nullptr) : Json(entry.why_not_opened)},
+                               {"options", options}});
+  }
   return json;
 }
 

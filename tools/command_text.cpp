@@ -6,6 +6,7 @@
 
 #include "command_table.h"
 #include "declare.h"
+#include "ptq/export/formats.h"
 #include "ptq/method/recipe.h"
 
 namespace ptq {
@@ -40,19 +41,40 @@ Words recipe_fields() {
   return fields;
 }
 
+Words export_names() {
+  Words names;
+  for (const FormatEntry& format : formats()) {
+    if (format.write != nullptr) names.emplace_back(format.name);
+  }
+  return names;
+}
+
+// Of the options that formats have.
+Words words_of_formats(const std::string& type_name) {
+  Words words;
+  for (const FormatEntry& format : formats()) {
+    for (const FormatOption& option : format.options) {
+      if (option.type != type_name) continue;
+      for (const std::string& value : option.values) {
+        if (std::find(words.begin(), words.end(), value) == words.end()) words.push_back(value);
+      }
+    }
+  }
+  return words;
+}
+
 // The words that a value of this type name can be. Those of an option with choices get a row here.
 Words words_of(const std::string& type_name) {
   if (type_name == "METHOD") return method_names();
   if (type_name == "WxAy") return bits_of_methods(/*by_base=*/false);
   if (type_name == "BASE") return bits_of_methods(/*by_base=*/true);
-  if (type_name == "EXPORT") return {"peft"};
-  if (type_name == "DTYPE") return {"f32", "f16", "bf16"};
+  if (type_name == "EXPORT") return export_names();
   if (type_name == "PATH=VALUE") return recipe_fields();
   if (type_name == "FORM") return {"float", "int8"};
   if (type_name == "TYPE") return {"u16", "u32", "i32", "i64"};
   if (type_name == "DEVICE") return {"cpu", "cuda"};
   if (type_name == "SHELL") return {"bash", "zsh", "fish"};
-  return {};
+  return words_of_formats(type_name);
 }
 
 OptionText describe(const CLI::Option& option) {

@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -89,7 +90,7 @@ struct ExportOptions {
   std::string model;
   std::string format;
   std::string output;
-  std::string dtype = "f32";
+  std::map<std::string, std::string> given;  // of the formats' own options, by name
 };
 
 struct CompletionOptions {

@@ -2,8 +2,48 @@
 #include <CLI/CLI.hpp>
 
 #include "declare.h"
+#include "ptq/export/formats.h"
 
 namespace ptq {
+namespace {
+
+// What `text` says of each format that is exported: "peft: a LoRA adapter".
+template <typename Text>
+std::string of_each_format(const Text& text) {
+  std::string all;
+  for (const FormatEntry& format : formats()) {
+    if (format.write == nullptr) continue;
+    const std::string said = text(format);
+    if (!said.empty()) all += (all.empty() ? "" : "; ") + std::string(format.name) + ": " + said;
+  }
+  return all;
+}
+
+// What formats that have the option say of it.
+std::string description_of(const std::string& name) {
+  return of_each_format([&](const FormatEntry& format) {
+    for (const FormatOption& option : format.options) {
+      if (option.name == name) return std::string(option.description);
+    }
+    return std::string();
+  });
+}
+
+// An option that several formats have is one of the command.
+void add_format_options(CLI::App& app, const std::shared_ptr<ExportOptions>& options) {
+  for (const FormatEntry& format : formats()) {
+    for (const FormatOption& option : format.options) {
+      const std::string name = option.name;
+      if (app.get_option_no_throw("--" + name) != nullptr) continue;
+      app.add_option_function<std::string>(
+             "--" + name, [options, name](const std::string& value) { options->given[name] = value; },
+             description_of(name))
+          ->type_name(option.type);
+    }
+  }
+}
+
+}  // namespace
 
 std::function<void()> declare_plan(CLI::App& app, CommonOptions& common) {
   auto options = std::make_shared<QuantizeOptions>();
@@ -15,15 +55,14 @@ std::function<void()> declare_export(CLI::App& app, CommonOptions& common) {
   auto options = std::make_shared<ExportOptions>();
   app.add_option("DIR", options->model, "what a run of this program wrote")->required();
   app.add_option("--format", options->format,
-                 "peft: a LoRA adapter, and the rounded weights as its float base")
+                 of_each_format([](const FormatEntry& format) { return std::string(format.description); }))
       ->required()
       ->type_name("EXPORT");
-  app.add_option(
-         "-o,--output", options->output,
-         "directory of the adapter; the base goes beside it, as DIR-base (default: <model>-peft here)")
+  app.add_option("-o,--output", options->output, of_each_format([](const FormatEntry& format) {
+                   return std::string(format.output) + " (default: <model>" + format.suffix + " here)";
+                 }))
       ->type_name("DIR");
-  app.add_option("--dtype", options->dtype, "of the base: f32 (default, exact), f16, bf16")
-      ->type_name("DTYPE");
+  add_format_options(app, options);
   return [options, &common] { export_command(*options, common); };
 }
 

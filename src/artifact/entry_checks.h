@@ -6,18 +6,8 @@
 #include <string>
 
 #include "ptq/base/error.h"
-#include "ptq/base/json.h"
 
 namespace ptq {
-
-// A key that a file has too many is the file's fault, no wrong usage.
-inline void finish(const JsonFields& fields) {
-  try {
-    fields.finish();
-  } catch (const Error& error) {
-    throw Error("", error.what());
-  }
-}
 
 // Throws Error unless all scales are positive, or 0 where that is allowed, and finite.
 inline void check_positive(const at::Tensor& scale, const std::string& name, bool zero_allowed = false) {

@@ -40,7 +40,7 @@ WeightScheme scheme_from_json(const Json& json, const std::string& where, int64_
       shape.push_back(size.get<int64_t>());
     }
   }
-  finish(fields);
+  fields.finish(ExitCode::kFailed);
   const bool bits_known = scheme.format == NumberFormat::kNf4
                               ? scheme.bits == 4
                               : scheme.bits >= 2 && scheme.bits <= 8 && scheme.bits != 5 && scheme.bits != 7;
@@ -53,6 +53,18 @@ WeightScheme scheme_from_json(const Json& json, const std::string& where, int64_
       (scheme.is_packed() ? shape.size() == 2 : !json.contains("shape"));
   if (!known) throw Error(where, "the scheme " + json.dump() + " is not one this program reads");
   return scheme;
+}
+
+// Codes and scales without values, on the meta device.
+QuantizedTensor shapes_of_quantized(const WeightScheme& scheme, const std::vector<int64_t>& shape) {
+  const at::TensorOptions on_meta = at::TensorOptions().device(at::kMeta);
+  const std::vector<int64_t> scales = scheme.scale_shape(shape.at(0), shape.size() > 1 ? shape[1] : 1);
+  QuantizedTensor q;
+  q.scheme = scheme;
+  q.codes = at::empty(shape, on_meta.dtype(at::kChar));
+  q.scale = at::empty(scales, on_meta.dtype(at::kFloat));
+  if (!scheme.symmetric) q.zero = at::empty(scales, on_meta.dtype(at::kChar));
+  return q;
 }
 
 void expect_form(const TensorInfo& info, DType dtype, const std::vector<int64_t>& shape) {
@@ -95,7 +107,7 @@ ArtifactSource::ArtifactSource(const Checkpoint& checkpoint, at::Device device)
       weights_.erase(name + factor + kScaleSuffix);
     }
   }
-  finish(fields);
+  fields.finish(ExitCode::kFailed);
 }
 
 void ArtifactSource::read_schemes(const Json& weights, const std::string& where) {
@@ -187,14 +199,18 @@ Weight ArtifactSource::read(const std::string& name, Role role, const std::vecto
       packed ? std::vector<int64_t>{shape.at(0), packed_row_bytes(shape.at(1), scheme->second.bits)} : shape;
   expect_form(bytes.info, dtype, stored);
   QuantizedTensor q;
-  q.scheme = scheme->second;
-  const Tensor codes =
-      as_tensor(bytes).to(device(), dtype == DType::kU8 ? at::kByte : at::kChar, false, /*copy=*/true);
-  q.codes = packed ? unpack_codes(codes, shape.at(1), q.scheme) : codes;
-  check_codes(q, bytes.info.name);
-  q.scale = read_scale(name, q.scheme, shape);
-  if (!q.scheme.symmetric) q.zero = read_zero(name, q.scheme, q.scale.sizes().vec());
-  checkpoint_.drop(bytes.info.name);
+  if (device().is_meta()) {
+    q = shapes_of_quantized(scheme->second, shape);
+  } else {
+    q.scheme = scheme->second;
+    const Tensor codes =
+        as_tensor(bytes).to(device(), dtype == DType::kU8 ? at::kByte : at::kChar, false, /*copy=*/true);
+    q.codes = packed ? unpack_codes(codes, shape.at(1), q.scheme) : codes;
+    check_codes(q, bytes.info.name);
+    q.scale = read_scale(name, q.scheme, shape);
+    if (!q.scheme.symmetric) q.zero = read_zero(name, q.scheme, q.scale.sizes().vec());
+    checkpoint_.drop(bytes.info.name);
+  }
   Weight weight;
   weight.name = name;
   weight.role = role;
@@ -206,10 +222,15 @@ Tensor ArtifactSource::read_factor(const std::string& name, const std::vector<in
                                    int64_t rank_dim, Tensor& scale) const {
   const TensorBytes bytes = checkpoint_.read(name);
   expect_form(bytes.info, dtype, shape);
+  const int64_t rank = shape.at(static_cast<size_t>(rank_dim));
+  if (device().is_meta()) {
+    const at::TensorOptions on_meta = at::TensorOptions().device(at::kMeta).dtype(at::kFloat);
+    if (dtype == DType::kI8) scale = at::empty({rank}, on_meta);
+    return at::empty(shape, on_meta);
+  }
   const Tensor values = as_tensor(bytes).to(device(), at::kFloat, /*non_blocking=*/false, /*copy=*/true);
   if (!at::isfinite(values).all().item<bool>()) throw Error(name, "has values that are NaN or infinite");
   if (dtype != DType::kI8) return values;
-  const int64_t rank = shape.at(static_cast<size_t>(rank_dim));
   scale = floats_.read(name + kScaleSuffix, Role::kNorm, {rank}).value;
   check_positive(scale, name + kScaleSuffix);
   return values * (rank_dim == 0 ? scale.unsqueeze(1) : scale);
@@ -221,7 +242,7 @@ void ArtifactSource::configure_corrections(Block& block) const {
     const std::string A = linear->name + kLoraASuffix, B = linear->name + kLoraBSuffix;
     JsonFields fields(corrections_.at(linear->name), "corrections." + linear->name);
     const int64_t rank = fields.integer("rank", 0);
-    finish(fields);
+    fields.finish(ExitCode::kFailed);
     const TensorInfo* info = checkpoint_.find(A);
     if (info == nullptr) throw Error(A, "the tensor is missing from the artifact");
     const int64_t out = linear->weight.value.size(0), in = linear->weight.value.size(1);
@@ -256,24 +277,34 @@ std::unique_ptr<WeightSource> make_source(const Checkpoint& checkpoint, at::Devi
   return std::make_unique<FloatSource>(checkpoint, device);
 }
 
-OpenModel open_model(const std::string& path, const CheckpointOptions& options, at::Device device) {
+OpenModel assemble_model(std::unique_ptr<Checkpoint> checkpoint, std::unique_ptr<WeightSource> source,
+                         bool quantized, const Model::OnLoad& on_load) {
   OpenModel open;
-  open.checkpoint = open_checkpoint(path, options);
-  open.quantized = is_artifact(*open.checkpoint);
-  open.source = make_source(*open.checkpoint, device);
-  open.architecture = &find_architecture(*open.source, path);
-  if (!open.quantized) expect_all_read(*open.architecture, *open.source, path);
-  Model::OnLoad on_load;
-  if (open.quantized) {
-    const auto& source = static_cast<const ArtifactSource&>(*open.source);
-    source.check_complete();
-    on_load = [&source](Block& block) {
-      source.configure_sites(block);
-      source.configure_corrections(block);
-    };
-  }
+  open.checkpoint = std::move(checkpoint);
+  open.source = std::move(source);
+  open.architecture = &find_architecture(*open.source, open.checkpoint->path());
+  open.quantized = quantized;
+  if (!quantized) expect_all_read(*open.architecture, *open.source, open.checkpoint->path());
   open.model = open.architecture->make(*open.source, on_load);
   return open;
+}
+
+OpenModel open_model(std::unique_ptr<Checkpoint> checkpoint, at::Device device) {
+  if (!is_artifact(*checkpoint)) {
+    auto floats = std::make_unique<FloatSource>(*checkpoint, device);
+    return assemble_model(std::move(checkpoint), std::move(floats), /*quantized=*/false);
+  }
+  auto artifact = std::make_unique<ArtifactSource>(*checkpoint, device);
+  artifact->check_complete();
+  const Model::OnLoad configure = [&source = *artifact](Block& block) {
+    source.configure_sites(block);
+    source.configure_corrections(block);
+  };
+  return assemble_model(std::move(checkpoint), std::move(artifact), /*quantized=*/true, configure);
+}
+
+OpenModel open_model(const std::string& path, const CheckpointOptions& options, at::Device device) {
+  return open_model(open_checkpoint(path, options), device);
 }
 
 }  // namespace ptq

@@ -60,7 +60,7 @@ ActivationQuantizer ArtifactSource::read_quantizer(JsonFields& fields, const Sit
   }
   if (kind == "dynamic") return ActivationQuantizer::per_token(bits, symmetric, clip, group);
   if (kind == "none") return {};
-  const Tensor scale = floats_.read(key + ".scale", Role::kNorm, {1}).value;
+  const Tensor scale = FloatSource(checkpoint_, at::kCPU).read(key + ".scale", Role::kNorm, {1}).value;
   check_positive(scale, key + ".scale");
   return ActivationQuantizer::fixed(scale.item<double>(), bits);
 }
@@ -92,7 +92,7 @@ void ArtifactSource::configure_sites(Block& block) const {
       site->transform.stages.emplace_back(hadamard_from_json(fields.at("hadamard"), key + ".hadamard"));
     if (version_ > 1 && fields.has("transform"))
       site->transform = read_transform(fields.at("transform"), key, checkpoint_);
-    finish(fields);
+    fields.finish(ExitCode::kFailed);
     check_transform(block, *site, key);
     check_smooth(block, *site, key);
   }

@@ -305,10 +305,10 @@ bool JsonFields::boolean(const std::string& key, bool fallback) {
   return value.get<bool>();
 }
 
-void JsonFields::finish() const {
+void JsonFields::finish(ExitCode code) const {
   const std::vector<std::string> known(known_.begin(), known_.end());
   for (const auto& [key, value] : object_.items()) {
-    if (!known_.contains(key)) throw usage_error(path_, "unknown key \"" + key + "\"", suggest(key, known));
+    if (!known_.contains(key)) throw Error(path_, "unknown key \"" + key + "\"", suggest(key, known), code);
   }
 }
 

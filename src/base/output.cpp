@@ -15,6 +15,7 @@
 
 #include "ptq/base/error.h"
 #include "ptq/base/file.h"
+#include "ptq/base/hash.h"
 #include "ptq/base/json.h"
 #include "ptq/base/shell.h"
 
@@ -384,6 +385,12 @@ void OutputDirectory::discard() noexcept {
   std::error_code ignored;
   fs::remove_all(temporary_, ignored);
   remove_on_signal_.reset();
+}
+
+void write_checksums(OutputDirectory& output) {
+  std::string text;
+  for (const std::string& file : output.files()) text += sha256_file(output.path(file)) + "  " + file + "\n";
+  write_file(output.path("SHA256SUMS"), text);
 }
 
 }  // namespace ptq

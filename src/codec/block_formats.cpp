@@ -46,7 +46,8 @@ Tensor nf4_codes(const Tensor& x) {
 }
 
 Tensor nf4_values(const Tensor& codes) {
-  return nf4_table(codes.device()).index_select(0, codes.reshape({-1}).to(at::kLong)).reshape(codes.sizes());
+  // Unlike index_select(), index() has a form for the meta device.
+  return nf4_table(codes.device()).index({codes.to(at::kLong)});
 }
 
 }  // namespace ptq

@@ -123,10 +123,7 @@ Hadamard hadamard_from_json(const Json& json, const std::string& where) {
   const int64_t block = fields.integer("block", 0);
   const int64_t m = fields.integer("m", 0);
   const std::string construction = fields.string("construction", "");
-  if (json.size() != 4) {
-    throw Error(where, "the Hadamard matrix " + json.dump() +
-                           " has other entries than size, block, m and construction");
-  }
+  fields.finish(ExitCode::kFailed);
   for (const Base& candidate : kBases) {
     if (construction != candidate.construction || m != candidate.m) continue;
     const bool sizes_fit =

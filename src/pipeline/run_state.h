@@ -9,7 +9,7 @@
 //   stream-N       the hidden states after N blocks, float32 [rows, length, d_model]; neither this nor the
 //   rows
 //                  in a run without data
-//   tensors.spool  the bytes of the artifact's tensors so far (ptq/artifact/writer.h)
+//   tensors.spool  the bytes of the artifact's tensors so far (ptq/artifact/safetensors_spool.h)
 // `state` is the last to be written, in one rename, when the other files are flushed. The stream of the state
 // before is removed after that. What the spool holds past the bytes that the state names, of blocks that were
 // finished later, is cut off when a run goes on.

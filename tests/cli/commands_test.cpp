@@ -33,6 +33,13 @@ TEST_F(Commands, ListPrintsTheTables) {
   EXPECT_EQ(keys_of(json), (Words{"methods", "steps", "architectures", "formats"}));
   EXPECT_EQ(json["methods"][0]["name"], "quamba");
   EXPECT_EQ(json["methods"][0]["options"]["percentile"], "auto");
+  const Json& peft = json["formats"][1];
+  EXPECT_EQ(json["formats"][0]["name"], "ptq");
+  EXPECT_EQ(keys_of(peft), (Words{"name", "description", "exported", "opened", "why_not_opened", "options"}));
+  EXPECT_EQ(peft["name"], "peft");
+  EXPECT_EQ(peft["exported"], true);
+  EXPECT_EQ(peft["opened"], false);
+  EXPECT_EQ(peft["options"], Json({"dtype"}));
   const ProcessResult text = run_well({"list"});
   for (const Json& method : json["methods"])
     EXPECT_NE(text.out.find("  " + method["name"].get<std::string>() + "  "), std::string::npos);

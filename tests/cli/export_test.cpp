@@ -68,6 +68,15 @@ TEST_F(Export, CorrectionsThatPeftRefusesAreFoldedIntoTheBase) {
   EXPECT_EQ(beside, 4);
 }
 
+TEST_F(Export, WhatLiesThereStays) {
+  run_well(quick("qera", {"--base", "int4-g128", "--rank", "4"}, "q"));
+  directory_.write("a-base", "mine");
+  expect_error({"export", "q", "--format", "peft", "-o", "a"}, 1, {"a-base: already exists"});
+  directory_.write("b", "mine");
+  expect_error({"export", "q", "--format", "peft", "-o", "b"}, 1, {"b: already exists"});
+  EXPECT_EQ(directory_.read("b"), "mine");
+}
+
 TEST_F(Export, WhatPeftCannotRunIsRefusedAndLeavesNothing) {
   run_well(quick("rtn", {"--bits", "w4a16"}, "plain"));
   expect_error({"export", "plain", "--format", "peft", "-o", "a"}, 1, {"no low-rank corrections"});
@@ -75,7 +84,11 @@ TEST_F(Export, WhatPeftCannotRunIsRefusedAndLeavesNothing) {
   expect_error({"export", "rounded", "--format", "peft", "-o", "a"}, 1, {"activations"});
   expect_error({"export", kLlama, "--format", "peft", "-o", "a"}, 1, {"float checkpoint"});
   expect_error({"export", "plain", "--format", "pefd", "-o", "a"}, 2, {"did you mean \"peft\"?"});
-  expect_error({"export", "plain", "--format", "peft", "--dtype", "f8", "-o", "a"}, 2, {"--dtype"});
+  expect_error({"export", "plain", "--format", "peft", "--dtype", "f8", "-o", "a"}, 2,
+               {"--dtype: \"f8\" is not a dtype of a base"});
+  expect_error({"export", "plain", "--format", "ptq", "-o", "a"}, 1, {"plain: is in this format"});
+  expect_error({"export", "plain", "--format", "ptq", "--dtype", "f16", "-o", "a"}, 2,
+               {"--dtype: the format ptq has no such option"});
   EXPECT_FALSE(std::filesystem::exists(directory_ / "a"));
   EXPECT_FALSE(std::filesystem::exists(directory_ / "a-base"));
 }

@@ -1,9 +1,10 @@
-// What a run writes is what plan says it will write, and what verify accepts: every method at every bit width
-// on both sample models.
+// What a run writes is what plan says it will write, what verify accepts, and what every format exports or
+// says why it does not: every method at every bit width on both sample models.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
+#include "ptq/export/formats.h"
 #include "ptq/verify/verify.h"
 #include "samples.h"
 
@@ -53,6 +54,23 @@ void expect_same_rows(const Plan& plan, const Report& report) {
   }
 }
 
+// Schemes and sites tell whether a format holds an output; then it is written, and opened where it can be.
+void expect_exports(const std::string& output, const TempDirectory& directory) {
+  const at::InferenceMode inference;
+  const OpenModel whole = open_model(output, {}, at::kCPU), shapes = open_model(output, {}, at::kMeta);
+  for (const FormatEntry& format : formats()) {
+    SCOPED_TRACE(format.name);
+    const std::string path = directory / (std::string("exported") + format.suffix);
+    const ExportTarget target{path, export_options(format, {})};
+    const std::string reason = format.why_not(shapes, target);
+    EXPECT_EQ(reason, format.why_not(whole, target));
+    if (!reason.empty()) continue;
+    EXPECT_TRUE(format.write(whole, target).json.is_object());
+    if (format.open == nullptr) continue;
+    EXPECT_TRUE(open_any_model(path, {}, at::kCPU).quantized);
+  }
+}
+
 TEST_P(Output, IsWhatThePlanSaysAndVerifiesAgainstItsSource) {
   const TempDirectory directory;
   const std::string output = directory / "out";
@@ -69,6 +87,7 @@ TEST_P(Output, IsWhatThePlanSaysAndVerifiesAgainstItsSource) {
   EXPECT_EQ(found.within_half_step + found.by_sqnr, found.weights_in_codes);
   EXPECT_EQ(found.equal, found.weights_in_float);
   EXPECT_EQ(found.files, static_cast<int64_t>(report.output_files.size()) + 2);
+  expect_exports(output, directory);
 }
 
 INSTANTIATE_TEST_SUITE_P(Samples, Output, ::testing::ValuesIn(sample_runs()),

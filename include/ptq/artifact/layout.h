@@ -1,12 +1,13 @@
-// Which tensors an artifact holds, in which files and at which bytes (src/artifact/format.h), told from
-// shapes and schemes: the writer writes by it, `quantize plan` adds it up.
+// What an artifact consists of (ptq/artifact/format.h): the tensors of weights and sites under their names,
+// in a spool, and their schemes, in the quantization_config. The writer writes by it, `quantize plan` adds it
+// up from shapes.
 #pragma once
 
-#include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "ptq/artifact/safetensors_spool.h"
 #include "ptq/base/json.h"
 #include "ptq/model/model.h"
 
@@ -14,54 +15,41 @@ namespace ptq {
 
 class ArtifactLayout {
  public:
-  // Is given the tensors in the order of Entry::spool_offset.
-  using Sink = std::function<void(const Tensor& tensor)>;
+  using WeightFile = SafetensorsSpool::File;
 
-  struct Entry {
-    std::string name;
-    const char* dtype;  // as safetensors spells it
-    int64_t item_bytes;
-    std::vector<int64_t> shape;
-    int64_t spool_offset;  // of its bytes, where all tensors lie one after another as they were added
-    int64_t bytes;
-  };
-  struct WeightFile {
-    std::string name;
-    std::string header;  // all that comes before the data
-    std::vector<Entry> entries;
+  // From shapes alone: what is added may lie on the meta device.
+  explicit ArtifactLayout(int64_t max_shard_bytes) : spool_(max_shard_bytes) {}
+  explicit ArtifactLayout(SafetensorsSpool spool) : spool_(std::move(spool)) {}
+  // Goes on from the flush() that returned `state`, as a SafetensorsSpool does.
+  ArtifactLayout(int64_t max_shard_bytes, const std::string& spool_path, const Json& state);
 
-    int64_t bytes() const;
-  };
-
-  // Shards hold at most `max_shard_bytes` of tensors each, a single larger tensor apart.
-  explicit ArtifactLayout(int64_t max_shard_bytes) : max_shard_bytes_(max_shard_bytes) {}
-
-  // Without a sink, tensors may lie on the meta device.
-  void add(const Weight& weight, const Sink& sink = {});
+  void add(const Weight& weight);
   // Every weight and correction of the block, and the scales, transforms and schemes of its sites.
-  void add(Block& block, const Sink& sink = {});
+  void add(Block& block);
 
-  // The safetensors files, whole: STEM.safetensors, or shards of it.
-  std::vector<WeightFile> weight_files(const std::string& stem = "model") const;
-  // Their index, if there are several, and config.json: `config` with the quantization_config added, if there
-  // is a recipe (it is not null). Name -> text.
-  std::map<std::string, std::string> text_files(const Json& config, const Json& recipe) const;
-  // What was added, for restore().
+  // Waits until what was added is on disk. Returns what another layout needs to go on from here.
+  Json flush();
+  // What flush() would return if nothing were added since the last.
   Json state() const;
-  // Takes up what another layout was given. Throws Error, naming `where`, if `state` cannot be what state()
-  // returns, or if its tensors do not have `bytes` in all. REQUIRES: nothing was added.
-  void restore(const Json& state, const std::string& where, int64_t bytes);
+
+  // The safetensors files.
+  std::vector<WeightFile> weight_files() const { return spool_.files(); }
   // Of all tensors added so far, without headers.
-  int64_t tensor_bytes() const { return tensor_bytes_; }
+  int64_t tensor_bytes() const { return spool_.tensor_bytes(); }
+  // Their index, if there are several, and config.json: `config` with the quantization_config added. Name ->
+  // text.
+  std::map<std::string, std::string> text_files(const Json& config, const Json& recipe) const;
+  // Writes the files of both kinds. Returns the names of the safetensors files. Nothing may be added after
+  // it.
+  std::vector<std::string> write(OutputDirectory& output, const Json& config, const Json& recipe);
 
  private:
+  ArtifactLayout(int64_t max_shard_bytes, const std::string& spool_path, JsonFields fields);
   // Its correction.
-  void add(const Linear& linear, const Sink& sink);
-  void add_tensor(const std::string& name, const Tensor& tensor, const Sink& sink);
+  void add(const Linear& linear);
+  std::string config_text(const Json& config, const Json& recipe) const;
 
-  int64_t max_shard_bytes_;
-  std::vector<Entry> entries_;
-  int64_t tensor_bytes_ = 0;
+  SafetensorsSpool spool_;
   Json weights_ = Json::object();
   Json corrections_ = Json::object();
   Json sites_ = Json::object();

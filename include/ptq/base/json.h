@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "ptq/base/error.h"
+
 namespace ptq {
 
 // Objects keep the order in which keys were added, so that files we write are stable and readable.
@@ -42,8 +44,8 @@ Json read_json_file(const std::string& path, const JsonLimits& limits = {});
 Json read_python_json_file(const std::string& path, const JsonLimits& limits,
                            std::vector<std::string>& repeated);
 
-// An object whose every key must be asked for: finish() throws a usage error, with a "did you mean", for a
-// key nobody read. Getters throw an Error that names the full path ("recipe.steps[0].percentile") on a wrong
+// An object whose every key must be asked for: finish() throws an Error, with a "did you mean", for a key
+// nobody read. Getters throw an Error that names the full path ("recipe.steps[0].percentile") on a wrong
 // type.
 class JsonFields {
  public:
@@ -58,7 +60,8 @@ class JsonFields {
   double number(const std::string& key, double fallback);
   bool boolean(const std::string& key, bool fallback);
   const std::string& path() const { return path_; }
-  void finish() const;
+  // kUsage if the user typed the object, kFailed if a file holds it.
+  void finish(ExitCode code = ExitCode::kUsage) const;
 
  private:
   const Json& object_;

@@ -114,4 +114,7 @@ class OutputDirectory {
   std::unique_ptr<RemoveOnSignal> remove_on_signal_;
 };
 
+// Writes SHA256SUMS over every file of the output, in the form that `sha256sum -c` reads. Throws Error.
+void write_checksums(OutputDirectory& output);
+
 }  // namespace ptq

@@ -1,0 +1,79 @@
+// Output formats: our own and those of other programs. `quantize list` prints the table, `quantize export`
+// writes by it, and the commands that run a model open by it. Nothing else in the program names a format.
+//
+// To add one: src/export/<name>.cpp with a function that returns its row, and that function's name in
+// src/export/rows.h and src/export/formats.cpp.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ptq/artifact/open_model.h"
+#include "ptq/base/json.h"
+
+namespace ptq {
+
+// What `quantize export` takes as --NAME for a format.
+struct FormatOption {
+  const char* name;
+  const char* type;                 // what stands for its value in the help: "DTYPE"
+  const char* description;          // for the help
+  const char* meaning;              // what a value is: "a dtype of a base"
+  std::vector<std::string> values;  // those it can have, the default first; empty: any text, by default none
+};
+
+// Where to write, and how.
+struct ExportTarget {
+  std::string output;                          // does not exist yet
+  std::map<std::string, std::string> options;  // every option of the format, by name
+};
+
+// What was written.
+struct ExportResult {
+  Json json;         // an object: what --json prints beside "format"
+  std::string text;  // for people: lines
+};
+
+struct FormatEntry {
+  const char* name;         // of --format
+  const char* description;  // of what is written
+
+  // What export needs to know. `output` is what -o names, for the help; `suffix` ends the default name.
+  const char* output;
+  const char* suffix;
+  std::vector<FormatOption> options;
+  // Why the artifact cannot be written in this format, as the what() of an Error; "" if it can, as far as
+  // schemes and shapes tell. The artifact may lie on the meta device.
+  std::string (*why_not)(const OpenModel& artifact, const ExportTarget& target);
+  // Null: nothing is exported in this format, and why_not() says why. Throws Error for what values show.
+  // REQUIRES: why_not() is "" and nothing is at target.output. The output appears whole or not at all.
+  ExportResult (*write)(const OpenModel& artifact, const ExportTarget& target);
+
+  // Whether what lies at `path`, which may be anything, says that it is in this format. Null if `open` is.
+  bool (*is_at)(const std::string& path);
+  // Throws Error, as open_model() does. Null: what is written cannot be run, and `why_not_opened` says why.
+  OpenModel (*open)(const std::string& path, const CheckpointOptions& options, at::Device device);
+  const char* why_not_opened;
+};
+
+// In the order of `quantize list`.
+const std::vector<FormatEntry>& formats();
+
+// The row of that name; throws a usage Error with a suggestion.
+const FormatEntry& find_format(const std::string& name);
+
+// ExportTarget::options, from those that were given. Throws a usage Error for one that the format does not
+// have, and for a value that it cannot have.
+std::map<std::string, std::string> export_options(const FormatEntry& format,
+                                                  const std::map<std::string, std::string>& given);
+
+// Throws Error if something is at `path`.
+void expect_absent(const std::string& path);
+
+// Opens a float checkpoint, or what any row opens. Throws Error.
+OpenModel open_any_model(const std::string& path, const CheckpointOptions& options, at::Device device);
+
+}  // namespace ptq
