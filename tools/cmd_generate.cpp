@@ -4,8 +4,8 @@
 #include "commands.h"
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
+#include "ptq/engine/decoder.h"
 #include "ptq/export/formats.h"
-#include "ptq/model/decoder.h"
 #include "ptq/pipeline/run.h"
 #include "ptq/tokenizer/tokenizer.h"
 

@@ -108,6 +108,9 @@ RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& c
   run_options.strict = options.strict;
   run_options.resume = options.resume;
   run_options.save_every_seconds = parse_seconds(options.save_every);
+  run_options.hidden_states_in_file = options.hidden_states == "file";
+  if (run_options.hidden_states_in_file && !run_options.device.is_cpu() && !run_options.device.is_meta())
+    throw usage_error("--hidden-states", "a file can hold them in a run on the CPU only", "--device cpu");
   run_options.resume_command = resume_command(common.words, options.resume);
   run_options.program = program_json();
   return run_options;

@@ -51,6 +51,7 @@ struct QuantizeOptions {
   bool strict = false;
   bool resume = false;
   std::string save_every = "10s";
+  std::string hidden_states = "memory";
 };
 
 struct VerifyOptions {

@@ -46,17 +46,17 @@ void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& com
       ->type_name("FILE")
       ->take_all()
       ->allow_extra_args(false);
-  app.add_option("--samples", options.samples, "calibration rows (default: the recipe's)")
+  app.add_option("--samples", options.samples, "calibration windows (default: the recipe's)")
       ->check(CLI::Range(1, 1'000'000))
       ->type_name("N");
-  app.add_option("--seq-len", options.seq_len, "tokens a calibration row (default: the recipe's)")
+  app.add_option("--seq-len", options.seq_len, "tokens a calibration window (default: the recipe's)")
       ->check(CLI::Range(1, 1'000'000))
       ->type_name("N");
   app.add_option("--seed", options.seed, "seed of everything random (default 0)")
       ->check(seed_range)
       ->type_name("N");
   app.add_option("--eval-text", options.eval_text,
-                 "text to measure perplexity on (default: calibration rows kept aside, if there are any)")
+                 "text to measure perplexity on (default: held-out calibration windows, if there are any)")
       ->type_name("FILE");
   app.add_option("--max-shard-size", options.max_shard_size, "largest weight file (default 5GB)")
       ->type_name("SIZE");
@@ -67,6 +67,12 @@ void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& com
          "time of work after which --resume finds something to go on from (default 10s; 0: after every "
          "block)")
       ->type_name("DURATION");
+  app.add_option(
+         "--hidden-states", options.hidden_states,
+         "where those of the calibration text lie: in memory, or in a file beside the output (slower, "
+         "and memory does not grow with the text; default memory)")
+      ->check(CLI::IsMember({"memory", "file"}))
+      ->type_name("PLACE");
   app.add_flag("--strict", options.strict, "whatever was not done as asked is an error");
   add_text_options(app, common);
   add_model_options(app, common);

@@ -114,7 +114,7 @@ std::string help_of(const CLI::App& app) {
   throw usage_error(name, "unknown option", hint.starts_with("did you mean") ? hint : help_of(app));
 }
 
-// "--samples N: calibration rows".
+// "--samples N: calibration windows".
 std::string described(const CLI::Option& option) {
   const std::string type_name = option.get_type_name();  // "N:INT in [1 - 1000000]"
   const bool positional = option.get_lnames().empty();

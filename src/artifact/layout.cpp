@@ -35,11 +35,11 @@ ArtifactLayout::ArtifactLayout(int64_t max_shard_bytes, const std::string& spool
 }
 
 void ArtifactLayout::add(const Weight& weight) {
-  if (!weight.quantized) {
-    spool_.add(weight.name, weight.value.to(weight.stored));
+  if (!weight.quantized()) {
+    spool_.add(weight.name, weight.values().to(weight.stored));
     return;
   }
-  const QuantizedTensor& q = *weight.quantized;
+  const QuantizedTensor& q = *weight.quantized();
   if (q.scheme.is_packed()) {
     spool_.add(weight.name + kPackedSuffix, pack_codes(q.codes, q.scheme));
   } else {

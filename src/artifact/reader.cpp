@@ -214,7 +214,7 @@ Weight ArtifactSource::read(const std::string& name, Role role, const std::vecto
   Weight weight;
   weight.name = name;
   weight.role = role;
-  weight.set_quantized(std::move(q));
+  weight.set(std::move(q));
   return weight;
 }
 
@@ -231,7 +231,7 @@ Tensor ArtifactSource::read_factor(const std::string& name, const std::vector<in
   const Tensor values = as_tensor(bytes).to(device(), at::kFloat, /*non_blocking=*/false, /*copy=*/true);
   if (!at::isfinite(values).all().item<bool>()) throw Error(name, "has values that are NaN or infinite");
   if (dtype != DType::kI8) return values;
-  scale = floats_.read(name + kScaleSuffix, Role::kNorm, {rank}).value;
+  scale = floats_.read(name + kScaleSuffix, Role::kNorm, {rank}).values();
   check_positive(scale, name + kScaleSuffix);
   return values * (rank_dim == 0 ? scale.unsqueeze(1) : scale);
 }
@@ -245,7 +245,7 @@ void ArtifactSource::configure_corrections(Block& block) const {
     fields.finish(ExitCode::kFailed);
     const TensorInfo* info = checkpoint_.find(A);
     if (info == nullptr) throw Error(A, "the tensor is missing from the artifact");
-    const int64_t out = linear->weight.value.size(0), in = linear->weight.value.size(1);
+    const int64_t out = linear->weight.size(0), in = linear->weight.size(1);
     if (rank < 1 || rank > std::max(out, in)) {
       throw Error(A,
                   "a correction of rank " + std::to_string(rank) + " of a matrix " + shape_text({out, in}));

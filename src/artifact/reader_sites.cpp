@@ -11,7 +11,7 @@ namespace {
 void check_smooth(Block& block, const Site& site, const std::string& key) {
   if (!site.smooth.defined()) return;
   for (const Linear* linear : block.linears()) {
-    const int64_t channels = linear->weight.value.size(1);
+    const int64_t channels = linear->weight.size(1);
     if (linear->site != site.name || site.smooth.size(0) == channels) continue;
     throw Error(key + ".smooth", "has " + std::to_string(site.smooth.size(0)) + " scales for the " +
                                      std::to_string(channels) + " channels that " + linear->name + " reads");
@@ -23,14 +23,14 @@ void check_smooth(Block& block, const Site& site, const std::string& key) {
 void check_transform(Block& block, const Site& site, const std::string& key) {
   if (site.transform.empty()) return;
   const std::string text = "the transform (" + transform_text(site.transform) + ")";
-  bool placed = site.head > 0;
-  if (site.head > 0 && !site.transform.fits(site.head)) {
-    throw Error(key, text + " does not fit heads of " + std::to_string(site.head) + " channels");
+  bool placed = site.head_dim > 0;
+  if (site.head_dim > 0 && !site.transform.fits(site.head_dim)) {
+    throw Error(key, text + " does not fit heads of " + std::to_string(site.head_dim) + " channels");
   }
   for (const Linear* linear : block.linears()) {
     if (linear->site != site.name) continue;
     placed = !site.shared;
-    const int64_t channels = linear->weight.value.size(1);
+    const int64_t channels = linear->weight.size(1);
     if (!site.transform.fits(channels)) {
       throw Error(key, text + " does not fit the " + std::to_string(channels) + " channels that " +
                            linear->name + " reads");
@@ -54,13 +54,13 @@ ActivationQuantizer ArtifactSource::read_quantizer(JsonFields& fields, const Sit
   const double clip = dynamic ? fields.number("clip", 1) : 1;
   const int64_t group = dynamic ? fields.integer("group", 0) : 0;
   const bool known = (rounds || kind == "none") && bits >= 2 && bits <= 8 && clip > 0 && clip <= 1 &&
-                     group == (dynamic && version_ > 1 ? site.head : 0);
+                     group == (dynamic && version_ > 1 ? site.head_dim : 0);
   if (!known) {
     throw Error(key, "the quantizer " + sites_.at(key).dump() + " is not one this program reads");
   }
   if (kind == "dynamic") return ActivationQuantizer::per_token(bits, symmetric, clip, group);
   if (kind == "none") return {};
-  const Tensor scale = FloatSource(checkpoint_, at::kCPU).read(key + ".scale", Role::kNorm, {1}).value;
+  const Tensor scale = FloatSource(checkpoint_, at::kCPU).read(key + ".scale", Role::kNorm, {1}).values();
   check_positive(scale, key + ".scale");
   return ActivationQuantizer::fixed(scale.item<double>(), bits);
 }

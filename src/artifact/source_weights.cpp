@@ -74,8 +74,8 @@ SourceWeight SourceWeights::read(const std::string& name) {
   bool corrected = false;
   if (quantized() && !is_float) {
     const Weight stored = source_->read(name, Role::kLinear, info->shape);
-    if (stored.quantized) weight.bits = stored.quantized->scheme.bits;
-    weight.value = stored.value;
+    if (stored.quantized()) weight.bits = stored.quantized()->scheme.bits;
+    weight.value = stored.values();
     corrected = true;
   } else {
     weight.value = as_tensor(checkpoint_.read(name)).to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);

@@ -69,7 +69,7 @@ Json write_transform(const Transform& transform, const std::string& key,
   Json stages = Json::array();
   std::vector<Tensor> rotations;
   int64_t permutations = 0, signs = 0;
-  for (const TransformStage& stage : transform.stages) {
+  for (const TransformOp& stage : transform.stages) {
     if (const auto* H = std::get_if<Hadamard>(&stage)) {
       Json json = {{"type", "hadamard"}};
       json.update(H->to_json());

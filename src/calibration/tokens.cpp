@@ -64,7 +64,7 @@ std::vector<int64_t> read_tokens(const TokenSource& source, const Tokenizer* tok
   return ids;
 }
 
-at::Tensor first_windows(const std::vector<int64_t>& ids, int64_t rows, int64_t length,
+at::Tensor first_windows(const std::vector<int64_t>& ids, int64_t count, int64_t length,
                          const std::string& where) {
   const int64_t available = static_cast<int64_t>(ids.size()) / length;
   if (available == 0) {
@@ -72,7 +72,7 @@ at::Tensor first_windows(const std::vector<int64_t>& ids, int64_t rows, int64_t 
                 "has " + std::to_string(ids.size()) + " tokens; one window needs " + std::to_string(length),
                 "a longer text, or a smaller --seq-len");
   }
-  const int64_t taken = std::min(rows, available);
+  const int64_t taken = std::min(count, available);
   return at::tensor(at::ArrayRef<int64_t>(ids.data(), static_cast<size_t>(taken * length)), at::kLong)
       .reshape({taken, length});
 }
@@ -80,12 +80,12 @@ at::Tensor first_windows(const std::vector<int64_t>& ids, int64_t rows, int64_t 
 at::Tensor in_turns(const std::vector<at::Tensor>& parts) {
   int64_t most = 0;
   for (const at::Tensor& part : parts) most = std::max(most, part.size(0));
-  std::vector<at::Tensor> rows;
+  std::vector<at::Tensor> windows;
   for (int64_t turn = 0; turn < most; ++turn) {
     for (const at::Tensor& part : parts)
-      if (turn < part.size(0)) rows.push_back(part[turn]);
+      if (turn < part.size(0)) windows.push_back(part[turn]);
   }
-  return at::stack(rows);
+  return at::stack(windows);
 }
 
 }  // namespace ptq

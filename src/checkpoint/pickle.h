@@ -8,8 +8,7 @@
 //
 // Format: a program for a stack machine. An opcode byte pushes a value (its argument follows, little-endian),
 // joins values since the last MARK to a container, stores to or loads from a memo, or wraps the top of the
-// stack;
-// '.' ends it and the top of the stack is the result.
+// stack; '.' ends it and the top of the stack is the result.
 #pragma once
 
 #include <cstdint>

@@ -19,7 +19,7 @@ int64_t windows_per_group(const Model& model, const Tensor& windows) {
 }
 
 Tensor run_blocks(const Model& model, const Tensor& ids, const std::function<void()>& on_block) {
-  Tensor hidden = embed_rows(model, ids);
+  Tensor hidden = embed_windows(model, ids);
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     advance(*model.load_block(i), hidden);
     on_block();

@@ -132,7 +132,7 @@ void add_correction(const Linear& linear, int64_t rank, SafetensorsSpool& adapte
 
 // The values that a weight's codes stand for, with the correction beside it if there is one.
 Tensor float_values(const Weight& weight, at::ScalarType dtype, const LowRank* correction = nullptr) {
-  const Tensor exact = correction == nullptr ? weight.value : weight.value + correction->product();
+  const Tensor exact = correction == nullptr ? weight.values() : weight.values() + correction->product();
   const Tensor values = exact.to(dtype);
   if (dtype != at::kHalf || at::isfinite(values).all().item<bool>()) return values;
   throw Error(weight.name, "has values past 65504, which float16 does not hold", "--dtype bf16 or f32");

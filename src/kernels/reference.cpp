@@ -66,11 +66,11 @@ void hadamard_block(const Hadamard& s, float* y) {
   }
   const float factor = static_cast<float>(1.0 / std::sqrt(static_cast<double>(s.block)));
   for (int64_t p = 0; p < chunk; ++p) {
-    float column[kMaxHadamardBase];
+    float column[kMaxHadamardLeft];
     for (int64_t j = 0; j < s.m; ++j) column[j] = y[j * chunk + p];
     for (int64_t i = 0; i < s.m; ++i) {
-      float sum = s.base[i * s.m] * column[0];
-      for (int64_t j = 1; j < s.m; ++j) sum += s.base[i * s.m + j] * column[j];
+      float sum = s.left[i * s.m] * column[0];
+      for (int64_t j = 1; j < s.m; ++j) sum += s.left[i * s.m + j] * column[j];
       y[i * chunk + p] = sum * factor;
     }
   }
@@ -85,19 +85,21 @@ void hadamard(const Hadamard& s) {
   }
 }
 
+// NaN becomes `low`.
+float clamp(float x, float low, float high) {
+  return x > low ? std::min(x, high) : low;
+}
+
 void quantize_codes(const QuantizeCodes& s) {
+  *s.has_nan = false;
   for (int64_t r = 0; r < s.rows; ++r) {
     const float scale = s.scale[r * s.scale_stride];
     for (int64_t c = 0; c < s.columns; ++c) {
-      const float code = std::nearbyint(s.x[r * s.x_stride + c] / scale);
-      s.y[r * s.y_stride + c] = code < s.low ? s.low : code > s.high ? s.high : code;
+      const float x = s.x[r * s.x_stride + c];
+      s.y[r * s.y_stride + c] = static_cast<int8_t>(clamp(std::nearbyint(x / scale), s.low, s.high));
+      if (std::isnan(x)) *s.has_nan = true;
     }
   }
-}
-
-// As at::clamp: NaN stays NaN.
-float clamp(float x, float low, float high) {
-  return x < low ? low : x > high ? high : x;
 }
 
 void quantize_asymmetric(const QuantizeAsymmetric& s) {
@@ -112,11 +114,11 @@ void quantize_asymmetric(const QuantizeAsymmetric& s) {
     const float range = high * s.clip - low * s.clip + not_a_number;
     const float quotient = range / s.last;
     const float step = quotient < kSmallestStep ? kSmallestStep : quotient;  // NaN stays NaN
-    // 0 - low, not -low: a zero point of -0 would make codes of -0.
     const float zero = clamp(std::nearbyint((0.0f - low * s.clip) / step), 0.0f, s.last);
     for (int64_t c = 0; c < s.columns; ++c)
-      s.y[r * s.y_stride + c] = clamp(std::nearbyint(x[c] / step) + zero, 0.0f, s.last) - zero;
+      s.y[r * s.y_stride + c] = static_cast<uint8_t>(clamp(std::nearbyint(x[c] / step) + zero, 0.0f, s.last));
     s.step[r] = step;
+    s.zero[r] = static_cast<uint8_t>(zero);
   }
 }
 
@@ -153,8 +155,7 @@ void round_columns(const RoundColumns& s) {
     for (int64_t r = 0; r < s.rows; ++r) {
       float v = s.v[j * s.rows + r];
       for (int64_t i = 0; i < j; ++i) v += s.R[i * s.R_stride + j] * s.error[i * s.rows + r];
-      const float nearest = std::nearbyint(v / s.divisor[grid + r]) + s.zero[grid + r];
-      const float code = nearest > s.low ? std::min(nearest, s.high) : s.low;
+      const float code = clamp(std::nearbyint(v / s.divisor[grid + r]) + s.zero[grid + r], s.low, s.high);
       s.v[j * s.rows + r] = v;
       s.codes[j * s.rows + r] = code;
       s.error[j * s.rows + r] = s.w[j * s.rows + r] - (code - s.zero[grid + r]) * s.scale[grid + r];

@@ -15,10 +15,12 @@ constexpr int64_t kStateGroup = 4;  // states kept in registers by the scan, of 
 
 struct AllLanes {};
 struct SomeLanes {
-  explicit SomeLanes(int64_t count)
-      : mask(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)),
-                                _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))) {}
+  explicit SomeLanes(int64_t lanes)
+      : mask(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(lanes)),
+                                _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))),
+        count(static_cast<size_t>(lanes)) {}
   __m256i mask;
+  size_t count;
 };
 
 inline Vec load(const float* p, AllLanes = {}) {
@@ -32,6 +34,26 @@ inline void store(float* p, Vec v, AllLanes = {}) {
 }
 inline void store(float* p, Vec v, SomeLanes lanes) {
   _mm256_maskstore_ps(p, lanes.mask, v);
+}
+
+// Of whole numbers that the bytes hold; here in 16 bits each.
+inline __m128i narrow(Vec v) {
+  const __m256i wide = _mm256_cvtps_epi32(v);
+  return _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+}
+inline void store(int8_t* p, Vec v, AllLanes = {}) {
+  const __m128i half = narrow(v);
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(half, half));
+}
+inline void store(uint8_t* p, Vec v, AllLanes = {}) {
+  const __m128i half = narrow(v);
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(half, half));
+}
+template <typename Byte>
+inline void store(Byte* p, Vec v, SomeLanes lanes) {
+  Byte bytes[kWidth];
+  store(bytes, v);
+  __builtin_memcpy(p, bytes, lanes.count);
 }
 
 inline Vec gather(const float* p, const int32_t* index, AllLanes) {

@@ -37,6 +37,20 @@ inline void store(float* p, Vec v, SomeLanes lanes) {
   _mm512_mask_storeu_ps(p, lanes.mask, v);
 }
 
+// Of whole numbers that the bytes hold.
+inline void store(int8_t* p, Vec v, AllLanes = {}) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+inline void store(int8_t* p, Vec v, SomeLanes lanes) {
+  _mm512_mask_cvtsepi32_storeu_epi8(p, lanes.mask, _mm512_cvtps_epi32(v));
+}
+inline void store(uint8_t* p, Vec v, AllLanes = {}) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+inline void store(uint8_t* p, Vec v, SomeLanes lanes) {
+  _mm512_mask_cvtusepi32_storeu_epi8(p, lanes.mask, _mm512_cvtps_epi32(v));
+}
+
 // p[index[i]]
 inline Vec gather(const float* p, const int32_t* index, AllLanes) {
   return _mm512_i32gather_ps(_mm512_loadu_si512(index), p, 4);

@@ -1,9 +1,9 @@
-// The Hadamard transform of size m 2^k: fast Walsh-Hadamard inside chunks of 2^k, then the base matrix across
+// The Hadamard transform of size m 2^k: fast Walsh-Hadamard inside chunks of 2^k, then the left factor across
 // them.
 //
 // Stage `half` of a chunk turns values `half` apart into a + b and a - b. Stages inside a vector are lane
 // swaps; the following ones work on whole vectors. Up to three of those run on 8 vectors in registers before
-// anything is written, so 2^10 values take two trips through L1. The base matrix is an m x m product on
+// anything is written, so 2^10 values take two trips through L1. The left factor is an m x m product on
 // columns: kWidth columns are copied to a tile, since the outputs go where the inputs were.
 //
 // Costs n (k + m) additions for n = m 2^k. Every sum adds the same numbers in the same order as the plain
@@ -80,33 +80,33 @@ inline void transform_short_chunk(const float* x, float* y, int64_t chunk, float
   for (int64_t i = 0; i < chunk; ++i) y[i] *= factor;
 }
 
-// kRows rows of the base times the tile: as many chains of additions as hide the latency of one.
+// kRows rows of the left factor times the tile: as many chains of additions as hide the latency of one.
 template <int64_t kRows>
-inline void base_rows(const Hadamard& s, int64_t row, const float* tile, float* y, Vec factor) {
-  const float* base = s.base + row * s.m;
+inline void left_rows(const Hadamard& s, int64_t row, const float* tile, float* y, Vec factor) {
+  const float* left = s.left + row * s.m;
   Vec sum[kRows];
 #pragma GCC unroll 4
-  for (int64_t i = 0; i < kRows; ++i) sum[i] = mul(broadcast(base[i * s.m]), load(tile));
+  for (int64_t i = 0; i < kRows; ++i) sum[i] = mul(broadcast(left[i * s.m]), load(tile));
   for (int64_t j = 1; j < s.m; ++j) {
     const Vec v = load(tile + j * kWidth);
 #pragma GCC unroll 4
-    for (int64_t i = 0; i < kRows; ++i) sum[i] = fma(broadcast(base[i * s.m + j]), v, sum[i]);
+    for (int64_t i = 0; i < kRows; ++i) sum[i] = fma(broadcast(left[i * s.m + j]), v, sum[i]);
   }
 #pragma GCC unroll 4
   for (int64_t i = 0; i < kRows; ++i) store(y + i * kWidth, mul(sum[i], factor));
 }
 
-// y [m, chunk] = base y, in place.
+// y [m, chunk] = left y, in place.
 inline void multiply_base(const Hadamard& s, float* y, int64_t chunk, Vec factor) {
-  alignas(64) float in[kMaxHadamardBase * kWidth];
-  alignas(64) float out[kMaxHadamardBase * kWidth];
+  alignas(64) float in[kMaxHadamardLeft * kWidth];
+  alignas(64) float out[kMaxHadamardLeft * kWidth];
   for (int64_t p = 0; p < chunk; p += kWidth) {
     const int64_t count = chunk - p < kWidth ? chunk - p : kWidth;
     const SomeLanes lanes(count);
     for (int64_t j = 0; j < s.m; ++j) store(in + j * kWidth, load(y + j * chunk + p, lanes));
     int64_t row = 0;
-    for (; row + 4 <= s.m; row += 4) base_rows<4>(s, row, in, out + row * kWidth, factor);
-    for (; row < s.m; ++row) base_rows<1>(s, row, in, out + row * kWidth, factor);
+    for (; row + 4 <= s.m; row += 4) left_rows<4>(s, row, in, out + row * kWidth, factor);
+    for (; row < s.m; ++row) left_rows<1>(s, row, in, out + row * kWidth, factor);
     for (int64_t j = 0; j < s.m; ++j) store(y + j * chunk + p, load(out + j * kWidth), lanes);
   }
 }
@@ -114,8 +114,8 @@ inline void multiply_base(const Hadamard& s, float* y, int64_t chunk, Vec factor
 // `factor` is 1 / sqrt(block).
 inline void transform_block(const Hadamard& s, const float* x, float* y, float factor) {
   const int64_t chunk = s.block / s.m;
-  const bool trivial_base = s.m == 1 && s.base[0] == 1.0f;
-  const float chunk_factor = trivial_base ? factor : 1.0f;
+  const bool trivial_left = s.m == 1 && s.left[0] == 1.0f;
+  const float chunk_factor = trivial_left ? factor : 1.0f;
   for (int64_t begin = 0; begin < s.block; begin += chunk) {
     if (chunk >= kWidth) {
       transform_chunk(x + begin, y + begin, chunk, chunk_factor);
@@ -123,7 +123,7 @@ inline void transform_block(const Hadamard& s, const float* x, float* y, float f
       transform_short_chunk(x + begin, y + begin, chunk, chunk_factor);
     }
   }
-  if (!trivial_base) multiply_base(s, y, chunk, broadcast(factor));
+  if (!trivial_left) multiply_base(s, y, chunk, broadcast(factor));
 }
 
 void hadamard(const Hadamard& s) {

@@ -7,25 +7,38 @@
 namespace ptq::kernels {
 namespace {
 
+// Returns the larger of `largest` and |x|, in which a NaN stays.
 template <typename Lanes>
-inline void quantize_vector(const float* x, float* y, Vec scale, Vec low, Vec high, Lanes lanes) {
-  // NaN must come out as NaN, as at::clamp does it: at_least and at_most keep it. A product with 1 / scale
-  // would be faster and gives other codes at the boundaries.
-  const Vec code = round_even(div(load(x, lanes), scale));
-  store(y, at_most(at_least(code, low), high), lanes);
+inline Vec quantize_vector(const float* x, int8_t* y, Vec scale, Vec low, Vec high, Vec largest,
+                           Lanes lanes) {
+  // A product with 1 / scale would be faster and gives other codes at the boundaries.
+  const Vec v = load(x, lanes), code = round_even(div(v, scale));
+  store(y, at_most(at_least(low, code), high), lanes);  // in this order NaN gives `low`
+  return larger_abs(largest, v);
+}
+
+inline bool has_nan(Vec largest) {
+  alignas(64) float lanes[kWidth];
+  store(lanes, largest);
+  bool found = false;
+  for (int64_t i = 0; i < kWidth; ++i) found = found || lanes[i] != lanes[i];
+  return found;
 }
 
 void quantize_codes(const QuantizeCodes& s) {
   const Vec low = broadcast(s.low), high = broadcast(s.high);
   const int64_t whole = s.columns - s.columns % kWidth;
   const SomeLanes rest(s.columns - whole);
+  Vec largest = zero();
   for (int64_t r = 0; r < s.rows; ++r) {
     const float* x = s.x + r * s.x_stride;
-    float* y = s.y + r * s.y_stride;
+    int8_t* y = s.y + r * s.y_stride;
     const Vec scale = broadcast(s.scale[r * s.scale_stride]);
-    for (int64_t c = 0; c < whole; c += kWidth) quantize_vector(x + c, y + c, scale, low, high, AllLanes{});
-    if (whole < s.columns) quantize_vector(x + whole, y + whole, scale, low, high, rest);
+    for (int64_t c = 0; c < whole; c += kWidth)
+      largest = quantize_vector(x + c, y + c, scale, low, high, largest, AllLanes{});
+    if (whole < s.columns) largest = quantize_vector(x + whole, y + whole, scale, low, high, largest, rest);
   }
+  *s.has_nan = has_nan(largest);
 }
 
 // The ends of a row, with 0 between them.
@@ -48,23 +61,21 @@ inline RowRange row_range(const float* x, int64_t columns) {
     for (int64_t i = 0; i < 4; ++i) take(i, load(x + c + i * kWidth));
   for (; c + kWidth <= columns; c += kWidth) take(0, load(x + c));
   if (c < columns) take(1, load(x + c, SomeLanes(columns - c)));
-  alignas(64) float highs[kWidth], lows[kWidth], magnitudes[kWidth];
+  alignas(64) float highs[kWidth], lows[kWidth];
   store(highs, at_least(at_least(high[0], high[1]), at_least(high[2], high[3])));
   store(lows, at_most(at_most(low[0], low[1]), at_most(low[2], low[3])));
-  store(magnitudes, abs);
-  RowRange range{0, 0, false};
+  RowRange range{0, 0, has_nan(abs)};
   for (int64_t i = 0; i < kWidth; ++i) {
     if (highs[i] > range.high) range.high = highs[i];
     if (lows[i] < range.low) range.low = lows[i];
-    range.has_nan = range.has_nan || magnitudes[i] != magnitudes[i];
   }
   return range;
 }
 
 template <typename Lanes>
-inline void round_vector(const float* x, float* y, Vec step, Vec zero_point, Vec last, Lanes lanes) {
+inline void round_vector(const float* x, uint8_t* y, Vec step, Vec zero_point, Vec last, Lanes lanes) {
   const Vec code = add(round_even(div(load(x, lanes), step)), zero_point);
-  store(y, sub(at_most(at_least(code, zero()), last), zero_point), lanes);
+  store(y, at_most(at_least(zero(), code), last), lanes);  // in this order NaN gives 0
 }
 
 void quantize_asymmetric(const QuantizeAsymmetric& s) {
@@ -73,17 +84,17 @@ void quantize_asymmetric(const QuantizeAsymmetric& s) {
   const SomeLanes rest(s.columns - whole), first(1);
   for (int64_t r = 0; r < s.rows; ++r) {
     const float* x = s.x + r * s.x_stride;
-    float* y = s.y + r * s.y_stride;
+    uint8_t* y = s.y + r * s.y_stride;
     const RowRange range = row_range(x, s.columns);
     const Vec high = mul(broadcast(range.high), clip), low = mul(broadcast(range.low), clip);
     const Vec span = range.has_nan ? broadcast(__builtin_nanf("")) : sub(high, low);
     const Vec step = at_least(div(span, last), broadcast(kSmallestStep));
-    // 0 - low, not -low: a zero point of -0 would make codes of -0.
-    const Vec zero_point = at_most(at_least(round_even(div(sub(zero(), low), step)), zero()), last);
+    const Vec zero_point = at_most(at_least(zero(), round_even(div(sub(zero(), low), step))), last);
     for (int64_t c = 0; c < whole; c += kWidth)
       round_vector(x + c, y + c, step, zero_point, last, AllLanes{});
     if (whole < s.columns) round_vector(x + whole, y + whole, step, zero_point, last, rest);
     store(s.step + r, step, first);
+    store(s.zero + r, zero_point, first);
   }
 }
 

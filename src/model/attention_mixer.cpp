@@ -34,7 +34,7 @@ Tensor appended(const Tensor& held, const Tensor& more, Tensor& buffer) {
 
 Site head_site(const char* name, int64_t head_dim) {
   Site site = make_site(name, "attention");
-  site.head = head_dim;
+  site.head_dim = head_dim;
   return site;
 }
 
@@ -43,7 +43,7 @@ class AttentionMixer : public Part {
   AttentionMixer(const WeightSource& source, const AttentionLayout& layout);
 
   std::unique_ptr<Part> clone() const override { return std::make_unique<AttentionMixer>(*this); }
-  Tensor forward(const Tensor& x, PartState* state) const override;
+  Tensor forward(const Tensor& x, PartState* state, Observer* observer) const override;
   PartState initial_state(int64_t batch) const override;
   std::vector<PartInput> inputs() override { return {{"qkv.input", {&q_, &k_, &v_}}}; }
   std::vector<Site*> sites() override { return {&qkv_input_, &attn_q_, &attn_k_, &attn_v_, &o_input_}; }
@@ -112,19 +112,19 @@ void AttentionMixer::remember(PartState& state, Tensor& k, Tensor& v) const {
 }
 
 // input [batch, length, d]
-Tensor AttentionMixer::forward(const Tensor& input, PartState* state) const {
+Tensor AttentionMixer::forward(const Tensor& input, PartState* state, Observer* observer) const {
   const int64_t past = state == nullptr ? 0 : state->tensors.at(2).item<int64_t>();
   const Turn turn = layout_.rope.at(past, input.size(1));
-  const Activation x = qkv_input_(input);
-  const Tensor q = by_head(attn_q_(rotated(q_(x), q_norm_, turn)));
-  Tensor k = by_head(attn_k_(rotated(k_(x), k_norm_, turn)));
-  Tensor v = by_head(attn_v_(v_(x)));
+  const Activation x = qkv_input_(input, observer);
+  const Tensor q = by_head(attn_q_(rotated(q_(x), q_norm_, turn), observer));
+  Tensor k = by_head(attn_k_(rotated(k_(x), k_norm_, turn), observer));
+  Tensor v = by_head(attn_v_(v_(x), observer));
   if (state != nullptr) remember(*state, k, v);
-  return o_(o_input_(attend(q, k, v, layout_.window).flatten(-2)));
+  return o_(o_input_(attend(q, k, v, layout_.window).flatten(-2), observer));
 }
 
 PartState AttentionMixer::initial_state(int64_t batch) const {
-  const Tensor none = at::zeros({batch, layout_.kv_heads, 0, layout_.head_dim}, q_.weight.value.options());
+  const Tensor none = at::zeros({batch, layout_.kv_heads, 0, layout_.head_dim}, q_.weight.device());
   return {{none, none, at::zeros({}, at::kLong), none, none}};
 }
 

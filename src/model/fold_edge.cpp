@@ -32,11 +32,11 @@ Tensor with_scaled_rows(const FoldEdge::Rows& producer, const Tensor& value, con
 
 void fold_scales(const FoldEdge& edge, const Tensor& s) {
   for (const FoldEdge::Rows& producer : edge.producers) {
-    Tensor& value = producer.weight->value;
-    value = with_scaled_rows(producer, value, scale_of_rows(edge, producer, s, value.dim()),
-                             [](Tensor& rows, const Tensor& by_row) { rows.div_(by_row); });
+    const Tensor value = producer.weight->values();
+    producer.weight->set(with_scaled_rows(producer, value, scale_of_rows(edge, producer, s, value.dim()),
+                                          [](Tensor& rows, const Tensor& by_row) { rows.div_(by_row); }));
   }
-  for (Linear* reader : edge.readers) reader->weight.value = reader->weight.value * s;
+  for (Linear* reader : edge.readers) reader->weight.set(reader->weight.values() * s);
 }
 
 Tensor unfolded(const FoldEdge& edge, const FoldEdge::Rows& producer, const Tensor& s, const Tensor& value) {

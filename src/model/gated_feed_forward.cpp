@@ -19,11 +19,11 @@ class GatedFeedForward : public Part {
 
   std::unique_ptr<Part> clone() const override { return std::make_unique<GatedFeedForward>(*this); }
 
-  Tensor forward(const Tensor& x, PartState*) const override {
-    const Activation input = gate_up_input_(x);
+  Tensor forward(const Tensor& x, PartState*, Observer* observer) const override {
+    const Activation input = gate_up_input_(x, observer);
     Tensor gate = gate_(input);
     at::silu_(gate).mul_(up_(input));
-    return down_(down_input_(gate));
+    return down_(down_input_(gate, observer));
   }
   PartState initial_state(int64_t) const override { return {}; }
 

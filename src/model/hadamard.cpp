@@ -3,10 +3,11 @@
 // A Hadamard matrix H has entries +1 and -1 and H H^T = n I. Sylvester doubles one: [[H, H], [H, -H]]. Paley
 // makes one from the quadratic residues of a prime q, with chi(a) = +1 for a non-zero square modulo q, -1 for
 // a non-square, 0 for 0, and Q[i][j] = chi(i - j):
-//   first construction, q = 3 (mod 4), size q + 1:   H = I + S, S = [[0, 1...], [-1..., Q]]
-//   second construction, q = 1 (mod 4), size 2(q + 1): C = [[0, 1...], [1..., Q]] is symmetric with C C^T = q
-//   I, and each
-//       entry of C becomes a 2 x 2 block: 0 -> [[1, -1], [-1, -1]], +-1 -> +-[[1, 1], [1, -1]]
+//   first construction, q = 3 (mod 4), size q + 1
+//       H = I + S, S = [[0, 1...], [-1..., Q]]
+//   second construction, q = 1 (mod 4), size 2(q + 1)
+//       C = [[0, 1...], [1..., Q]] is symmetric with C C^T = q I, and each entry of C becomes a 2 x 2 block:
+//       0 -> [[1, -1], [-1, -1]], +-1 -> +-[[1, 1], [1, -1]]
 // 40 by the second construction needs q = 19, which is 3 (mod 4); doubling the 20 of the first gives 40 as
 // well, and is 20 (x) Sylvester(2), so a size of 40 * 2^k is found as 20 * 2^(k+1) and m = 40 never arises.
 // Likewise the authors' table of 40. 28 is 2 (13 + 1).
@@ -55,13 +56,13 @@ Tensor paley_second(int q) {
   return at::kron(at::eye(q + 1), diagonal) + at::kron(C, elsewhere);
 }
 
-struct Base {
+struct LeftFactor {
   int64_t m;
   const char* construction;
   Tensor (*make)();
 };
 
-const Base kBases[] = {
+const LeftFactor kLeftFactors[] = {
     {1, "sylvester", [] { return at::ones({1, 1}); }},
     {12, "paley1(q=11)", [] { return paley_first(11); }},
     {20, "paley1(q=19)", [] { return paley_first(19); }},
@@ -72,9 +73,9 @@ bool is_power_of_two(int64_t n) {
   return n > 0 && (n & (n - 1)) == 0;
 }
 
-// The base of a matrix of size `block`, null if none has a supported form.
-const Base* find_base(int64_t block) {
-  for (const Base& candidate : kBases) {
+// The left factor of a matrix of size `block`, null if none has a supported form.
+const LeftFactor* find_left_factor(int64_t block) {
+  for (const LeftFactor& candidate : kLeftFactors) {
     if (block % candidate.m == 0 && is_power_of_two(block / candidate.m)) return &candidate;
   }
   return nullptr;
@@ -83,16 +84,16 @@ const Base* find_base(int64_t block) {
 }  // namespace
 
 Tensor Hadamard::apply(const Tensor& x) const {
-  return ops::hadamard(x, base.to(x.device()), block);
+  return ops::hadamard(x, left.to(x.device()), block);
 }
 
 Tensor Hadamard::apply_inverse(const Tensor& x) const {
-  // (base (x) S)^T = base^T (x) S: Sylvester's matrix is symmetric.
-  return ops::hadamard(x, base.t().contiguous().to(x.device()), block);
+  // (left (x) S)^T = left^T (x) S: Sylvester's matrix is symmetric.
+  return ops::hadamard(x, left.t().contiguous().to(x.device()), block);
 }
 
 Json Hadamard::to_json() const {
-  return {{"size", size}, {"block", block}, {"m", base.size(0)}, {"construction", construction}};
+  return {{"size", size}, {"block", block}, {"m", left.size(0)}, {"construction", construction}};
 }
 
 Hadamard make_hadamard(int64_t n) {
@@ -100,7 +101,7 @@ Hadamard make_hadamard(int64_t n) {
   for (int64_t copies = 1; copies <= n; ++copies) {
     if (n % copies != 0) continue;
     const int64_t block = n / copies;
-    if (const Base* base = find_base(block)) return {n, block, base->make(), base->construction};
+    if (const LeftFactor* left = find_left_factor(block)) return {n, block, left->make(), left->construction};
   }
   throw Error("Hadamard rotation", "the size " + std::to_string(n) + " is not positive");
 }
@@ -110,7 +111,7 @@ Hadamard make_block_hadamard(int64_t n, int64_t block) {
     throw usage_error("Hadamard rotation",
                       "blocks of " + std::to_string(block) + " do not divide " + std::to_string(n));
   }
-  if (const Base* base = find_base(block)) return {n, block, base->make(), base->construction};
+  if (const LeftFactor* left = find_left_factor(block)) return {n, block, left->make(), left->construction};
   throw usage_error("Hadamard rotation",
                     "there is no Hadamard matrix of size " + std::to_string(block) +
                         " of the forms 2^k, 12 2^k, 20 2^k, 28 2^k",
@@ -124,7 +125,7 @@ Hadamard hadamard_from_json(const Json& json, const std::string& where) {
   const int64_t m = fields.integer("m", 0);
   const std::string construction = fields.string("construction", "");
   fields.finish(ExitCode::kFailed);
-  for (const Base& candidate : kBases) {
+  for (const LeftFactor& candidate : kLeftFactors) {
     if (construction != candidate.construction || m != candidate.m) continue;
     const bool sizes_fit =
         block > 0 && block % m == 0 && is_power_of_two(block / m) && size > 0 && size % block == 0;

@@ -21,8 +21,7 @@ Weight ListedSource::read(const std::string& name, Role role, const std::vector<
     throw Error(name, "has shape " + shape_text(info->shape) + " where the model needs " + shape_text(shape));
   }
   asked_[name] = {shape, role};
-  return {
-      name, role, at::empty(shape, at::TensorOptions().dtype(at::kFloat).device(at::kMeta)), at::kFloat, {}};
+  return {name, role, at::empty(shape, at::TensorOptions().dtype(at::kFloat).device(at::kMeta)), at::kFloat};
 }
 
 std::vector<std::string> ListedSource::names() const {

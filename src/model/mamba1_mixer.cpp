@@ -11,7 +11,7 @@ class Mamba1Mixer : public Part {
   Mamba1Mixer(const WeightSource& source, const Mamba1Layout& layout);
 
   std::unique_ptr<Part> clone() const override { return std::make_unique<Mamba1Mixer>(*this); }
-  Tensor forward(const Tensor& x, PartState* state) const override;
+  Tensor forward(const Tensor& x, PartState* state, Observer* observer) const override;
   PartState initial_state(int64_t batch) const override;
   std::vector<PartInput> inputs() override { return {{"in_proj.input", {&in_proj_}}}; }
   std::vector<Site*> sites() override;
@@ -62,32 +62,34 @@ Mamba1Mixer::Mamba1Mixer(const WeightSource& source, const Mamba1Layout& layout)
 }
 
 // input [batch, length, d]
-Tensor Mamba1Mixer::forward(const Tensor& input, PartState* state) const {
+Tensor Mamba1Mixer::forward(const Tensor& input, PartState* state, Observer* observer) const {
   const int64_t E = layout_.d_inner, N = layout_.d_state, R = layout_.dt_rank;
   const Tensor window = state != nullptr ? state->tensors.at(0) : Tensor();  // [batch, W - 1, E]
   const Tensor h = state != nullptr ? state->tensors.at(1) : Tensor();       // [batch, E, N]
 
-  const Tensor xz = in_proj_(in_proj_input_(input));
-  const Tensor x = conv_input_(xz.slice(-1, 0, E)).dequantize();
-  const Tensor z = z_(xz.slice(-1, E)).dequantize();
+  const Tensor xz = in_proj_(in_proj_input_(input, observer));
+  const Tensor x = conv_input_(xz.slice(-1, 0, E), observer).dequantize();
+  const Tensor z = z_(xz.slice(-1, E), observer).dequantize();
 
-  const Tensor conv_bias = conv_bias_ ? conv_bias_->value : Tensor();
-  const Activation u = ssm_x_(ops::causal_conv1d_silu(x, conv_weight_.value.squeeze(1), conv_bias, window));
+  const Tensor conv_weight = conv_weight_.values().squeeze(1);
+  const Tensor conv_bias = conv_bias_ ? conv_bias_->values() : Tensor();
+  const Activation u = ssm_x_(ops::causal_conv1d_silu(x, conv_weight, conv_bias, window), observer);
 
   const Tensor dt_B_C = x_proj_(u);  // [batch, length, R + 2N]
-  const Tensor dt = ssm_dt_(dt_proj_(dt_proj_input_(dt_B_C.slice(-1, 0, R)))).dequantize();
-  const Tensor B = ssm_B_(dt_B_C.slice(-1, R, R + N)).dequantize();
-  const Tensor C = ssm_C_(dt_B_C.slice(-1, R + N)).dequantize();
+  const Tensor dt =
+      ssm_dt_(dt_proj_(dt_proj_input_(dt_B_C.slice(-1, 0, R), observer)), observer).dequantize();
+  const Tensor B = ssm_B_(dt_B_C.slice(-1, R, R + N), observer).dequantize();
+  const Tensor C = ssm_C_(dt_B_C.slice(-1, R + N), observer).dequantize();
 
   // A is rounded, where it is, in the log domain.
-  const Tensor A = A_log_.value.exp().neg();
-  const Tensor y = ops::selective_scan(u.dequantize(), dt, A, B, C, D_.value, z, h);
-  return out_proj_(ssm_output_(y));
+  const Tensor A = A_log_.values().exp().neg();
+  const Tensor y = ops::selective_scan(u.dequantize(), dt, A, B, C, D_.values(), z, h);
+  return out_proj_(ssm_output_(y, observer));
 }
 
 // The inputs of the convolution that the next token reaches, and h.
 PartState Mamba1Mixer::initial_state(int64_t batch) const {
-  const auto options = A_log_.value.options();
+  const at::TensorOptions options = A_log_.device();
   return {{at::zeros({batch, layout_.d_conv - 1, layout_.d_inner}, options),
            at::zeros({batch, layout_.d_inner, layout_.d_state}, options)}};
 }

@@ -12,8 +12,10 @@
 namespace ptq {
 namespace {
 
-Sublayer read_sublayer(const WeightSource& source, const SublayerLayout& layout, int64_t d_model) {
+Sublayer read_sublayer(const WeightSource& source, const std::string& prefix, const SublayerLayout& layout,
+                       int64_t d_model) {
   Sublayer sublayer;
+  sublayer.prefix = prefix;
   for (const NormLayout& norm : layout.norms) sublayer.norms.push_back(read_norm(source, norm, d_model));
   for (const BranchLayout& branch : layout.branches) {
     const auto make = [&source](const auto& part) { return make_part(source, part); };
@@ -46,9 +48,10 @@ std::unique_ptr<Block> Model::load_block(int64_t index) const {
   const BlockLayout& layout = layout_->blocks.at(static_cast<size_t>(index));
   std::vector<Sublayer> sublayers;
   for (const SublayerLayout& sublayer : layout.sublayers)
-    sublayers.push_back(read_sublayer(source_, sublayer, hidden_size()));
+    sublayers.push_back(read_sublayer(source_, layout.prefix, sublayer, hidden_size()));
   auto block = std::make_unique<Block>(layout.prefix, std::move(sublayers));
   if (on_load_) on_load_(*block);
+  for (Sublayer& sublayer : block->sublayers()) sublayer.prepare();
   return block;
 }
 
@@ -56,10 +59,10 @@ int64_t Model::num_blocks() const {
   return static_cast<int64_t>(layout_->blocks.size());
 }
 int64_t Model::vocab_size() const {
-  return outer_->embedding.value.size(0);
+  return outer_->embedding.size(0);
 }
 int64_t Model::hidden_size() const {
-  return outer_->embedding.value.size(1);
+  return outer_->embedding.size(1);
 }
 int64_t Model::context_limit() const {
   return layout_->context_limit;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <tuple>
 
 #include "ptq/ops/ops.h"
 
@@ -10,10 +11,6 @@ namespace {
 
 constexpr double kFloorOfZeros = 1e-5;  // the authors'
 constexpr double kSmallestScale = std::numeric_limits<float>::min();
-
-int64_t highest_code(int bits) {
-  return (int64_t{1} << (bits - 1)) - 1;
-}
 
 }  // namespace
 
@@ -29,10 +26,10 @@ const char* ActivationQuantizer::kind_name() const {
   return "?";
 }
 
-Tensor Activation::dequantize() const {
-  if (is_float()) return values;
-  if (scale.dim() <= values.dim()) return values * scale;
-  return (values.unflatten(-1, {scale.size(-2), -1}) * scale).flatten(-2);
+std::optional<ActivationScheme> ActivationQuantizer::scheme() const {
+  if (kind == Kind::kNone) return {};
+  const bool dynamic = kind == Kind::kDynamic;
+  return ActivationScheme{bits, !dynamic || symmetric, dynamic, dynamic ? group : 0};
 }
 
 ActivationQuantizer ActivationQuantizer::fixed(double scale, int bits) {
@@ -45,7 +42,7 @@ ActivationQuantizer ActivationQuantizer::fixed(double scale, int bits) {
 
 ActivationQuantizer ActivationQuantizer::covering(double amax, int bits) {
   const double covered = amax == 0 ? kFloorOfZeros : amax;
-  return fixed(std::max(covered / static_cast<double>(highest_code(bits)), kSmallestScale), bits);
+  return fixed(std::max(covered / static_cast<double>(ActivationScheme{bits}.high()), kSmallestScale), bits);
 }
 
 ActivationQuantizer ActivationQuantizer::per_token(int bits, bool symmetric, double clip, int64_t group) {
@@ -59,40 +56,28 @@ ActivationQuantizer ActivationQuantizer::per_token(int bits, bool symmetric, dou
 }
 
 Activation ActivationQuantizer::operator()(const Tensor& x) const {
-  const int64_t high = highest_code(bits);
-  switch (kind) {
-    case Kind::kNone:
-      return {x, {}};
-    case Kind::kStatic: {
-      const Tensor on_device = scale.to(x.device());
-      return {ops::quantize_codes(x, on_device, -high - 1, high), on_device, high + 1};
-    }
-    case Kind::kDynamic: {
-      const Tensor rows = group == 0 ? x : x.unflatten(-1, {-1, group});
-      Activation y = quantize_rows(rows);
-      y.values = y.values.reshape(x.sizes());
-      return y;
-    }
+  const std::optional<ActivationScheme> rounding = scheme();
+  if (!rounding) return {.values = x};
+  Activation y{.scheme = *rounding};
+  const int64_t low = rounding->low(), high = rounding->high();
+  const Tensor rows = y.scheme.group == 0 ? x : x.unflatten(-1, {-1, y.scheme.group});  // one scale each
+  if (kind == Kind::kStatic) {
+    std::tie(y.codes, y.scale) = ops::quantize_codes(x, scale.to(x.device()), low, high);
+  } else if (symmetric) {
+    const Tensor amax = ops::abs_max_rows(rows);
+    const Tensor step =
+        ((clip == 1 ? amax : amax * clip) / static_cast<double>(high)).clamp_min_(kSmallestScale);
+    std::tie(y.codes, y.scale) = ops::quantize_codes(rows, step, low, high);
+  } else {
+    std::tie(y.codes, y.zero, y.scale) = ops::quantize_asymmetric(rows, bits, clip);
   }
-  return {x, {}};
+  y.codes = y.codes.reshape(x.sizes());
+  return y;
 }
 
-// One scale for each row of x [..., n].
-Activation ActivationQuantizer::quantize_rows(const Tensor& x) const {
-  const int64_t high = highest_code(bits);
-  if (!symmetric) {
-    auto [codes, step] = ops::quantize_asymmetric(x, bits, clip);
-    return {codes, step, (int64_t{1} << bits) - 1};
-  }
-  const Tensor amax = ops::abs_max_rows(x);
-  const Tensor step =
-      ((clip == 1 ? amax : amax * clip) / static_cast<double>(high)).clamp_min_(kSmallestScale);
-  return {ops::quantize_codes(x, step, -high - 1, high), step, high + 1};
-}
-
-Activation Site::operator()(const Tensor& x) const {
+Activation Site::operator()(const Tensor& x, Observer* observer) const {
   const Tensor y = transform.apply(x);
-  if (observer != nullptr) observer->observe(y);
+  if (observer != nullptr) observer->observe(*this, y);
   return quantizer(y);
 }
 

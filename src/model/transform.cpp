@@ -60,19 +60,19 @@ struct Text {
 
 std::string transform_text(const Transform& transform) {
   std::string text;
-  for (const TransformStage& stage : transform.stages) {
+  for (const TransformOp& stage : transform.stages) {
     text += (text.empty() ? "" : ", ") + std::visit(Text{}, stage);
   }
   return text;
 }
 
-Tensor apply_stage(const TransformStage& stage, const Tensor& x) {
+Tensor apply_op(const TransformOp& stage, const Tensor& x) {
   return std::visit(Apply{x}, stage);
 }
 
 Tensor Transform::apply(const Tensor& x) const {
   Tensor y = x;
-  for (const TransformStage& stage : stages) y = apply_stage(stage, y);
+  for (const TransformOp& stage : stages) y = apply_op(stage, y);
   return y;
 }
 
@@ -84,12 +84,12 @@ Tensor Transform::apply_inverse(const Tensor& x) const {
 
 bool Transform::fits(int64_t channels) const {
   return std::all_of(stages.begin(), stages.end(),
-                     [&](const TransformStage& stage) { return std::visit(Fits{channels}, stage); });
+                     [&](const TransformOp& stage) { return std::visit(Fits{channels}, stage); });
 }
 
 double Transform::orthogonality_error() const {
   double largest = 0;
-  for (const TransformStage& stage : stages) {
+  for (const TransformOp& stage : stages) {
     const auto* rotation = std::get_if<BlockRotation>(&stage);
     if (rotation == nullptr) continue;
     const Tensor R = rotation->R.to(at::kDouble);

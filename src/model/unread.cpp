@@ -25,7 +25,8 @@ bool is_copy(const WeightSource& source, const ListedSource& listed, const std::
     if (source.tied(name, other)) return true;
     const bool outer = asked.role == Role::kEmbedding || asked.role == Role::kHead;
     if (!outer || source.device().is_meta()) continue;
-    if (at::equal(source.read(name, asked.role, shape).value, source.read(other, asked.role, shape).value))
+    if (at::equal(source.read(name, asked.role, shape).values(),
+                  source.read(other, asked.role, shape).values()))
       return true;
   }
   return false;

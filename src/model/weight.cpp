@@ -30,13 +30,33 @@ const char* role_name(Role role) {
   return "?";
 }
 
-void Weight::set_quantized(QuantizedTensor q) {
-  value = dequantize(q);
-  quantized = std::move(q);
+const Tensor& Weight::tensor() const {
+  const QuantizedTensor* codes = quantized();
+  return codes != nullptr ? codes->codes : std::get<Tensor>(data_);
 }
 
-void Weight::settle() {
-  if (!quantized) value = value.to(stored).to(at::kFloat);
+Tensor Weight::values() const {
+  if (kept_values_.defined()) return kept_values_;
+  const QuantizedTensor* codes = quantized();
+  return codes != nullptr ? dequantize(*codes) : std::get<Tensor>(data_);
+}
+
+void Weight::keep_values() {
+  if (quantized() != nullptr) kept_values_ = values();
+}
+
+void Weight::set(Tensor floats) {
+  data_ = std::move(floats);
+  kept_values_ = Tensor();
+}
+
+void Weight::set(QuantizedTensor codes) {
+  data_ = std::move(codes);
+  kept_values_ = Tensor();
+}
+
+void Weight::round_to_stored_dtype() {
+  if (quantized() == nullptr) set(values().to(stored).to(at::kFloat));
 }
 
 at::ScalarType scalar_type(DType dtype, const std::string& tensor_name) {
@@ -103,7 +123,7 @@ Weight FloatSource::read(const std::string& name, Role role, const std::vector<i
   }
   if (device_.is_meta()) {
     const auto options = at::TensorOptions().dtype(at::kFloat).device(device_);
-    return {name, role, at::empty(shape, options), stored_type(scalar_type(info->dtype, name)), {}};
+    return {name, role, at::empty(shape, options), stored_type(scalar_type(info->dtype, name))};
   }
   const Tensor stored = as_tensor(checkpoint_.read(name));
   // copy=true: the value must not keep the mapping alive, nor be a view of it.
@@ -118,7 +138,7 @@ Weight FloatSource::read(const std::string& name, Role role, const std::vector<i
                 std::to_string(bad) + " of " + std::to_string(value.numel()) + " values are NaN or infinite",
                 "the checkpoint is damaged or training diverged; `quantize inspect` lists every such tensor");
   }
-  return {name, role, value, stored_type(stored.scalar_type()), {}};
+  return {name, role, value, stored_type(stored.scalar_type())};
 }
 
 std::vector<std::string> FloatSource::names() const {

@@ -77,12 +77,12 @@ void check_causal_conv1d_silu(const Tensor& x, const Tensor& weight, const Optio
   if (window) arguments.expect("window", *window, {batch, width - 1, inner});
 }
 
-void check_hadamard(const Tensor& x, const Tensor& base, int64_t block) {
+void check_hadamard(const Tensor& x, const Tensor& left, int64_t block) {
   const Arguments arguments("hadamard", x);
   arguments.expect_rows("x", x);
-  arguments.expect_dims("base", base, 2);
-  const int64_t m = base.size(0);
-  arguments.expect("base", base, {m, m});
+  arguments.expect_dims("left", left, 2);
+  const int64_t m = left.size(0);
+  arguments.expect("left", left, {m, m});
   TORCH_CHECK(m >= 1 && block >= m && block % m == 0 && std::has_single_bit(static_cast<uint64_t>(block / m)),
               "ptq::hadamard: a block of ", block, " is not ", m, " * 2^k");
   TORCH_CHECK(x.size(-1) % block == 0, "ptq::hadamard: ", x.size(-1),
@@ -99,9 +99,8 @@ void check_quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int
     arguments.expect("scale", scale, per_row);
   }
   TORCH_CHECK(low <= high, "ptq::quantize_codes: low ", low, " is above high ", high);
-  constexpr int64_t kExact = int64_t{1} << 24;  // float32 holds every integer up to here
-  TORCH_CHECK(low >= -kExact && high <= kExact, "ptq::quantize_codes: the range ", low, " to ", high,
-              " has codes that float32 cannot hold");
+  TORCH_CHECK(low >= -128 && high <= 127, "ptq::quantize_codes: the range ", low, " to ", high,
+              " has codes that int8 cannot hold");
 }
 
 void check_quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {

@@ -16,8 +16,8 @@ void check_selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, co
                           const Tensor& C, const Tensor& D, const Tensor& z, const OptionalTensor& h);
 void check_causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
                               const OptionalTensor& window);
-// Also checks that block = m * 2^k with m the size of `base`.
-void check_hadamard(const Tensor& x, const Tensor& base, int64_t block);
+// Also checks that block = m * 2^k with m the size of `left`.
+void check_hadamard(const Tensor& x, const Tensor& left, int64_t block);
 void check_quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
 void check_quantize_asymmetric(const Tensor& x, int64_t bits, double clip);
 void check_abs_max_rows(const Tensor& x);

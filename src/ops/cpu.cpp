@@ -10,6 +10,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <vector>
 
@@ -157,18 +158,18 @@ Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalT
   return y;
 }
 
-Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block) {
-  check_hadamard(x, base, block);
-  const int64_t m = base.size(0), columns = x.size(-1);
-  if (m > kernels::kMaxHadamardBase) return fallback::hadamard(x, base, block);
-  const Tensor rows = as_rows(x), matrix = base.contiguous();
+Tensor hadamard(const Tensor& x, const Tensor& left, int64_t block) {
+  check_hadamard(x, left, block);
+  const int64_t m = left.size(0), columns = x.size(-1);
+  if (m > kernels::kMaxHadamardLeft) return fallback::hadamard(x, left, block);
+  const Tensor rows = as_rows(x), matrix = left.contiguous();
   const Tensor y = at::empty(x.sizes(), x.options());
   const float* x_data = rows.const_data_ptr<float>();
-  const float* base_data = matrix.const_data_ptr<float>();
+  const float* left_data = matrix.const_data_ptr<float>();
   float* y_data = y.data_ptr<float>();
   for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
     kernels::run(kernels::Hadamard{.x = x_data + first * stride,
-                                   .base = base_data,
+                                   .left = left_data,
                                    .y = y_data + first * columns,
                                    .x_stride = stride,
                                    .y_stride = columns,
@@ -180,18 +181,21 @@ Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block) {
   return y;
 }
 
-Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
+std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
   check_quantize_codes(x, scale, low, high);
   const int64_t columns = x.size(-1), scale_stride = scale.numel() == 1 ? 0 : 1;
   const Tensor rows = as_rows(x), scales = scale.contiguous();
-  const Tensor y = at::empty(x.sizes(), x.options());
+  const Tensor y = at::empty(x.sizes(), x.options().dtype(at::kChar));
   const float* x_data = rows.const_data_ptr<float>();
   const float* scale_data = scales.const_data_ptr<float>();
-  float* y_data = y.data_ptr<float>();
+  int8_t* y_data = y.data_ptr<int8_t>();
+  std::atomic<bool> has_nan = false;
   for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
+    bool has_nan_here = false;
     kernels::run(kernels::QuantizeCodes{.x = x_data + first * stride,
                                         .scale = scale_data + first * scale_stride,
                                         .y = y_data + first * columns,
+                                        .has_nan = &has_nan_here,
                                         .x_stride = stride,
                                         .y_stride = columns,
                                         .scale_stride = scale_stride,
@@ -199,20 +203,25 @@ Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t
                                         .columns = columns,
                                         .low = static_cast<float>(low),
                                         .high = static_cast<float>(high)});
+    if (has_nan_here) has_nan = true;
   });
-  return y;
+  if (has_nan) return fallback::quantize_codes(x, scale, low, high);  // which tells the rows apart
+  return {y, scale.clone()};
 }
 
-std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
+std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
   check_quantize_asymmetric(x, bits, clip);
   const int64_t columns = x.size(-1);
-  const Tensor rows = as_rows(x), y = at::empty(x.sizes(), x.options()), step = one_per_row(x);
+  const Tensor rows = as_rows(x), y = at::empty(x.sizes(), x.options().dtype(at::kByte));
+  const Tensor step = one_per_row(x), zero = at::empty(step.sizes(), y.options());
   const float* x_data = rows.const_data_ptr<float>();
-  float* y_data = y.data_ptr<float>();
+  uint8_t* y_data = y.data_ptr<uint8_t>();
+  uint8_t* zero_data = zero.data_ptr<uint8_t>();
   float* step_data = step.data_ptr<float>();
   for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
     kernels::run(kernels::QuantizeAsymmetric{.x = x_data + first * stride,
                                              .y = y_data + first * columns,
+                                             .zero = zero_data + first,
                                              .step = step_data + first,
                                              .x_stride = stride,
                                              .y_stride = columns,
@@ -221,7 +230,7 @@ std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, do
                                              .last = static_cast<float>((int64_t{1} << bits) - 1),
                                              .clip = static_cast<float>(clip)});
   });
-  return {y, step};
+  return {y, zero, step};
 }
 
 Tensor abs_max_rows(const Tensor& x) {

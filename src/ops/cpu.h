@@ -11,9 +11,9 @@ Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const 
                       const Tensor& D, const Tensor& z, const OptionalTensor& h);
 Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
                           const OptionalTensor& window);
-Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block);
-Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
-std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip);
+Tensor hadamard(const Tensor& x, const Tensor& left, int64_t block);
+std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
+std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip);
 Tensor abs_max_rows(const Tensor& x);
 Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps);
 Tensor gather_columns(const Tensor& x, const Tensor& index);

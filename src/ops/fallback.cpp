@@ -4,6 +4,7 @@
 #include "ops/fallback.h"
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "ptq/kernels/kernels.h"
@@ -40,36 +41,40 @@ Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalT
   return at::silu(sum);
 }
 
-Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block) {
-  check_hadamard(x, base, block);
-  const int64_t m = base.size(0), chunk = block / m;
+Tensor hadamard(const Tensor& x, const Tensor& left, int64_t block) {
+  check_hadamard(x, left, block);
+  const int64_t m = left.size(0), chunk = block / m;
   Tensor y = x.contiguous();
   for (int64_t half = 1; half < chunk; half *= 2) {
     const Tensor pairs = y.reshape({-1, 2, half});
-    const Tensor left = pairs.select(1, 0), right = pairs.select(1, 1);
-    y = at::stack({left + right, left - right}, 1);
+    const Tensor a = pairs.select(1, 0), b = pairs.select(1, 1);
+    y = at::stack({a + b, a - b}, 1);
   }
   y = y.reshape({-1, m, chunk});
-  if (m > 1) y = at::matmul(base, y);
+  if (m > 1) y = at::matmul(left, y);
   return (y * (1.0 / std::sqrt(static_cast<double>(block)))).reshape(x.sizes());
 }
 
-Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
+std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
   check_quantize_codes(x, scale, low, high);
-  const Tensor divisor = scale.numel() == 1 ? scale.reshape({1}) : scale;
-  return at::clamp(at::round(at::div(x, divisor)), low, high);
+  const bool one = scale.numel() == 1;
+  const Tensor nearest = at::round(at::div(x, one ? scale.reshape({1}) : scale));
+  const Tensor codes = at::nan_to_num(nearest, /*nan=*/static_cast<double>(low)).clamp_(low, high);
+  const Tensor nan = at::isnan(x), has_nan = one ? nan.any() : nan.any(-1, /*keepdim=*/true);
+  return {codes.to(at::kChar), scale.masked_fill(has_nan, std::numeric_limits<double>::quiet_NaN())};
 }
 
-std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
+std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
   check_quantize_asymmetric(x, bits, clip);
   const auto last = static_cast<double>((int64_t{1} << bits) - 1);
   const Tensor high = at::amax(x, -1, /*keepdim=*/true).clamp_min_(0).mul_(clip);
   const Tensor low = at::amin(x, -1, /*keepdim=*/true).clamp_max_(0).mul_(clip);
   const Tensor step = ((high - low) / last).clamp_min_(kernels::kSmallestStep);
-  // 0 - low, not -low: a zero point of -0 would make codes of -0.
-  const Tensor zero = (at::rsub(low, 0) / step).round_().clamp_(0, last);
-  const Tensor codes = (x / step).round_().add_(zero).clamp_(0, last).sub_(zero);
-  return {codes, step};
+  const auto bytes = [last](const Tensor& nearest) {
+    return at::nan_to_num(nearest, /*nan=*/0).clamp_(0, last).to(at::kByte);
+  };
+  const Tensor zero = bytes((low.neg() / step).round_());
+  return {bytes((x / step).round_().add_(zero)), zero, step};
 }
 
 Tensor abs_max_rows(const Tensor& x) {

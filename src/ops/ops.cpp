@@ -23,9 +23,9 @@ TORCH_LIBRARY(ptq, library) {
       "selective_scan(Tensor u, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor D, Tensor z, Tensor(a!)? h) "
       "-> Tensor");
   library.def("causal_conv1d_silu(Tensor x, Tensor weight, Tensor? bias, Tensor(a!)? window) -> Tensor");
-  library.def("hadamard(Tensor x, Tensor base, int block) -> Tensor");
-  library.def("quantize_codes(Tensor x, Tensor scale, int low, int high) -> Tensor");
-  library.def("quantize_asymmetric(Tensor x, int bits, float clip) -> (Tensor, Tensor)");
+  library.def("hadamard(Tensor x, Tensor left, int block) -> Tensor");
+  library.def("quantize_codes(Tensor x, Tensor scale, int low, int high) -> (Tensor, Tensor)");
+  library.def("quantize_asymmetric(Tensor x, int bits, float clip) -> (Tensor, Tensor, Tensor)");
   library.def("abs_max_rows(Tensor x) -> Tensor");
   library.def("rms_norm(Tensor x, Tensor gain, float eps) -> Tensor");
   library.def("gather_columns(Tensor x, Tensor index) -> Tensor");
@@ -76,17 +76,17 @@ Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const Tensor& b
   return op.call(x, weight, if_defined(bias), if_defined(window));
 }
 
-Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block) {
+Tensor hadamard(const Tensor& x, const Tensor& left, int64_t block) {
   static const auto op = find_op("ptq::hadamard", fallback::hadamard);
-  return op.call(x, base, block);
+  return op.call(x, left, block);
 }
 
-Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
+std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
   static const auto op = find_op("ptq::quantize_codes", fallback::quantize_codes);
   return op.call(x, scale, low, high);
 }
 
-std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
+std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
   static const auto op = find_op("ptq::quantize_asymmetric", fallback::quantize_asymmetric);
   return op.call(x, bits, clip);
 }

@@ -7,7 +7,7 @@
 #include "pipeline/measure.h"
 #include "pipeline/opening.h"
 #include "ptq/base/error.h"
-#include "ptq/calibration/stream.h"
+#include "ptq/calibration/site_sums.h"
 
 namespace ptq {
 namespace {
@@ -16,14 +16,14 @@ namespace {
 constexpr double kRewriteTolerance = 1e-3;
 constexpr int64_t kProbeTokens = 128;  // that it is checked on
 
-void expect_same_output(const std::string& step, const Block& block, const Tensor& input,
+void expect_same_output(const std::string& step, const Sublayer& sublayer, const Tensor& input,
                         const Tensor& before) {
-  const Tensor after = block.forward(input);
+  const Tensor after = sublayer.forward(input);
   const double size = std::max((before - input).norm().item<double>(), 1e-30);
   const double error = (after - before).norm().item<double>() / size;
   if (!(error < kRewriteTolerance)) {
-    throw Error(block.prefix(),
-                "the step \"" + step + "\" changed the block's output by a relative " +
+    throw Error(sublayer.prefix,
+                "the step \"" + step + "\" changed a sublayer's output by a relative " +
                     format_number(error, 6) + "; it must leave it as it was",
                 "", ExitCode::kBug);
   }
@@ -31,7 +31,7 @@ void expect_same_output(const std::string& step, const Block& block, const Tenso
 
 // A rewrite may have moved a weight past the range of the dtype that it is stored in.
 void expect_finite(const Weight& weight) {
-  if (weight.quantized || at::isfinite(weight.value).all().item<bool>()) return;
+  if (weight.quantized() || at::isfinite(weight.values()).all().item<bool>()) return;
   throw Error(weight.name,
               std::string("has values that ") + at::toString(weight.stored) +
                   ", its stored dtype, does not hold, after the recipe's rewrites",
@@ -48,23 +48,16 @@ void merge(Statistics& known, Statistics measured) {
   }
 }
 
-// Measures the rows calibrated on; the last pass of a block moves all rows past it.
-Statistics run_pass(Block& block, const Needs& needs, Stream& stream, bool last) {
-  const int64_t calibrated = stream.calibration_rows();
-  Tensor rows = stream.hidden.slice(0, 0, calibrated);
-  Statistics statistics;
-  {
-    const ObserverGuard guard(block, needs, calibrated);
-    if (last) {
-      advance(block, rows);
-    } else {
-      run_block(block, rows);
-    }
-    statistics = guard.statistics();
+// Measures the windows calibrated on; the last pass of a sublayer moves all windows past it.
+Statistics run_pass(const Sublayer& sublayer, const Needs& needs, Stream& stream, bool last) {
+  const Tensor calibrated = stream.calibrated();
+  StatisticsObserver observer(sublayer.prefix, needs, Batches::of(calibrated.size(0), stream.length()));
+  if (last) {
+    stream.advance(sublayer, observer);
+  } else {
+    observe(sublayer, calibrated, observer);
   }
-  Tensor rest = stream.hidden.slice(0, calibrated);
-  if (last && rest.size(0) > 0) advance(block, rest);
-  return statistics;
+  return observer.finish();
 }
 
 // What rewrites are checked on when there is no text: they are exact for any hidden states.
@@ -88,21 +81,31 @@ BlockPass::BlockPass(const Recipe& recipe, uint64_t seed) : recipe_(recipe), see
   skip_ = [this](const std::string& name) { return is_skipped(recipe_, name); };
 }
 
-bool BlockPass::needs_data(Block& block) const {
-  return std::any_of(steps_.begin(), steps_.end(),
-                     [&](const NamedStep& step) { return !step.step->needs(block).empty(); });
+bool BlockPass::needs_data(const Model& model) const {
+  std::vector<std::unique_ptr<Block>> blocks;
+  std::vector<Sublayer*> sublayers;
+  for (int64_t i = 0; i < model.num_blocks(); ++i) {
+    blocks.push_back(model.load_block(i));
+    for (Sublayer& sublayer : blocks.back()->sublayers()) sublayers.push_back(&sublayer);
+  }
+  bool needed = false;
+  for (const NamedStep& step : steps_) {
+    step.step->check(sublayers);
+    for (Sublayer* sublayer : sublayers) needed = !step.step->needs(*sublayer).empty() || needed;
+  }
+  return needed;
 }
 
 // What a rewrite measures itself takes a pass before it, for it changes what later steps see; all roundings
 // share one. Samples and second moments follow a site through rewrites, so the first pass gathers them for
 // all steps. A DuQuant run thus needs one pass, a static one with smoothing two.
-std::vector<BlockPass::Pass> BlockPass::plan_passes(Block& block) const {
+std::vector<BlockPass::Pass> BlockPass::plan_passes(Sublayer& sublayer) const {
   std::vector<Pass> passes;
   Needs carried;
   size_t deadline = steps_.size();  // the first step that looks at something carried
   for (size_t i = 0; i < steps_.size(); ++i) {
     const size_t before = std::min(i, num_rewrites_);
-    for (const auto& [site, needs] : steps_[i].step->needs(block)) {
+    for (const auto& [site, needs] : steps_[i].step->needs(sublayer)) {
       if (!needs.direct().empty()) {
         if (passes.empty() || passes.back().before != before) passes.push_back({before, {}});
         passes.back().needs[site].merge(needs.direct());
@@ -126,48 +129,62 @@ void BlockPass::check_patterns(const std::vector<std::string>& names) const {
   }
 }
 
-BlockPlan BlockPass::plan(Block& block, int64_t calibration_tokens) const {
-  BlockPlan result;
-  const std::vector<Pass> passes = calibration_tokens > 0 ? plan_passes(block) : std::vector<Pass>();
+SublayerPlan BlockPass::plan(Sublayer& sublayer, int64_t calibration_tokens, BlockPlan& block) const {
+  SublayerPlan result;
+  const std::vector<Pass> passes = calibration_tokens > 0 ? plan_passes(sublayer) : std::vector<Pass>();
   for (const Pass& pass : passes) {
     ++result.passes;
     for (const auto& [site, needs] : pass.needs) result.needs[site].merge(needs);
   }
   for (const NamedStep& step : steps_) {
-    PlanContext context{skip_, result.remarks, result.warnings, calibration_tokens};
-    step.step->plan(block, context);
+    PlanContext context{skip_, block.remarks, block.warnings, calibration_tokens};
+    step.step->plan(sublayer, context);
     result.costs.push_back(context.cost);
-    result.at_most = result.at_most || context.at_most;
+    block.at_most = block.at_most || context.at_most;
   }
   return result;
 }
 
+BlockPlan BlockPass::plan(Block& block, int64_t calibration_tokens) const {
+  BlockPlan result;
+  for (Sublayer& sublayer : block.sublayers())
+    result.sublayers.push_back(plan(sublayer, calibration_tokens, result));
+  return result;
+}
+
 void BlockPass::apply(Block& block, Stream& stream, StageTimes& times, Report& report) const {
+  const Tensor inputs = stream.empty() ? Tensor() : measured_windows(stream.held_out()).clone();
+  for (Sublayer& sublayer : block.sublayers()) apply(sublayer, stream, times, report);
+  const StageTimer timer(times, "measure");
+  measure_block(block, inputs, stream.empty() ? Tensor() : stream.held_out(), report);
+}
+
+void BlockPass::apply(Sublayer& sublayer, Stream& stream, StageTimes& times, Report& report) const {
   Remarks remarks;
   std::map<std::string, CorrectionRow> corrections;
   std::vector<std::string> warnings;
-  const Tensor inputs = stream.empty() ? Tensor() : stream.kept_rows().clone();
-  const Tensor probe =
-      stream.empty() ? random_states(stream.width, seed_) : inputs.slice(0, 0, 1).slice(1, 0, kProbeTokens);
+  const Tensor inputs = stream.empty() ? Tensor() : stream.held_out().clone();
+  const Tensor probe = stream.empty() ? random_states(stream.d_model(), seed_)
+                                      : inputs.slice(0, 0, 1).slice(1, 0, kProbeTokens);
   Tensor before;
   if (num_rewrites_ > 0) {
     before = probe.clone();
-    advance(block, before);  // throws if the float model overflows, before a rewrite is blamed for it
+    advance(sublayer, before);  // throws if the float model overflows, before a rewrite is blamed for it
   }
-  const std::vector<Pass> passes = stream.empty() ? std::vector<Pass>() : plan_passes(block);
+  const std::vector<Pass> passes = stream.empty() ? std::vector<Pass>() : plan_passes(sublayer);
   auto pass = passes.begin();
   Statistics statistics;
   Tensor outputs;
-  std::unique_ptr<Block> rewritten;
+  Sublayer rewritten;
   for (size_t i = 0; i <= steps_.size(); ++i) {
     if (pass != passes.end() && pass->before == i) {
       const StageTimer timer(times, "calibrate");
       const bool last = pass + 1 == passes.end();
-      merge(statistics, run_pass(block, pass->needs, stream, last));
-      if (last) outputs = stream.kept_rows();
+      merge(statistics, run_pass(sublayer, pass->needs, stream, last));
+      if (last) outputs = stream.held_out();
       ++pass;
     }
-    if (i == num_rewrites_) rewritten = block.clone();
+    if (i == num_rewrites_) rewritten = sublayer.clone();
     if (i == steps_.size()) break;
     const bool rewrites = i < num_rewrites_;
     const StageTimer timer(times, steps_[i].name);
@@ -177,19 +194,19 @@ void BlockPass::apply(Block& block, Stream& stream, StageTimes& times, Report& r
                         skip_,
                         remarks,
                         seed_,
-                        rewritten.get(),
+                        rewrites ? nullptr : &rewritten,
                         &corrections,
                         &warnings};
-    steps_[i].step->apply(block, context);
-    if (rewrites) expect_same_output(steps_[i].name, block, probe, before);
+    steps_[i].step->apply(sublayer, context);
+    if (rewrites) expect_same_output(steps_[i].name, sublayer, probe, before);
   }
-  for (Weight* weight : block.weights()) {
-    weight->settle();
+  for (Weight* weight : sublayer.weights()) {
+    weight->round_to_stored_dtype();
     if (num_rewrites_ > 0) expect_finite(*weight);  // others were checked when they were read
   }
   {
     const StageTimer timer(times, "measure");
-    measure_block(*rewritten, block, inputs, outputs, statistics, corrections, report);
+    measure_sublayer(rewritten, sublayer, inputs, statistics, corrections, report);
   }
   say_once(warnings, report.warnings);
   append(report.fallbacks, remarks.fallbacks);

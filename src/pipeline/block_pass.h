@@ -1,4 +1,4 @@
-// Takes one block through a recipe's steps.
+// Takes one block through a recipe's steps, sublayer by sublayer.
 #pragma once
 
 #include <functional>
@@ -7,39 +7,26 @@
 #include <vector>
 
 #include "pipeline/stages.h"
+#include "ptq/calibration/stream.h"
 #include "ptq/method/recipe.h"
 #include "ptq/report/report.h"
 #include "ptq/step/step.h"
 
 namespace ptq {
 
-// How many of `rows` rows are calibrated on, the last `kept` being kept aside. A run with a single row, or
-// with no need of data, calibrates on the rows it measures on.
-inline int64_t rows_calibrated_on(int64_t rows, int64_t kept) {
-  return kept < rows ? rows - kept : rows;
-}
-
-// The hidden states of all calibration rows, on their way from block to block; undefined in a run without
-// data.
-struct Stream {
-  Tensor hidden;      // [rows, length, d_model]
-  int64_t kept = 0;   // the last so many rows are kept aside: not calibrated on
-  int64_t width = 0;  // d_model
-
-  bool empty() const { return !hidden.defined(); }
-  int64_t rows() const { return hidden.size(0); }
-  int64_t calibration_rows() const { return rows_calibrated_on(rows(), kept); }
-  Tensor kept_rows() const { return hidden.slice(0, rows() - kept); }
-};
-
-// What the steps will do to one block.
-struct BlockPlan {
-  Remarks remarks;
-  std::vector<std::string> warnings;
+// What the steps will do to one sublayer.
+struct SublayerPlan {
   std::vector<StepCost> costs;  // one a step
   Needs needs;                  // of all passes together
-  int64_t passes = 0;           // of the calibration rows through the block
-  bool at_most = false;         // a choice by values may store less
+  int64_t passes = 0;           // of the calibrated windows through the sublayer
+};
+
+// What they will do to a block.
+struct BlockPlan {
+  std::vector<SublayerPlan> sublayers;
+  Remarks remarks;
+  std::vector<std::string> warnings;
+  bool at_most = false;  // a choice by values may store less
 };
 
 class BlockPass {
@@ -47,8 +34,9 @@ class BlockPass {
   // `recipe` must outlive it.
   BlockPass(const Recipe& recipe, uint64_t seed);
 
-  // True if any step looks at activations: if not, rows serve only for measuring, and a run may have none.
-  bool needs_data(Block& block) const;
+  // True if any step looks at activations: if not, windows serve only for measuring, and a run may have none.
+  // `model`: its values are not looked at. Throws a usage Error if a step's options name what no sublayer has.
+  bool needs_data(const Model& model) const;
 
   // Leaves a block on the meta device as apply() would leave it, but for values. Throws the Errors that
   // shapes show.
@@ -57,10 +45,10 @@ class BlockPass {
   // Throws a usage Error if a pattern in a step's options matches none of the tensors `names`.
   void check_patterns(const std::vector<std::string>& names) const;
 
-  // Rewrites and rounds the block, moves the stream past it (as the float block would), and adds its rows to
-  // the report; of an empty stream those have what the weights alone tell. REQUIRES: a stream, if
-  // needs_data(). Throws Error if a rewrite changed the block's output, or if an activation or a weight is
-  // not finite.
+  // Rewrites and rounds the block, one sublayer after the other, moves the stream past it (as the float block
+  // would), and adds its rows to the report; of an empty stream those have what the weights alone tell.
+  // REQUIRES: a stream, if needs_data(). Throws Error if a rewrite changed a sublayer's output, or if an
+  // activation or a weight is not finite.
   void apply(Block& block, Stream& stream, StageTimes& times, Report& report) const;
 
  private:
@@ -69,12 +57,14 @@ class BlockPass {
     StepKind kind;
     std::unique_ptr<Step> step;
   };
-  // One run of all rows through the block: before which step, and what it measures.
+  // One run of all windows through a sublayer: before which step, and what it measures.
   struct Pass {
     size_t before = 0;
     Needs needs;
   };
-  std::vector<Pass> plan_passes(Block& block) const;
+  std::vector<Pass> plan_passes(Sublayer& sublayer) const;
+  SublayerPlan plan(Sublayer& sublayer, int64_t calibration_tokens, BlockPlan& block) const;
+  void apply(Sublayer& sublayer, Stream& stream, StageTimes& times, Report& report) const;
 
   const Recipe& recipe_;
   uint64_t seed_;

@@ -7,28 +7,29 @@
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
 #include "ptq/calibration/tokens.h"
-#include "ptq/model/decoder.h"
+#include "ptq/engine/decoder.h"
 #include "ptq/report/report.h"
 
 namespace ptq {
 namespace {
 
-// One eighth of the rows, at least one.
-int64_t rows_kept_aside(int64_t rows) {
-  return std::max<int64_t>(1, rows / 8);
+// The last eighth of the windows is held out, at least one. A single one has to serve for both.
+WindowSplit split_of(int64_t windows, bool needs_data) {
+  if (!needs_data || windows == 1) return WindowSplit::measured_on_calibrated(windows);
+  return WindowSplit::of(windows, std::max<int64_t>(1, windows / 8));
 }
 
-// Rows of several files: an equal share each, in turns, so that those kept aside are of all files too, if
+// Windows of several files: an equal share each, in turns, so that those held out are of all files too, if
 // there are as many.
-Tensor rows_of_files(const RunOptions& options, const Recipe& recipe, int64_t length,
-                     const Tokenizer* tokenizer, int64_t vocab_size, std::vector<std::string>& remarks) {
+Tensor windows_of_files(const RunOptions& options, const Recipe& recipe, int64_t length,
+                        const Tokenizer* tokenizer, int64_t vocab_size, std::vector<std::string>& remarks) {
   std::vector<Tensor> parts;
   const auto files = static_cast<int64_t>(options.calibration.size());
   if (recipe.samples < files) {
     throw usage_error("--samples",
-                      std::to_string(recipe.samples) + " rows cannot be shared by " + std::to_string(files) +
-                          " files of --calib",
-                      "at least a row for each file");
+                      std::to_string(recipe.samples) + " windows cannot be shared by " +
+                          std::to_string(files) + " files of --calib",
+                      "at least a window for each file");
   }
   for (int64_t i = 0; i < files; ++i) {
     const std::string& path = options.calibration[static_cast<size_t>(i)];
@@ -115,46 +116,51 @@ void expect_own_text_is_possible(const RunOptions& options, const Recipe& recipe
                   " x " + std::to_string(steps + 1) + " tokens; " + format_bytes(bytes) +
                   " of float32 weights are more than the " + format_bytes(Decoder::kResidentBytes) +
                   " that it may keep in memory for that, so it would read the whole model " +
-                  std::to_string(steps) + " times, once for every token of a row",
+                  std::to_string(steps) + " times, once for every token of a window",
               "--calib FILE with a text or with token ids");
 }
 
-CalibrationRows calibration_rows(const RunOptions& options, const Recipe& recipe, const Model& model,
-                                 const Tokenizer* tokenizer, bool needs_data, Progress& progress,
-                                 std::vector<std::string>& warnings) {
+CalibrationWindows calibration_windows(const RunOptions& options, const Recipe& recipe, const Model& model,
+                                       const Tokenizer* tokenizer, bool needs_data, Progress& progress,
+                                       std::vector<std::string>& warnings) {
   expect_own_text_is_possible(options, recipe, model, needs_data);
   if (!needs_data && options.calibration.empty()) return {};
   const int64_t length = window_length(recipe, model);
   if (length < recipe.seq_len) {
-    spdlog::info("calibration rows have {} tokens, the model's limit, where the recipe has {}", length,
+    spdlog::info("calibration windows have {} tokens, the model's limit, where the recipe has {}", length,
                  recipe.seq_len);
   }
-  CalibrationRows rows;
+  CalibrationWindows windows;
   std::string source;
   if (options.calibration.empty()) {
     source = "text written by the float model itself";
     spdlog::info("no --calib: the float model writes its own calibration text, {} x {} tokens",
                  recipe.samples, length);
-    rows.ids = own_texts(options, recipe, model, length, progress);
+    windows.ids = own_texts(options, recipe, model, length, progress);
   } else {
-    rows.ids = rows_of_files(options, recipe, length, tokenizer, model.vocab_size(), warnings);
+    windows.ids = windows_of_files(options, recipe, length, tokenizer, model.vocab_size(), warnings);
     for (const std::string& path : options.calibration) {
       source += (source.empty() ? "" : ", ") + file_label(path);
     }
   }
-  if (rows.ids.size(0) < recipe.samples) {
-    warnings.push_back(std::to_string(rows.ids.size(0)) + " calibration rows of " + std::to_string(length) +
-                       " tokens; " + std::to_string(recipe.samples) + " were asked for");
+  if (windows.ids.size(0) < recipe.samples) {
+    warnings.push_back(std::to_string(windows.ids.size(0)) + " calibration windows of " +
+                       std::to_string(length) + " tokens; " + std::to_string(recipe.samples) +
+                       " were asked for");
   }
-  if (needs_data && rows.ids.size(0) == 1) {
+  if (needs_data && windows.ids.size(0) == 1) {
     warnings.push_back(
-        "one calibration row: quality is measured on the text that the model is calibrated on; --samples 2 "
-        "keeps a row aside");
+        "one calibration window: quality is measured on the text that the model is calibrated on; "
+        "--samples 2 holds one out");
   }
-  rows.kept = needs_data ? rows_kept_aside(rows.ids.size(0)) : rows.ids.size(0);
-  rows.json = {{"source", source},        {"samples", rows.ids.size(0)}, {"seq_len", length},
-               {"kept_aside", rows.kept}, {"tokens", rows.ids.numel()},  {"seed", options.seed}};
-  return rows;
+  windows.split = split_of(windows.ids.size(0), needs_data);
+  windows.json = {{"source", source},
+                  {"samples", windows.ids.size(0)},
+                  {"seq_len", length},
+                  {"kept_aside", windows.split.held_out},
+                  {"tokens", windows.ids.numel()},
+                  {"seed", options.seed}};
+  return windows;
 }
 
 }  // namespace ptq

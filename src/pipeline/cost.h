@@ -8,17 +8,19 @@
 
 namespace ptq {
 
-// The rows that go through the blocks; none in a run without data.
-struct RunRows {
-  int64_t rows = 0, length = 0, kept = 0;  // of calibration
+// The windows that go through the blocks; none in a run without data.
+struct RunWindows {
+  int64_t windows = 0, length = 0;  // of calibration
+  WindowSplit split = {};
   bool self_written = false;
-  int64_t eval_windows = 0, eval_length = 0;  // of --eval-text; 0: quality is measured on the rows kept aside
+  bool in_file = false;                       // hidden states do not stay in memory
+  int64_t eval_windows = 0, eval_length = 0;  // of --eval-text; 0: quality is measured on what is held out
 };
 
 class RunCost {
  public:
   // `model` must outlive it.
-  RunCost(Model& model, const RunRows& rows);
+  RunCost(Model& model, const RunWindows& windows);
 
   // Blocks in order, as BlockPass::plan() left them.
   void add(Block& block, const BlockPlan& plan);
@@ -29,17 +31,19 @@ class RunCost {
   int64_t peak_bytes() const;
 
  private:
-  double forward_operations(Block& block, int64_t rows, int64_t length) const;
+  // Returns the bytes that the sublayer takes at its peak, besides the float block it lies in.
+  int64_t add(Sublayer& sublayer, const SublayerPlan& plan);
 
   Model& model_;
-  RunRows rows_;
+  RunWindows windows_;
   double operations_ = 0;
   double text_operations_ = 0;  // of the model writing its own text, and of the head
   int64_t outer_values_ = 0;    // weights around the blocks
   int64_t all_values_ = 0;      // weights of all blocks
-  int64_t state_values_ = 0;    // of all blocks, for one row
+  int64_t state_values_ = 0;    // of all blocks, for one window
   int64_t block_bytes_ = 0;     // at the peak of the largest block
-  int64_t forward_bytes_ = 0;   // of one batch through the largest block, its weights included
+  int64_t largest_block_ = 0;   // bytes of its floats and codes
+  int64_t forward_bytes_ = 0;   // of one batch's activations, in the largest sublayer
 };
 
 }  // namespace ptq

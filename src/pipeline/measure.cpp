@@ -14,25 +14,12 @@ constexpr int64_t kLayerTokens = 512;   // for the layers' own errors
 constexpr int64_t kBlockTokens = 2048;  // for the block's
 constexpr double kLargestHalf = 65504;
 
-// Keeps what arrives at a site.
+// Keeps what arrives at every site: [windows, length, channels].
 class Recorder : public Observer {
  public:
-  void observe(const Tensor& x) override { values = x.clone(); }
-  Tensor values;
-};
-
-// What arrives at every site of the float block, after its transform: [rows, length, channels].
-std::map<std::string, Tensor> record_sites(Block& block, const Tensor& inputs) {
-  std::map<std::string, Recorder> recorders;
-  for (Site* site : block.sites()) site->observer = &recorders[site->name];
-  block.forward(inputs);
+  void observe(const Site& site, const Tensor& x) override { values[site.name] = x.clone(); }
   std::map<std::string, Tensor> values;
-  for (Site* site : block.sites()) {
-    site->observer = nullptr;
-    values[site->name] = recorders[site->name].values;
-  }
-  return values;
-}
+};
 
 double relative_error(const std::optional<double>& sqnr_db) {
   return sqnr_db && std::isfinite(*sqnr_db) ? std::pow(10, -*sqnr_db / 10) : 0;
@@ -43,7 +30,7 @@ LayerRow layer_row(const Linear& rewritten, const Linear& quantized, const Site&
   LayerRow row = weight_row(rewritten.weight, quantized.weight);
   row.name = quantized.name;
   if (!x.defined()) return row;
-  row.output_sqnr_db = sqnr_db(rewritten({x, {}}), quantized(site.quantizer(x)));
+  row.output_sqnr_db = sqnr_db(rewritten({.values = x}), quantized(site.quantizer(x)));
   row.relative_error = relative_error(row.output_sqnr_db);
   return row;
 }
@@ -64,7 +51,7 @@ SiteRow site_row(const std::string& prefix, const Site& site, const Tensor& x, c
   row.quantizer = site.quantizer.kind_name();
   if (site.quantizer.kind != ActivationQuantizer::Kind::kNone) row.bits = site.quantizer.bits;
   row.transform = transform_text(site.transform);
-  for (const TransformStage& stage : site.transform.stages) {
+  for (const TransformOp& stage : site.transform.stages) {
     const auto* rotation = std::get_if<BlockRotation>(&stage);
     if (rotation != nullptr) row.rotation_steps.push_back(rotation->steps);
   }
@@ -100,25 +87,10 @@ void warn_of_overflow(const SiteRow& row, Report& report) {
                             format_number(row.peak_before, 0) + ", which" + tail);
 }
 
-// The first rows of x [rows, length, ...] that hold so many tokens, at least one.
-Tensor first_rows(const Tensor& x, int64_t tokens) {
+// The first windows of x [windows, length, ...] that hold so many tokens, at least one.
+Tensor first_windows(const Tensor& x, int64_t tokens) {
   const int64_t length = std::min(tokens, x.size(1));
   return x.slice(0, 0, std::clamp<int64_t>(tokens / length, 1, x.size(0)));
-}
-
-BlockRow block_row(int64_t index, const Block& quantized, const Tensor& inputs, const Tensor& outputs) {
-  BlockRow row;
-  row.index = index;
-  if (!inputs.defined()) {
-    row.max_abs_error = std::numeric_limits<double>::quiet_NaN();
-    return row;
-  }
-  const Tensor x = first_rows(inputs, kBlockTokens), y = first_rows(outputs, kBlockTokens);
-  const Tensor output = run_block(quantized, x);
-  row.output_sqnr_db = sqnr_db(y - x, output - x);
-  row.relative_error = relative_error(row.output_sqnr_db);
-  row.max_abs_error = (y - output).abs().max().item<double>();
-  return row;
 }
 
 }  // namespace
@@ -127,41 +99,61 @@ LayerRow weight_row(const Weight& rewritten, const Weight& written) {
   LayerRow row;
   row.name = written.name;
   row.role = role_name(written.role);
-  row.shape = written.value.sizes().vec();
+  row.shape = written.sizes().vec();
   row.bits = static_cast<double>(at::elementSize(written.stored)) * 8;
-  if (!written.quantized) return row;
-  const WeightScheme& scheme = written.quantized->scheme;
+  if (!written.quantized()) return row;
+  const WeightScheme& scheme = written.quantized()->scheme;
   row.bits = scheme.bits;
   row.granularity = granularity_name(scheme.granularity);
   if (scheme.granularity == Granularity::kGroup) row.group = scheme.group;
-  row.weight_sqnr_db = sqnr_db(rewritten.value, written.value);
+  row.weight_sqnr_db = sqnr_db(rewritten.values(), written.values());
   return row;
 }
 
-void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, const Tensor& outputs,
-                   const Statistics& statistics, const std::map<std::string, CorrectionRow>& corrections,
-                   Report& report) {
-  std::map<std::string, Tensor> values;
-  if (inputs.defined())
-    values = record_sites(rewritten, first_rows(inputs, kLayerTokens).slice(1, 0, kLayerTokens));
+void measure_sublayer(Sublayer& rewritten, Sublayer& quantized, const Tensor& inputs,
+                      const Statistics& statistics, const std::map<std::string, CorrectionRow>& corrections,
+                      Report& report) {
+  Recorder recorder;
+  if (inputs.defined()) {
+    const Tensor some = first_windows(inputs, kLayerTokens).slice(1, 0, kLayerTokens);
+    rewritten.forward(some, nullptr, &recorder);
+  }
+  quantized.prepare();
   const std::vector<Linear*> float_linears = rewritten.linears(), linears = quantized.linears();
   for (size_t i = 0; i < linears.size(); ++i) {
     report.layers.push_back(layer_row(*float_linears[i], *linears[i], quantized.site(linears[i]->site),
-                                      values[linears[i]->site]));
+                                      recorder.values[linears[i]->site]));
     const auto correction = corrections.find(linears[i]->name);
     if (correction != corrections.end()) report.layers.back().correction = correction->second;
   }
   const std::vector<Weight*> float_weights = rewritten.weights(), weights = quantized.weights();
   for (size_t i = 0; i < weights.size(); ++i) {
-    if (weights[i]->role != Role::kLinear && weights[i]->quantized) {
+    if (weights[i]->role != Role::kLinear && weights[i]->quantized()) {
       report.layers.push_back(weight_row(*float_weights[i], *weights[i]));
     }
   }
   for (const Site* site : quantized.sites()) {
-    report.sites.push_back(site_row(quantized.prefix(), *site, values[site->name], statistics));
+    report.sites.push_back(site_row(quantized.prefix, *site, recorder.values[site->name], statistics));
     warn_of_overflow(report.sites.back(), report);
   }
-  report.blocks.push_back(block_row(static_cast<int64_t>(report.blocks.size()), quantized, inputs, outputs));
+}
+
+Tensor measured_windows(const Tensor& held_out) {
+  return first_windows(held_out, kBlockTokens);
+}
+
+void measure_block(const Block& quantized, const Tensor& inputs, const Tensor& outputs, Report& report) {
+  BlockRow row;
+  row.index = static_cast<int64_t>(report.blocks.size());
+  if (inputs.defined()) {
+    const Tensor expected = outputs.slice(0, 0, inputs.size(0)), output = outputs_of(quantized, inputs);
+    row.output_sqnr_db = sqnr_db(expected - inputs, output - inputs);
+    row.relative_error = relative_error(row.output_sqnr_db);
+    row.max_abs_error = (expected - output).abs().max().item<double>();
+  } else {
+    row.max_abs_error = std::numeric_limits<double>::quiet_NaN();
+  }
+  report.blocks.push_back(row);
 }
 
 }  // namespace ptq

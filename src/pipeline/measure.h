@@ -1,4 +1,4 @@
-// What rounding one block cost, as rows of the report.
+// What rounding cost, as rows of the report.
 #pragma once
 
 #include <map>
@@ -14,16 +14,22 @@ namespace ptq {
 // it was rounded from.
 LayerRow weight_row(const Weight& rewritten, const Weight& written);
 
-// Adds the rows of one block.
-//   rewritten  the block after its rewrites, all float; as it computes the float block's function
-//   quantized  the same after its roundings
-//   inputs, outputs  rows kept aside: the float block's [rows, length, d_model]; undefined in a run without
-//   data, whose
-//                    rows have the errors of the weights and nothing of activations
-//   statistics  what calibration saw at the sites
-//   corrections what was put beside the linears, by name
-void measure_block(Block& rewritten, Block& quantized, const Tensor& inputs, const Tensor& outputs,
-                   const Statistics& statistics, const std::map<std::string, CorrectionRow>& corrections,
-                   Report& report);
+// Adds the rows of a sublayer's layers and sites.
+//   rewritten    the sublayer after its rewrites, all float; it computes the float sublayer's function
+//   quantized    the same after its roundings
+//   inputs       held-out windows that arrive at the float sublayer [windows, length, d_model]; undefined in
+//                a run without data, whose rows have the errors of the weights and nothing of activations
+//   statistics   what calibration saw at the sites
+//   corrections  what was put beside the linears, by name
+void measure_sublayer(Sublayer& rewritten, Sublayer& quantized, const Tensor& inputs,
+                      const Statistics& statistics, const std::map<std::string, CorrectionRow>& corrections,
+                      Report& report);
+
+// The windows on which a block's error is measured, of those held out: a view.
+Tensor measured_windows(const Tensor& held_out);
+
+// Adds the row of a block. `inputs`: measured_windows() of what arrived at it; `outputs`: of the float block,
+// all windows that were held out. Both undefined in a run without data.
+void measure_block(const Block& quantized, const Tensor& inputs, const Tensor& outputs, Report& report);
 
 }  // namespace ptq

@@ -111,7 +111,7 @@ Weight outer_weight_as_written(const Weight& weight, const Model& model, const R
   if (recipe.embedding != "int8" || !is_embedding) return written;
   WeightScheme rows;
   rows.granularity = Granularity::kChannel;
-  written.set_quantized(round_to_nearest(weight.value, rows));
+  written.set(round_to_nearest(weight.values(), rows));
   return written;
 }
 

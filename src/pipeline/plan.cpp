@@ -23,15 +23,15 @@ PlanRow plan_row(const Weight& weight, const WeightSource& source) {
   PlanRow row;
   row.name = weight.name;
   row.role = role_name(weight.role);
-  row.shape = weight.value.sizes().vec();
+  row.shape = weight.sizes().vec();
   row.dtype = dtype_name(source.find(weight.name)->dtype);
   row.bits = static_cast<double>(at::elementSize(weight.stored)) * 8;
   ArtifactLayout alone(1);
   alone.add(weight);
   row.bytes = alone.tensor_bytes();
-  row.rounded = weight.quantized.has_value();
+  row.rounded = weight.quantized() != nullptr;
   if (!row.rounded) return row;
-  const WeightScheme& scheme = weight.quantized->scheme;
+  const WeightScheme& scheme = weight.quantized()->scheme;
   row.bits = scheme.bits;
   row.granularity = granularity_name(scheme.granularity);
   if (scheme.granularity == Granularity::kGroup) row.group = scheme.group;
@@ -64,23 +64,25 @@ void add_files(const OpenModel& open, const std::map<std::string, std::string>& 
       8 * static_cast<double>(plan.output_bytes) / static_cast<double>(open.model->num_parameters());
 }
 
-RunRows rows_of_run(const RunOptions& options, const CalibrationRows& rows,
-                    const std::vector<int64_t>& eval_ids, int64_t length) {
-  RunRows all;
-  if (!rows.empty()) all = {rows.ids.size(0), rows.ids.size(1), rows.kept, options.calibration.empty()};
+RunWindows windows_of_run(const RunOptions& options, const CalibrationWindows& windows,
+                          const std::vector<int64_t>& eval_ids, int64_t length) {
+  RunWindows all;
+  if (!windows.empty())
+    all = {windows.ids.size(0), windows.ids.size(1), windows.split, options.calibration.empty(),
+           options.hidden_states_in_file};
   if (eval_ids.empty()) return all;
-  const Tensor windows = evaluation_windows(eval_ids, length, options.eval_text);
-  all.eval_windows = windows.size(0);
-  all.eval_length = windows.size(1);
+  const Tensor eval = evaluation_windows(eval_ids, length, options.eval_text);
+  all.eval_windows = eval.size(0);
+  all.eval_length = eval.size(1);
   return all;
 }
 
 // Of the output and of what lies beside it meanwhile (run_state.h) when both are largest: at the last block,
 // whose stream is written before that of an earlier one goes, or while the tensors that were gathered in the
 // spool are copied into the output.
-int64_t disk_bytes(const CalibrationRows& rows, const Model& model, const ArtifactLayout& layout,
+int64_t disk_bytes(const CalibrationWindows& windows, const Model& model, const ArtifactLayout& layout,
                    const Plan& plan) {
-  const int64_t tokens = rows.empty() ? 0 : rows.ids.numel();
+  const int64_t tokens = windows.empty() ? 0 : windows.ids.numel();
   const int64_t ids = tokens * static_cast<int64_t>(sizeof(int64_t));
   const int64_t stream = tokens * model.hidden_size() * static_cast<int64_t>(sizeof(float));
   const auto document = static_cast<int64_t>(layout.state().dump().size()) +
@@ -127,15 +129,13 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
       companion_files(open.checkpoint->directory(), options.tokenizer, plan.warnings);
   plan.source = source_json(options, open);
   plan.source_bytes = plan.source["bytes"].get<int64_t>();
-  const CalibrationRows rows =
-      calibration_rows(options, recipe, model, tokenizer.get(), pass.needs_data(*model.load_block(0)),
-                       progress, plan.warnings);
-  plan.calibration = rows.json;
+  const CalibrationWindows windows = calibration_windows(options, recipe, model, tokenizer.get(),
+                                                         pass.needs_data(model), progress, plan.warnings);
+  plan.calibration = windows.json;
 
   ArtifactLayout layout(options.max_shard_bytes);
-  RunCost cost(model, rows_of_run(options, rows, eval_ids, window_length(recipe, model)));
-  const int64_t calibrated =
-      rows.empty() ? 0 : rows_calibrated_on(rows.ids.size(0), rows.kept) * rows.ids.size(1);  // tokens
+  RunCost cost(model, windows_of_run(options, windows, eval_ids, window_length(recipe, model)));
+  const int64_t calibrated = windows.empty() ? 0 : windows.split.calibrated * windows.ids.size(1);  // tokens
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     const std::unique_ptr<Block> block = model.load_block(i);
     const BlockPlan steps = pass.plan(*block, calibrated);
@@ -156,7 +156,7 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
   add_files(open, companions, layout, plan);
   plan.operations = cost.operations();
   plan.peak_memory_bytes = cost.peak_bytes();
-  plan.disk_bytes = disk_bytes(rows, model, layout, plan);
+  plan.disk_bytes = disk_bytes(windows, model, layout, plan);
   for (const auto* notes : {&open.checkpoint->notes(), &model.notes()})
     plan.notes.insert(plan.notes.end(), notes->begin(), notes->end());
   if (options.strict) refuse_fallbacks(plan.fallbacks, plan.warnings);

@@ -18,14 +18,14 @@ Quality quality_of(const LossSums& sums, const std::string& text) {
 
 }  // namespace
 
-Quality quality_on_rows(const Model& float_model, const Tensor& hidden, const Tensor& ids,
-                        const OpenModel& artifact) {
-  Tensor quantized = embed_rows(*artifact.model, ids);
+Quality quality_on_windows(const Model& float_model, const Tensor& hidden, const Tensor& ids,
+                           const OpenModel& artifact) {
+  Tensor quantized = embed_windows(*artifact.model, ids);
   for (int64_t i = 0; i < artifact.model->num_blocks(); ++i)
     advance(*artifact.model->load_block(i), quantized);
   LossSums sums;
   add_losses(sums, *artifact.model, quantized, ids, &float_model, hidden);
-  return quality_of(sums, "the calibration rows kept aside");
+  return quality_of(sums, "the held-out calibration windows");
 }
 
 Quality quality_on_text(const Model& float_model, const OpenModel& artifact, const std::vector<int64_t>& ids,

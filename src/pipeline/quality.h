@@ -7,10 +7,10 @@
 
 namespace ptq {
 
-// On the rows kept aside. `hidden` are the float model's states after the last block, [rows, length,
+// On the held-out windows. `hidden` are the float model's states after the last block, [windows, length,
 // d_model]; the artifact is read back from where it was written, so what is measured is what users will run.
-Quality quality_on_rows(const Model& float_model, const Tensor& hidden, const Tensor& ids,
-                        const OpenModel& artifact);
+Quality quality_on_windows(const Model& float_model, const Tensor& hidden, const Tensor& ids,
+                           const OpenModel& artifact);
 
 // On a text, in windows of `length`, by running both models over it.
 Quality quality_on_text(const Model& float_model, const OpenModel& artifact, const std::vector<int64_t>& ids,

@@ -1,6 +1,6 @@
 // The loop of a run: start reading here.
 //
-// A checkpoint is opened, its headers checked and its rows of calibration tokens made. Then block after block
+// A checkpoint is opened, its headers checked and its windows of calibration tokens made. Then block after block
 // is read, taken through the recipe's steps (block_pass.cpp), measured and written, while the hidden states
 // of the float model move along. From time to time all that is kept in run_state.h, for --resume. At the end
 // the artifact is read back and its perplexity compared with the float model's.
@@ -40,7 +40,7 @@ namespace {
 void write_outer_weights(Model& model, const Recipe& recipe, ArtifactWriter& writer, Report& report) {
   for (Weight* weight : model.outer_weights()) {
     const Weight written = outer_weight_as_written(*weight, model, recipe, report.decisions);
-    if (written.quantized) report.layers.push_back(weight_row(*weight, written));
+    if (written.quantized()) report.layers.push_back(weight_row(*weight, written));
     writer.add(written);
   }
 }
@@ -106,7 +106,16 @@ struct Run {
   StageTimes times{};
 };
 
-// Begins with fresh rows, or where a run that was stopped had come to.
+// The hidden states before the first block.
+Stream embedded(Run& run, const Model& model, const CalibrationWindows& windows) {
+  if (!run.options.hidden_states_in_file) return Stream(embed_windows(model, windows.ids), windows.split);
+  Stream stream(run.work.path(), {windows.ids.size(0), windows.ids.size(1), model.hidden_size()},
+                windows.split);
+  embed_windows(model, windows.ids, stream.hidden());
+  return stream;
+}
+
+// Begins with fresh windows, or where a run that was stopped had come to.
 void begin_loop(Run& run, const OpenModel& open, bool needs_data, const Tokenizer* tokenizer, RunState& state,
                 BlockLoop& loop) {
   const RunOptions& options = run.options;
@@ -118,26 +127,25 @@ void begin_loop(Run& run, const OpenModel& open, bool needs_data, const Tokenize
   }
   if (options.resume) spdlog::info("nothing to resume: the run starts at its beginning");
   const StageTimer timer(run.times, "calibration tokens");
-  loop.rows = calibration_rows(options, run.recipe, *open.model, tokenizer, needs_data, run.progress,
-                               run.report.warnings);
-  run.report.calibration = loop.rows.json;
-  const Tensor hidden = loop.rows.empty() ? Tensor() : embed_rows(*open.model, loop.rows.ids);
-  loop.stream = {hidden, loop.rows.kept, open.model->hidden_size()};
+  loop.windows = calibration_windows(options, run.recipe, *open.model, tokenizer, needs_data, run.progress,
+                                     run.report.warnings);
+  run.report.calibration = loop.windows.json;
   if (run.work.keeps_state()) {
     spdlog::warn(
         "{} is dropped, in which a run that was stopped has left its state; --resume goes on from it",
         run.work.path());
     run.work.clear();
   }
+  if (!loop.windows.empty()) loop.stream = embedded(run, *open.model, loop.windows);
   loop.writer = state.make_writer(run.output, options.max_shard_bytes);
   // To write a text may take longer than a block.
-  if (options.calibration.empty() && !loop.rows.empty() && state.is_due(options.save_every_seconds)) {
+  if (options.calibration.empty() && !loop.windows.empty() && state.is_due(options.save_every_seconds)) {
     state.save(loop, run.report, run.times);
     spdlog::debug("the calibration text is kept");
   }
 }
 
-void save_blocks(Run& run, const Model& model, RunState& state, const BlockLoop& loop) {
+void save_blocks(Run& run, const Model& model, RunState& state, BlockLoop& loop) {
   const StageTimer timer(run.times, "save state");
   state.save(loop, run.report, run.times);
   spdlog::debug("block {} of {} is kept", loop.finished, model.num_blocks());
@@ -170,6 +178,34 @@ OpenModel open_written(Run& run) {
   return open_model(run.output.path("."), {}, run.options.device);
 }
 
+// What the output computes, against the float model: on --eval-text, or on what was held out.
+void measure_quality(Run& run, const OpenModel& open, const BlockLoop& loop,
+                     const std::vector<int64_t>& eval_ids) {
+  const StageTimer timer(run.times, "quality");
+  const Model& model = *open.model;
+  if (!run.options.eval_text.empty()) {
+    try {
+      run.report.quality =
+          quality_on_text(model, open_written(run), eval_ids, window_length(run.recipe, model),
+                          file_label(run.options.eval_text), run.progress);
+    } catch (const Error& error) {
+      if (error.may_pass()) throw;
+      throw passing_error("", error.what());  // another text, or none, may do
+    }
+  } else if (!loop.windows.empty()) {
+    run.report.quality =
+        quality_on_windows(model, loop.stream.held_out(), loop.windows.held_out(), open_written(run));
+  } else {
+    spdlog::info("output quality is not measured: there is no text; --eval-text or --calib asks for it");
+    return;
+  }
+  // Text that the model wrote itself is what it expects.
+  if (run.options.eval_text.empty() && run.options.calibration.empty()) return;
+  const Quality& quality = *run.report.quality;
+  const std::string warning = chance_warning(quality.perplexity_float, model.vocab_size(), quality.text);
+  if (!warning.empty()) run.report.warnings.push_back(warning);
+}
+
 // The artifact's files, and what is known once they are on disk.
 void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop,
                    const std::map<std::string, std::string>& companions,
@@ -181,29 +217,7 @@ void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop,
     weight_files = loop.writer->finish(open.model->config(), run.report.recipe);
     copy_companions(companions, run.output);
   }
-  const StageTimer timer(run.times, "quality");
-  if (run.options.eval_text.empty() && loop.rows.empty()) {
-    spdlog::info("output quality is not measured: there is no text; --eval-text or --calib asks for it");
-  } else if (run.options.eval_text.empty()) {
-    const Tensor ids = loop.rows.ids.slice(0, loop.rows.ids.size(0) - loop.rows.kept);
-    run.report.quality = quality_on_rows(*open.model, loop.stream.kept_rows(), ids, open_written(run));
-  } else {
-    try {
-      run.report.quality =
-          quality_on_text(*open.model, open_written(run), eval_ids, window_length(run.recipe, *open.model),
-                          file_label(run.options.eval_text), run.progress);
-    } catch (const Error& error) {
-      if (error.may_pass()) throw;
-      throw passing_error("", error.what());  // another text, or none, may do
-    }
-  }
-  // Text that the model wrote itself is what it expects.
-  if (run.report.quality && !(run.options.eval_text.empty() && run.options.calibration.empty())) {
-    const Quality& quality = *run.report.quality;
-    const std::string warning =
-        chance_warning(quality.perplexity_float, open.model->vocab_size(), quality.text);
-    if (!warning.empty()) run.report.warnings.push_back(warning);
-  }
+  measure_quality(run, open, loop, eval_ids);
   measure_sizes(weight_files, run.output, open.model->num_parameters(), run.report);
 }
 
@@ -252,7 +266,7 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
       read_eval_text(options, tokenizer.get(), *open.model, run.report.warnings);
   // Shapes tell what the steps need: no weight is read before the inputs are known to be good.
   const ListedSource shapes(*open.source);
-  const bool needs_data = pass.needs_data(*open.architecture->make(shapes)->load_block(0));
+  const bool needs_data = pass.needs_data(*open.architecture->make(shapes));
   expect_own_text_is_possible(options, recipe, *open.model, needs_data);
   const std::map<std::string, std::string> companions =
       companion_files(open.checkpoint->directory(), options.tokenizer, run.report.warnings);
@@ -261,8 +275,8 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
     run.report.source = describe_source(options, open);
   }
   RunState state(run.work, run_identity(options, run.report, *open.checkpoint),
-                 needs_data || !options.calibration.empty());
-  BlockLoop loop;
+                 needs_data || !options.calibration.empty(), options.hidden_states_in_file);
+  BlockLoop loop(open.model->hidden_size());
   try {
     begin_loop(run, open, needs_data, tokenizer.get(), state, loop);
     if (options.strict)

@@ -16,51 +16,15 @@
 namespace ptq {
 namespace {
 
-constexpr int kStateFormat = 1;
-constexpr const char* kRowsFile = "rows";
+constexpr int kStateFormat = 2;
+constexpr const char* kWindowsFile = "windows";
 constexpr const char* kSpoolFile = "tensors.spool";
 constexpr const char* kStartOver = "without --resume, to start over";
 constexpr size_t kHashDigits = 64;
-constexpr size_t kReadBytes = size_t{1} << 24;
 constexpr JsonLimits kStateLimits{.max_bytes = size_t{1} << 30};
 
 std::string hash_of(std::string_view text) {
   return sha256_hex(std::as_bytes(std::span(text)));
-}
-
-// Writes the tensor's bytes and flushes them. Returns their hash.
-std::string write_tensor(const std::string& path, const Tensor& tensor) {
-  const Tensor local = tensor.cpu().contiguous();
-  const std::span data(static_cast<const std::byte*>(local.const_data_ptr()),
-                       static_cast<size_t>(local.nbytes()));
-  ::unlink(path.c_str());  // of a run that was killed before its state named it
-  OutputFile file(path);
-  file.write(data);
-  file.close();
-  return sha256_hex(data);
-}
-
-// The tensor that write_tensor() wrote. Memory is taken only if the file has the size.
-Tensor read_tensor(const std::string& path, at::IntArrayRef shape, at::ScalarType type,
-                   const std::string& sha256) {
-  const auto file = MappedFile::open(path, /*use_mmap=*/false);
-  int64_t bytes = static_cast<int64_t>(at::elementSize(type));
-  for (const int64_t size : shape) bytes *= size;
-  if (static_cast<int64_t>(file->size()) != bytes) {
-    throw Error(path, "has " + std::to_string(file->size()) + " bytes where " + std::to_string(bytes) +
-                          " are expected");
-  }
-  Tensor tensor = at::empty(shape, type);
-  const std::span data(static_cast<std::byte*>(tensor.mutable_data_ptr()), file->size());
-  Sha256 hash;
-  for (size_t offset = 0; offset < data.size(); offset += kReadBytes) {
-    throw_if_interrupted();
-    const std::span part = data.subspan(offset, std::min(kReadBytes, data.size() - offset));
-    file->read_into(offset, part);
-    hash.update(part);
-  }
-  if (hash.hex() != sha256) throw Error(path, "is damaged: its hash is not the one in the state");
-  return tensor;
 }
 
 // A number of the state, within what a run can have.
@@ -94,8 +58,11 @@ void add_times(const Json& json, const std::string& where, StageTimes& times) {
 
 }  // namespace
 
-RunState::RunState(WorkDirectory& work, Json identity, bool has_rows)
-    : work_(work), identity_(std::move(identity)), has_rows_(has_rows) {}
+RunState::RunState(WorkDirectory& work, Json identity, bool has_windows, bool stream_in_file)
+    : work_(work),
+      identity_(std::move(identity)),
+      has_windows_(has_windows),
+      stream_in_file_(stream_in_file) {}
 
 std::unique_ptr<ArtifactWriter> RunState::make_writer(OutputDirectory& output,
                                                       int64_t max_shard_bytes) const {
@@ -104,23 +71,22 @@ std::unique_ptr<ArtifactWriter> RunState::make_writer(OutputDirectory& output,
   return std::make_unique<ArtifactWriter>(output, max_shard_bytes, spool);
 }
 
-void RunState::save(const BlockLoop& loop, const Report& report, const StageTimes& times) {
+void RunState::save(BlockLoop& loop, const Report& report, const StageTimes& times) {
   std::string stream_file;
-  Json rows = nullptr, stream = nullptr;
-  if (has_rows_) {
-    if (rows_sha256_.empty()) rows_sha256_ = write_tensor(work_.path(kRowsFile), loop.rows.ids);
-    rows = {{"rows", loop.rows.ids.size(0)},
-            {"length", loop.rows.ids.size(1)},
-            {"kept", loop.rows.kept},
-            {"report", loop.rows.json},
-            {"sha256", rows_sha256_}};
+  Json windows = nullptr, stream = nullptr;
+  if (has_windows_) {
+    const CalibrationWindows& all = loop.windows;
+    if (windows_sha256_.empty()) windows_sha256_ = write_tensor(work_.path(kWindowsFile), all.ids);
+    windows = {
+        {"windows", all.ids.size(0)},     {"length", all.ids.size(1)}, {"calibrated", all.split.calibrated},
+        {"held_out", all.split.held_out}, {"report", all.json},        {"sha256", windows_sha256_}};
     stream_file = "stream-" + std::to_string(loop.finished);
-    stream = {{"file", stream_file}, {"sha256", write_tensor(work_.path(stream_file), loop.stream.hidden)}};
+    stream = {{"file", stream_file}, {"sha256", loop.stream.save(work_.path(stream_file))}};
   }
   const Json document = {{"format", kStateFormat},
                          {"identity", identity_},
                          {"finished", loop.finished},
-                         {"rows", rows},
+                         {"windows", windows},
                          {"stream", stream},
                          {"writer", loop.finished > 0 ? loop.writer->flush() : Json(nullptr)},
                          {"report", rows_to_json(report)},
@@ -152,32 +118,39 @@ Json RunState::read_document() const {
               std::string("the program, inputs and options of that run, to finish it; or ") + kStartOver);
 }
 
-CalibrationRows RunState::read_rows(const Json& json, const Model& model) const {
+CalibrationWindows RunState::read_windows(const Json& json, const Model& model) const {
   constexpr int64_t kMost = 1'000'000;  // of --samples and --seq-len
-  JsonFields fields(json, "rows");
-  CalibrationRows rows;
-  const int64_t count = bounded(fields, "rows", 1, kMost), length = bounded(fields, "length", 1, kMost);
-  rows.kept = bounded(fields, "kept", 1, count);
-  rows.json = fields.at("report");
-  rows.ids = read_tensor(work_.path(kRowsFile), {count, length}, at::kLong, fields.string("sha256", ""));
+  JsonFields fields(json, "windows");
+  CalibrationWindows windows;
+  const int64_t count = bounded(fields, "windows", 1, kMost), length = bounded(fields, "length", 1, kMost);
+  windows.split = {bounded(fields, "calibrated", 1, count), bounded(fields, "held_out", 1, count)};
+  if (windows.split != WindowSplit::of(count, windows.split.held_out) &&
+      windows.split != WindowSplit::measured_on_calibrated(count)) {
+    throw Error("windows", std::to_string(windows.split.calibrated) + " calibrated on and " +
+                               std::to_string(windows.split.held_out) + " held out are not " +
+                               std::to_string(count));
+  }
+  windows.json = fields.at("report");
+  windows.ids =
+      read_tensor(work_.path(kWindowsFile), {count, length}, at::kLong, fields.string("sha256", ""));
   const bool valid =
-      rows.ids.min().item<int64_t>() >= 0 && rows.ids.max().item<int64_t>() < model.vocab_size();
-  if (!valid) throw Error(work_.path(kRowsFile), "has ids outside of the vocabulary");
+      windows.ids.min().item<int64_t>() >= 0 && windows.ids.max().item<int64_t>() < model.vocab_size();
+  if (!valid) throw Error(work_.path(kWindowsFile), "has ids outside of the vocabulary");
   fields.finish();
-  return rows;
+  return windows;
 }
 
-Stream RunState::read_stream(const Json& json, const CalibrationRows& rows, const Model& model) const {
+Stream RunState::read_stream(const Json& json, const CalibrationWindows& windows, const Model& model) const {
   JsonFields fields(json, "stream");
   const std::string file = fields.string("file", "");
   if (!file.starts_with("stream-") || file.find('/') != std::string::npos) {
     throw Error(work_.path(), "\"" + file + "\" is not a stream's name");
   }
-  const Tensor hidden =
-      read_tensor(work_.path(file), {rows.ids.size(0), rows.ids.size(1), model.hidden_size()}, at::kFloat,
-                  fields.string("sha256", ""));
+  Stream stream =
+      Stream::load(work_.path(file), {windows.ids.size(0), windows.ids.size(1), model.hidden_size()},
+                   fields.string("sha256", ""), windows.split, stream_in_file_);
   fields.finish();
-  return {hidden.to(model.device()), rows.kept, model.hidden_size()};
+  return stream_in_file_ ? stream : Stream(stream.hidden().to(model.device()), windows.split);
 }
 
 void RunState::load(const Model& model, OutputDirectory& output, int64_t max_shard_bytes, BlockLoop& loop,
@@ -186,11 +159,10 @@ void RunState::load(const Model& model, OutputDirectory& output, int64_t max_sha
   try {
     JsonFields fields(document, work_.path(WorkDirectory::kStateFile));
     loop.finished = bounded(fields, "finished", 0, model.num_blocks());
-    loop.stream = {Tensor(), 0, model.hidden_size()};
-    if (has_rows_) {
-      loop.rows = read_rows(fields.at("rows"), model);
-      loop.stream = read_stream(fields.at("stream"), loop.rows, model);
-      rows_sha256_ = document["rows"]["sha256"].get<std::string>();
+    if (has_windows_) {
+      loop.windows = read_windows(fields.at("windows"), model);
+      loop.stream = read_stream(fields.at("stream"), loop.windows, model);
+      windows_sha256_ = document["windows"]["sha256"].get<std::string>();
       stream_file_ = document["stream"]["file"].get<std::string>();
     }
     rows_from_json(fields.at("report"), "report", report);
@@ -206,7 +178,7 @@ void RunState::load(const Model& model, OutputDirectory& output, int64_t max_sha
     if (error.exit_code() == ExitCode::kInterrupted) throw;
     throw Error(work_.path(), std::string("cannot be resumed from: ") + error.what(), kStartOver);
   }
-  report.calibration = loop.rows.json;
+  report.calibration = loop.windows.json;
   finished_ = loop.finished;
   for (const auto& entry : std::filesystem::directory_iterator(work_.path())) {
     const std::string name = entry.path().filename().string();

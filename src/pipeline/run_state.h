@@ -5,10 +5,10 @@
 //   state          64 hexadecimal digits, a newline, and the JSON document whose SHA-256 they are: the run's
 //                  identity, blocks finished, hashes of the other files, the writer's state, the report's
 //                  rows, times
-//   rows           the calibration rows, int64 [rows, length]
-//   stream-N       the hidden states after N blocks, float32 [rows, length, d_model]; neither this nor the
-//   rows
-//                  in a run without data
+//   windows        the calibration windows, int64 [windows, length]
+//   stream-N       the hidden states after N blocks, float32 [windows, length, d_model]; neither this nor
+//                  the windows in a run without data
+//   stream-moving  those states on their way, where they do not lie in memory
 //   tensors.spool  the bytes of the artifact's tensors so far (ptq/artifact/safetensors_spool.h)
 // `state` is the last to be written, in one rename, when the other files are flushed. The stream of the state
 // before is removed after that. What the spool holds past the bytes that the state names, of blocks that were
@@ -35,22 +35,25 @@ namespace ptq {
 
 // What a run has made after some blocks.
 struct BlockLoop {
+  explicit BlockLoop(int64_t d_model) : stream(d_model) {}
+
   int64_t finished = 0;  // blocks
-  CalibrationRows rows;
+  CalibrationWindows windows;
   Stream stream;
   std::unique_ptr<ArtifactWriter> writer;
 };
 
 class RunState {
  public:
-  // `work` must outlive it. `identity` is run_identity()'s. `has_rows` is false for a run without data.
-  RunState(WorkDirectory& work, Json identity, bool has_rows = true);
+  // `work` must outlive it. `identity` is run_identity()'s. `has_windows` is false for a run without data.
+  // `stream_in_file`: load() leaves the stream in its file.
+  RunState(WorkDirectory& work, Json identity, bool has_windows = true, bool stream_in_file = false);
 
   // Whether `seconds` have gone by since the last save, load or construction.
   bool is_due(double seconds) const { return since_saved_.elapsed_seconds() >= seconds; }
 
-  // Replaces the state on disk. Its cost is that of writing the stream once.
-  void save(const BlockLoop& loop, const Report& report, const StageTimes& times);
+  // Replaces the state on disk. Its cost is that of writing the stream once, if it does not lie in a file.
+  void save(BlockLoop& loop, const Report& report, const StageTimes& times);
 
   // Reads the state on disk: fills all of `loop`, the report's rows and calibration, and adds to `times`. The
   // writer writes to `output`. Throws Error, and leaves the files as they are, if the state is that of
@@ -66,14 +69,15 @@ class RunState {
 
  private:
   Json read_document() const;
-  CalibrationRows read_rows(const Json& json, const Model& model) const;
-  Stream read_stream(const Json& json, const CalibrationRows& rows, const Model& model) const;
+  CalibrationWindows read_windows(const Json& json, const Model& model) const;
+  Stream read_stream(const Json& json, const CalibrationWindows& windows, const Model& model) const;
 
   WorkDirectory& work_;
   Json identity_;
-  bool has_rows_;
-  std::string rows_sha256_;  // empty: not on disk yet
-  std::string stream_file_;  // that the state names
+  bool has_windows_;
+  bool stream_in_file_;
+  std::string windows_sha256_;  // empty: not on disk yet
+  std::string stream_file_;     // that the state names
   std::optional<int64_t> finished_;
   Stopwatch since_saved_;
 };

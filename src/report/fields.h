@@ -107,7 +107,7 @@ void visit_fields(Like<SiteRow> auto& row, const auto& visit) {
   visit("clipped_fraction", clipped_fraction, {.minimum = 0});
   visit("bits", bits, {.minimum = 2});
   visit("peak_before", peak_before,
-        {.text = "largest |x| of the rows kept aside, before the rewrites", .minimum = 0, .or_null = true});
+        {.text = "largest |x| of the held-out windows, before the rewrites", .minimum = 0, .or_null = true});
   visit("peak_after", peak_after, {.minimum = 0, .or_null = true});
   visit("transform", transform, {.text = "the stages applied online, in order", .or_null = true});
   visit("rotation_steps", rotation_steps, {.text = "of the searches that found its rotations", .minimum = 0});

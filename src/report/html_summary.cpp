@@ -153,7 +153,7 @@ std::string recipe_section(const Report& report) {
     html += ". It needs no calibration, and no text was given.</p>\n";
   } else {
     html += fmt::format(
-        ". Calibrated on {}: {} rows of {} tokens, {} kept aside for choices and measurements.</p>\n",
+        ". Calibrated on {}: {} windows of {} tokens, {} held out for choices and measurements.</p>\n",
         text_of(report.calibration, "source"), integer_of(report.calibration, "samples"),
         integer_of(report.calibration, "seq_len"), integer_of(report.calibration, "kept_aside"));
   }

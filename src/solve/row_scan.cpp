@@ -122,8 +122,8 @@ void CodeScan::take_rows(const Tensor& x, int64_t begin) {
   const int64_t count = x.size(0);
   // Never 0, to divide by. A row of smaller values has codes of 0, and all of it is error.
   const Tensor scale = ops::abs_max_rows(x).clamp_min_(1e-30).div_(kLargestCode);
-  const Tensor code = ops::quantize_codes(x, scale, -kLargestCode, kLargestCode);
-  const Tensor error = at::linalg_vector_norm(at::addcmul(x, code, scale, -1), 2, {1});
+  const Tensor codes = std::get<0>(ops::quantize_codes(x, scale, -kLargestCode, kLargestCode));
+  const Tensor error = at::linalg_vector_norm(at::addcmul(x, codes.to(at::kFloat), scale, -1), 2, {1});
   scale_.slice(0, begin, begin + count).copy_(scale);
   // float32 adds up to two roundings of each value to the error, and loses squares of less than 1e-38.
   for (int64_t i = 0; i < count; ++i) {
@@ -132,8 +132,7 @@ void CodeScan::take_rows(const Tensor& x, int64_t begin) {
         static_cast<float>(error.const_data_ptr<float>()[i] * kMargin + norm_[place] * 0x1p-22 + kTiniest);
   }
   const int64_t groups = groups_of(kGroup, count);
-  const Tensor bytes =
-      at::constant_pad_nd(code.to(at::kChar), {0, quads_ * 4 - x.size(1), 0, groups * kGroup - count});
+  const Tensor bytes = at::constant_pad_nd(codes, {0, quads_ * 4 - x.size(1), 0, groups * kGroup - count});
   Tensor part = codes_.slice(0, begin / kGroup, begin / kGroup + groups);
   part.copy_(bytes.view(at::kInt).view({groups, kGroup, quads_}).transpose(1, 2));
   part.bitwise_xor_(static_cast<int32_t>(0x80808080));  // adds 128 to each byte

@@ -1,5 +1,7 @@
 // Gives the activation sites of a block their quantizers.
 #include <algorithm>
+#include <array>
+
 #include "ptq/base/error.h"
 #include "ptq/step/clip_search.h"
 #include "step/options.h"
@@ -12,17 +14,18 @@ namespace {
 class ActivationsStep : public Step {
  public:
   explicit ActivationsStep(JsonFields& options)
-      : dynamic_(choice(options, "scales", "static", {"static", "dynamic"}) == "dynamic"),
+      : dynamic_(choice(options, "scales", false, {{"static", false}, {"dynamic", true}})),
         sites_(options, "all"),
         bits_(bits_option(options, 8, 2, 8)),
         symmetric_(options.boolean("symmetric", true)),
         clip_factor_(options.number("clip_factor", 1)) {
-    mode_ = choice(options, "observer", "moving", {"moving", "exact"}) == "moving" ? PercentileMode::kMoving
-                                                                                   : PercentileMode::kExact;
+    mode_ = choice(options, "observer", PercentileMode::kMoving,
+                   {{"moving", PercentileMode::kMoving}, {"exact", PercentileMode::kExact}});
+    percentile_option_ = options.path() + ".percentile_site";
     percentile_site_ = options.string("percentile_site", "");
     search_rows_ = options.integer("search_rows", 4);
     if (search_rows_ < 1) throw usage_error(options.path() + ".search_rows", "must be at least 1");
-    clip_all_ = choice(options, "clip", "all", {"all", "percentile_site"}) == "all";
+    clip_all_ = choice(options, "clip", true, {{"all", true}, {"percentile_site", false}});
     read_percentile(options);
     options.finish();
     if (!(clip_factor_ > 0 && clip_factor_ <= 1)) {
@@ -34,12 +37,17 @@ class ActivationsStep : public Step {
     }
   }
 
-  Needs needs(Block& block) const override {
+  void check(const std::vector<Sublayer*>& sublayers) const override {
+    sites_.check(sublayers);
+    if (!percentile_site_.empty()) expect_site(sublayers, percentile_site_, percentile_option_);
+  }
+
+  Needs needs(Sublayer& sublayer) const override {
     Needs needs;
     if (dynamic_) return needs;
-    for (const std::string& site : sites_.names(block)) needs[site].abs_max = true;
-    if (percentile_site_.empty()) return needs;
-    SiteNeeds& clipped = needs[block.site(percentile_site_).name];
+    for (const std::string& site : sites_.names(sublayer)) needs[site].abs_max = true;
+    if (!has_percentile_site(sublayer)) return needs;
+    SiteNeeds& clipped = needs[percentile_site_];
     clipped.mode = mode_;
     if (auto_)
       clipped.percentiles = {kPercentiles.begin(), kPercentiles.end()};
@@ -48,9 +56,9 @@ class ActivationsStep : public Step {
     return needs;
   }
 
-  void apply(Block& block, StepContext& context) const override {
-    for (const std::string& name : sites_.names(block)) {
-      Site& site = unrounded(block, name);
+  void apply(Sublayer& sublayer, StepContext& context) const override {
+    for (const std::string& name : sites_.names(sublayer)) {
+      Site& site = unrounded(sublayer, name);
       if (dynamic_) {
         site.quantizer = per_token(site);
         continue;
@@ -58,42 +66,46 @@ class ActivationsStep : public Step {
       const SiteStatistics& statistics = context.statistics.at(name);
       if (statistics.abs_max == 0) {
         context.remarks.fallbacks.push_back(
-            {block.prefix() + "." + name, "the smallest scale was used", kNoActivity});
+            {sublayer.prefix + "." + name, "the smallest scale was used", kNoActivity});
       }
       double amax = statistics.abs_max;
       if (name == percentile_site_ && !auto_ && percentile_ < 1)
         amax = statistics.percentiles.at(percentile_);
       site.quantizer = ActivationQuantizer::covering(amax, bits_);
     }
-    if (auto_ && !dynamic_) choose_clips(block, context);
+    if (auto_ && !dynamic_) choose_clips(sublayer, context);
   }
 
-  void plan(Block& block, PlanContext& context) const override {
-    const std::vector<std::string> names = sites_.names(block);
+  void plan(Sublayer& sublayer, PlanContext& context) const override {
+    const std::vector<std::string> names = sites_.names(sublayer);
     for (const std::string& name : names) {
-      Site& site = unrounded(block, name);
+      Site& site = unrounded(sublayer, name);
       site.quantizer = dynamic_ ? per_token(site) : ActivationQuantizer::covering(1, bits_);
     }
-    if (dynamic_ || !auto_) return;
-    context.cost.forward_rows = search_rows_;
+    if (dynamic_ || !auto_ || names.empty()) return;
+    context.cost.forward_windows = search_rows_;
     context.cost.forwards = 1;
-    if (!percentile_site_.empty()) context.cost.forwards += static_cast<double>(kPercentiles.size());
+    if (has_percentile_site(sublayer)) context.cost.forwards += static_cast<double>(kPercentiles.size());
     if (clip_all_) context.cost.forwards += static_cast<double>(kFractions.size() * names.size());
   }
 
  private:
   ActivationQuantizer per_token(const Site& site) const {
-    return ActivationQuantizer::per_token(bits_, symmetric_, clip_factor_, site.head);
+    return ActivationQuantizer::per_token(bits_, symmetric_, clip_factor_, site.head_dim);
+  }
+
+  bool has_percentile_site(Sublayer& sublayer) const {
+    return sublayer.find_site(percentile_site_) != nullptr;
   }
 
   static constexpr std::array<double, 4> kPercentiles = {.99999, .9999, .9995, .999};
   static constexpr std::array<double, 6> kFractions = {.9, .8, .7, .6, .5, .4};
 
   // The site, which no other step may have given a quantizer.
-  static Site& unrounded(Block& block, const std::string& name) {
-    Site& site = block.site(name);
+  static Site& unrounded(Sublayer& sublayer, const std::string& name) {
+    Site& site = sublayer.site(name);
     if (site.quantizer.kind == ActivationQuantizer::Kind::kNone) return site;
-    throw usage_error(block.prefix() + "." + name, "is rounded already by an earlier step \"activations\"",
+    throw usage_error(sublayer.prefix + "." + name, "is rounded already by an earlier step \"activations\"",
                       "one of the two, or sites that they do not share");
   }
 
@@ -120,18 +132,20 @@ class ActivationsStep : public Step {
     return ladder;
   }
 
-  void choose_clips(Block& block, StepContext& context) const {
+  void choose_clips(Sublayer& sublayer, StepContext& context) const {
     std::vector<ClipLadder> ladders;
-    if (!percentile_site_.empty()) {
+    if (has_percentile_site(sublayer)) {
       ladders.push_back(ladder_of(percentile_site_, context.statistics.at(percentile_site_)));
     }
     if (clip_all_) {
-      for (const std::string& name : sites_.names(block)) {
+      for (const std::string& name : sites_.names(sublayer)) {
         if (name != percentile_site_) ladders.push_back(ladder_of(name, context.statistics.at(name)));
       }
     }
-    const int64_t rows = std::min(search_rows_, context.inputs.size(0));
-    search_clips(block, ladders, context.inputs.slice(0, 0, rows), context.outputs.slice(0, 0, rows));
+    if (ladders.empty()) return;
+    const int64_t windows = std::min(search_rows_, context.inputs.size(0));
+    search_clips(sublayer, ladders, context.inputs.slice(0, 0, windows),
+                 context.outputs.slice(0, 0, windows));
   }
 
   bool dynamic_;
@@ -142,7 +156,7 @@ class ActivationsStep : public Step {
   bool auto_ = false;
   double percentile_ = 1;
   PercentileMode mode_ = PercentileMode::kMoving;
-  std::string percentile_site_;
+  std::string percentile_option_, percentile_site_;
   int64_t search_rows_ = 4;
   bool clip_all_ = true;
 };

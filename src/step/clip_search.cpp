@@ -1,8 +1,8 @@
 // Clips by what they cost.
 //
 // A tighter clip makes every code finer and cuts a few values off: which of the two matters depends on what
-// the site feeds. Percentiles and local errors guess; the block's own output knows. Costs are kept low by few
-// rows (the error is a mean over thousands of outputs, and two candidates are compared on the same rows) and
+// the site feeds. Percentiles and local errors guess; the sublayer's own output knows. Costs are kept low by few
+// windows (the error is a mean over thousands of outputs, and two candidates are compared on the same ones) and
 // by stopping where a site gets no better. The error over the clip has one minimum, blurred by which values
 // happen to lie next to a code's edge, so one candidate that is no better is forgiven: stopping at the first
 // costs 0.1 % of perplexity on a small model. Quamba (arXiv 2410.13229) clips one site at one percentile.
@@ -19,7 +19,7 @@ constexpr int kPatience = 2;  // candidates that are no better before a descendi
 
 }  // namespace
 
-double relative_output_error(const Block& block, const Tensor& inputs, const Tensor& outputs) {
+double relative_output_error(const Sublayer& sublayer, const Tensor& inputs, const Tensor& outputs) {
   double noise = 0;
   double signal = 0;
   for_each_batch(inputs.size(0), inputs.size(1), [&](int64_t begin, int64_t end) {
@@ -29,22 +29,23 @@ double relative_output_error(const Block& block, const Tensor& inputs, const Ten
     const auto energy = [](const Tensor& t) {
       return t.square().sum(-1, /*keepdim=*/false, at::kDouble).flatten().cpu().cumsum(0)[-1].item<double>();
     };
-    noise += energy(block.forward(x) - y);
+    noise += energy(sublayer.forward(x) - y);
     signal += energy(y - x);
   });
   return noise / std::max(signal, 1e-30);
 }
 
-void search_clips(Block& block, const std::vector<ClipLadder>& ladders, const Tensor& inputs,
+void search_clips(Sublayer& sublayer, const std::vector<ClipLadder>& ladders, const Tensor& inputs,
                   const Tensor& outputs) {
-  double best = relative_output_error(block, inputs, outputs);
+  sublayer.prepare();  // for many forwards
+  double best = relative_output_error(sublayer, inputs, outputs);
   for (const ClipLadder& ladder : ladders) {
-    Site& site = block.site(ladder.site);
+    Site& site = sublayer.site(ladder.site);
     ActivationQuantizer kept = site.quantizer;
     int failures = 0;
     for (size_t i = 1; i < ladder.amax.size() && !(ladder.descending && failures == kPatience); ++i) {
       site.quantizer = ActivationQuantizer::covering(ladder.amax[i], kept.bits);
-      const double error = relative_output_error(block, inputs, outputs);
+      const double error = relative_output_error(sublayer, inputs, outputs);
       if (error < best) {
         best = error;
         kept = site.quantizer;

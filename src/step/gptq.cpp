@@ -18,7 +18,7 @@ class GptqStep : public Step {
       : rounding_(options),
         damping_(options.number("damping", 0.01)),
         order_by_activation_(options.boolean("order_by_activation", false)),
-        rounded_(choice(options, "moment", "float", {"float", "rounded"}) == "rounded") {
+        rounded_(choice(options, "moment", false, {{"float", false}, {"rounded", true}})) {
     options.finish();
     if (!rounding_.scheme().is_linear()) {
       throw usage_error(options.path() + ".format", "GPTQ rounds integers and MXINT", "step \"rtn\"");
@@ -28,9 +28,9 @@ class GptqStep : public Step {
     }
   }
 
-  Needs needs(Block& block) const override {
+  Needs needs(Sublayer& sublayer) const override {
     Needs needs;
-    for (const std::string& site : rounding_.sites(block)) {
+    for (const std::string& site : rounding_.sites(sublayer)) {
       if (rounded_) {
         needs[site].samples = rounding_.samples();
       } else {
@@ -42,20 +42,20 @@ class GptqStep : public Step {
 
   bool reads_rounded_activations() const override { return rounded_; }
 
-  void apply(Block& block, StepContext& context) const override {
-    for (const LinearGroup& group : rounding_.groups(block, context)) {
+  void apply(Sublayer& sublayer, StepContext& context) const override {
+    for (const LinearGroup& group : rounding_.groups(sublayer, context)) {
       const SiteStatistics& statistics = context.statistics.at(group.site);
       if (statistics.all_zero()) {
         round_plainly(group.linears, context.remarks);
         continue;
       }
-      const Tensor M = rounded_ ? rounded_second_moment(block.site(group.site), statistics)
+      const Tensor M = rounded_ ? rounded_second_moment(sublayer.site(group.site), statistics)
                                 : statistics.second_moment.value();
       // Linears with one scale a tensor are rounded one by one; else rows do not depend on each other, and
       // all linears of the site share one decomposition.
       if (rounding_.scheme().granularity == Granularity::kTensor) {
         for (Linear* linear : group.linears)
-          linear->weight.set_quantized(round(linear->weight.value, M, rounding_.scheme()));
+          linear->weight.set(round(linear->weight.values(), M, rounding_.scheme()));
         continue;
       }
       std::vector<Linear*> as_asked, wide;  // by the form of their scales
@@ -71,16 +71,16 @@ class GptqStep : public Step {
     }
   }
 
-  void plan(Block& block, PlanContext& context) const override {
+  void plan(Sublayer& sublayer, PlanContext& context) const override {
     const Granularity granularity = rounding_.scheme().granularity;
     const bool together = granularity != Granularity::kTensor;
     const bool by_row = granularity == Granularity::kChannel || order_by_activation_;
     const double times = rounding_.searches_clips() && by_row ? kGptqClips : 1;
-    for (const LinearGroup& group : rounding_.plan(block, context)) {
+    for (const LinearGroup& group : rounding_.plan(sublayer, context)) {
       int64_t rows = 0, in = 0;
       for (const Linear* linear : group.linears) {
-        const int64_t out = linear->weight.value.size(0);
-        in = linear->weight.value.size(1);
+        const int64_t out = linear->weight.size(0);
+        in = linear->weight.size(1);
         rows = together ? rows + out : std::max(rows, out);
         context.cost.operations += times * static_cast<double>(out) * static_cast<double>(in * in);
       }
@@ -103,9 +103,9 @@ class GptqStep : public Step {
   // Where M is 0 no error costs anything, so GPTQ would leave nothing of the weights.
   void round_plainly(const std::vector<Linear*>& linears, Remarks& remarks) const {
     for (Linear* linear : linears) {
-      const Tensor& W = linear->weight.value;
+      const Tensor W = linear->weight.values();
       remarks.fallbacks.push_back({linear->name, "rounded to nearest", kNoActivity});
-      linear->weight.set_quantized(
+      linear->weight.set(
           round_to_nearest(W, rounding_.scheme_for(*linear, remarks), rounding_.fixed_clip(W)));
     }
   }
@@ -120,15 +120,15 @@ class GptqStep : public Step {
                       const WeightScheme& scheme) const {
     if (linears.empty()) return;
     std::vector<Tensor> parts;
-    for (const Linear* linear : linears) parts.push_back(linear->weight.value);
+    for (const Linear* linear : linears) parts.push_back(linear->weight.values());
     const QuantizedTensor all = round(at::cat(parts), M, scheme);
     int64_t begin = 0;
     for (Linear* linear : linears) {
-      const int64_t end = begin + linear->weight.value.size(0);
+      const int64_t end = begin + linear->weight.size(0);
       const auto rows = [&](const Tensor& t) {
         return t.defined() ? t.slice(0, begin, end).clone() : Tensor();
       };
-      linear->weight.set_quantized({rows(all.codes), rows(all.scale), rows(all.zero), all.scheme});
+      linear->weight.set(QuantizedTensor{rows(all.codes), rows(all.scale), rows(all.zero), all.scheme});
       begin = end;
     }
   }

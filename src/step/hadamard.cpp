@@ -16,38 +16,47 @@ namespace {
 
 class HadamardStep : public Step {
  public:
-  explicit HadamardStep(JsonFields& options) : site_(options.string("site", "ssm.output")) {
+  explicit HadamardStep(JsonFields& options)
+      : option_(options.path() + ".site"), site_(options.string("site", "ssm.output")) {
     options.finish();
   }
 
-  Needs needs(Block& block) const override {
-    channels(block);  // a site that cannot be rotated is an error before any work
+  void check(const std::vector<Sublayer*>& sublayers) const override {
+    expect_site(sublayers, site_, option_);
+  }
+
+  Needs needs(Sublayer& sublayer) const override {
+    if (has_site(sublayer)) channels(sublayer);  // a site that cannot be rotated is an error before any work
     return {};
   }
 
-  void apply(Block& block, StepContext& context) const override {
-    append_stage(block, site_, matrix(block, context.remarks), context.statistics);
+  void apply(Sublayer& sublayer, StepContext& context) const override {
+    if (!has_site(sublayer)) return;
+    append_op(sublayer, site_, matrix(sublayer, context.remarks), context.statistics);
   }
 
-  void plan(Block& block, PlanContext& context) const override {
-    place_stage(block, site_, matrix(block, context.remarks));
+  void plan(Sublayer& sublayer, PlanContext& context) const override {
+    if (!has_site(sublayer)) return;
+    place_op(sublayer, site_, matrix(sublayer, context.remarks));
   }
 
  private:
-  Hadamard matrix(Block& block, Remarks& remarks) const {
-    const Hadamard H = make_hadamard(channels(block));
+  bool has_site(Sublayer& sublayer) const { return sublayer.find_site(site_) != nullptr; }
+
+  Hadamard matrix(Sublayer& sublayer, Remarks& remarks) const {
+    const Hadamard H = make_hadamard(channels(sublayer));
     if (H.block == H.size) return H;
     remarks.fallbacks.push_back(
-        {block.prefix() + "." + site_,
+        {sublayer.prefix + "." + site_,
          "rotated in " + std::to_string(H.size / H.block) + " blocks of " + std::to_string(H.block),
          "there is no Hadamard matrix of size " + std::to_string(H.size) +
              " of the forms 2^k, 12 2^k, 20 2^k, 28 2^k"});
     return H;
   }
 
-  int64_t channels(Block& block) const {
-    const bool shared = block.site(site_).shared;
-    const int64_t channels = site_channels(block, site_);
+  int64_t channels(Sublayer& sublayer) const {
+    const bool shared = sublayer.site(site_).shared;
+    const int64_t channels = site_channels(sublayer, site_);
     if (channels == 0 || shared) {
       throw usage_error("hadamard",
                         (shared ? "more than linears read the site \"" : "no linear reads the site \"") +
@@ -56,7 +65,7 @@ class HadamardStep : public Step {
     return channels;
   }
 
-  std::string site_;
+  std::string option_, site_;
 };
 
 }  // namespace

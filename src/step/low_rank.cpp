@@ -9,6 +9,7 @@
 
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
+#include "ptq/calibration/site_sums.h"
 #include "ptq/calibration/stream.h"
 #include "ptq/solve/gptq.h"
 #include "ptq/solve/rank_budget.h"
@@ -19,6 +20,8 @@
 namespace ptq {
 namespace {
 
+using Variant = LowRankStepOptions::Variant;
+
 // From which `auto` chooses: exact, two that trust small correlations less, and the diagonal alone.
 constexpr std::array<double, 4> kShrinkages = {0, .1, .3, 1};
 // A second moment from fewer tokens an input than this fits noise.
@@ -28,8 +31,8 @@ constexpr int64_t kLargestSharedRank = 256;
 
 // What is known of a site's input, and the metrics to solve with.
 struct SiteInput {
-  Tensor R;       // [in, in] float64, of the calibration rows
-  Tensor R_kept;  // [in, in] float64, of the rows kept aside; for `auto` only
+  Tensor R;           // [in, in] float64, of the calibration windows
+  Tensor R_held_out;  // [in, in] float64, of the held-out windows; for `auto` only
   std::vector<InputMetric> metrics;
 };
 
@@ -48,10 +51,18 @@ struct Candidate {
 
 std::vector<InputMetric> metrics_of(const LowRankStepOptions& options, const SiteStatistics& statistics) {
   const Tensor& R = statistics.second_moment.value();
-  if (options.variant == "exact") return {InputMetric::full(R, options.shrinkage)};
-  if (options.variant == "approx") return {InputMetric::full(R, 1)};
-  if (options.variant == "lqer") return {InputMetric::diagonal(statistics.channel_mean_abs.square())};
-  if (options.variant == "identity") return {InputMetric::diagonal(at::ones_like(R.diagonal()))};
+  switch (options.variant) {
+    case Variant::kExact:
+      return {InputMetric::full(R, options.shrinkage)};
+    case Variant::kApprox:
+      return {InputMetric::full(R, 1)};
+    case Variant::kLqer:
+      return {InputMetric::diagonal(statistics.channel_mean_abs.square())};
+    case Variant::kIdentity:
+      return {InputMetric::diagonal(at::ones_like(R.diagonal()))};
+    case Variant::kAuto:
+      break;
+  }
   std::vector<InputMetric> all;
   for (const double shrinkage : kShrinkages) all.push_back(InputMetric::full(R, shrinkage));
   return all;
@@ -111,21 +122,21 @@ class LowRankStep : public Step {
     return patterns;
   }
 
-  Needs needs(Block& block) const override {
+  Needs needs(Sublayer& sublayer) const override {
     Needs needs;
-    for (const Linear* linear : block.linears()) {
+    for (const Linear* linear : sublayer.linears()) {
       if (!options_.selects(linear->name)) continue;
       needs[linear->site].second_moment = true;
-      needs[linear->site].channel_mean_abs |= options_.variant == "lqer";
+      needs[linear->site].channel_mean_abs |= options_.variant == Variant::kLqer;
     }
     return needs;
   }
 
-  void apply(Block& block, StepContext& context) const override {
+  void apply(Sublayer& sublayer, StepContext& context) const override {
     std::vector<Candidate> candidates;
-    const std::vector<Linear*> originals = context.rewritten->linears(), linears = block.linears();
+    const std::vector<Linear*> originals = context.rewritten->linears(), linears = sublayer.linears();
     for (size_t i = 0; i < linears.size(); ++i) {
-      if (!linears[i]->weight.quantized || !options_.selects(linears[i]->name)) continue;
+      if (!linears[i]->weight.quantized() || !options_.selects(linears[i]->name)) continue;
       expect_uncorrected(*linears[i]);
       if (context.statistics.at(linears[i]->site).all_zero()) {
         context.remarks.fallbacks.push_back({linears[i]->name, "left without a correction", kNoActivity});
@@ -133,8 +144,8 @@ class LowRankStep : public Step {
       }
       Candidate candidate;
       candidate.linear = linears[i];
-      candidate.W = originals[i]->weight.value;
-      candidate.base = *linears[i]->weight.quantized;
+      candidate.W = originals[i]->weight.values();
+      candidate.base = *linears[i]->weight.quantized();
       candidate.rank = options_.target_bpw > 0 ? kLargestSharedRank : options_.rank_of(linears[i]->name);
       candidates.push_back(std::move(candidate));
     }
@@ -150,19 +161,18 @@ class LowRankStep : public Step {
     for (Candidate& candidate : candidates) finish(candidate, context);
   }
 
-  void plan(Block& block, PlanContext& context) const override {
+  void plan(Sublayer& sublayer, PlanContext& context) const override {
     int64_t weights = 0;
     double bits = 0;
     std::vector<Linear*> corrected;
-    for (Linear* linear : block.linears()) {
-      if (!linear->weight.quantized || !options_.selects(linear->name)) continue;
+    for (Linear* linear : sublayer.linears()) {
+      if (!linear->weight.quantized() || !options_.selects(linear->name)) continue;
       expect_uncorrected(*linear);
       corrected.push_back(linear);
-      warn_of_few_tokens(linear->site, linear->weight.value.size(1), context.calibration_tokens,
-                         context.warnings);
-      const int64_t out = linear->weight.value.size(0), in = linear->weight.value.size(1);
+      warn_of_few_tokens(linear->site, linear->weight.size(1), context.calibration_tokens, context.warnings);
+      const int64_t out = linear->weight.size(0), in = linear->weight.size(1);
       weights += out * in;
-      bits += linear->weight.quantized->scheme.bits_per_weight(out, in) * static_cast<double>(out * in);
+      bits += linear->weight.quantized()->scheme.bits_per_weight(out, in) * static_cast<double>(out * in);
       add_cost(out, in, options_.target_bpw > 0 ? kLargestSharedRank : options_.rank_of(linear->name),
                context.cost);
     }
@@ -176,17 +186,17 @@ class LowRankStep : public Step {
   }
 
  private:
-  // On disk.
-  int64_t rank_bytes(const Tensor& W) const {
-    const int64_t scales = options_.stored == "int8" ? 2 * static_cast<int64_t>(sizeof(float)) : 0;
-    return (W.size(0) + W.size(1)) * static_cast<int64_t>(at::elementSize(options_.stored_dtype())) + scales;
+  // On disk, of a weight [out, in].
+  int64_t rank_bytes(int64_t out, int64_t in) const {
+    const int64_t scales = options_.stored == at::kChar ? 2 * static_cast<int64_t>(sizeof(float)) : 0;
+    return (out + in) * static_cast<int64_t>(at::elementSize(options_.stored)) + scales;
   }
 
   void set_empty_correction(Linear& linear, int64_t most) const {
-    const Tensor& W = linear.weight.value;
-    const int64_t rank = std::min({most, W.size(0), W.size(1)});
-    linear.correction = make_low_rank(at::empty({rank, W.size(1)}, W.options()),
-                                      at::empty({W.size(0), rank}, W.options()), options_.stored_dtype());
+    const int64_t out = linear.weight.size(0), in = linear.weight.size(1), rank = std::min({most, out, in});
+    const at::TensorOptions on_device = linear.weight.device();
+    linear.correction =
+        make_low_rank(at::empty({rank, in}, on_device), at::empty({out, rank}, on_device), options_.stored);
   }
 
   // Ranks that together take no less than any shares of `bytes`: the same for all, as far as layers have so
@@ -194,9 +204,9 @@ class LowRankStep : public Step {
   std::vector<int64_t> largest_shares(const std::vector<Linear*>& linears, double bytes) const {
     std::vector<RankOffer> offers;
     for (const Linear* linear : linears) {
-      const Tensor& W = linear->weight.value;
-      RankOffer offer{{}, rank_bytes(W)};
-      const int64_t most = std::min({kLargestSharedRank, W.size(0), W.size(1)});
+      const int64_t out = linear->weight.size(0), in = linear->weight.size(1);
+      RankOffer offer{{}, rank_bytes(out, in)};
+      const int64_t most = std::min({kLargestSharedRank, out, in});
       for (int64_t rank = 1; rank <= most; ++rank)
         offer.gains.push_back(static_cast<double>(offer.bytes_per_rank) / static_cast<double>(rank));
       offers.push_back(std::move(offer));
@@ -221,14 +231,14 @@ class LowRankStep : public Step {
   }
 
   // Whether a layer whose share of the budget is known is solved again.
-  bool solves_again() const { return options_.rounds > 1 || options_.variant == "auto"; }
+  bool solves_again() const { return options_.rounds > 1 || options_.variant == Variant::kAuto; }
 
   // Of one linear: products, and the space that the leading eigenvectors of the smaller side are found in;
   // error, product and space in float64. With alternation also a product a round.
   void add_cost(int64_t out, int64_t in, int64_t rank, StepCost& cost) const {
     const auto n = static_cast<double>(std::min(out, in)), m = static_cast<double>(std::max(out, in));
     const double passes = options_.target_bpw > 0 && solves_again() ? 2 : 1;
-    const double solves = passes * (options_.variant == "auto" ? kShrinkages.size() : 1);
+    const double solves = passes * (options_.variant == Variant::kAuto ? kShrinkages.size() : 1);
     const double columns = std::min(n, static_cast<double>(4 * rank + 64));
     const double rounds = options_.rounds > 1 ? static_cast<double>(options_.rounds) : 0;
     cost.operations += solves * (2 * n * m * (n + m / 2) + 10 * n * n * columns);
@@ -250,11 +260,12 @@ class LowRankStep : public Step {
       inputs[site] = {statistics.second_moment.value(), {}, metrics_of(options_, statistics)};
       moments[site].second_moment = true;
     }
-    if (options_.variant != "auto" || inputs.empty()) return inputs;
-    const ObserverGuard guard(*context.rewritten, moments, context.inputs.size(0));
-    run_block(*context.rewritten, context.inputs);
-    for (const auto& [site, statistics] : guard.statistics())
-      inputs.at(site).R_kept = statistics.second_moment.value();
+    if (options_.variant != Variant::kAuto || inputs.empty()) return inputs;
+    StatisticsObserver observer(context.rewritten->prefix, moments,
+                                Batches::of(context.inputs.size(0), context.inputs.size(1)));
+    observe(*context.rewritten, context.inputs, observer);
+    for (const auto& [site, statistics] : observer.finish())
+      inputs.at(site).R_held_out = statistics.second_moment.value();
     return inputs;
   }
 
@@ -275,38 +286,37 @@ class LowRankStep : public Step {
             return dequantize(rounded.back());
           });
       const Tensor D = candidate.W - found.W;
-      const double left = metrics.size() > 1 ? energy_on_kept_rows(D, found.correction.V, candidate) : 0;
+      const double left = metrics.size() > 1 ? energy_on_held_out(D, found.correction.V, candidate) : 0;
       if (!(left < least)) continue;
       least = left;
       codes = rounded.at(static_cast<size_t>(found.round));
       candidate.D = D;
       candidate.metric = &metrics[i];
       candidate.solution = std::move(found.correction);
-      const bool automatic = options_.variant == "auto";
-      candidate.row.variant = automatic ? "exact" : options_.variant;
-      candidate.row.shrinkage =
-          automatic ? kShrinkages[i] : (options_.variant == "exact" ? options_.shrinkage : 0);
+      candidate.row.variant = options_.variant_name();
+      if (options_.variant == Variant::kAuto) candidate.row.shrinkage = kShrinkages[i];
+      if (options_.variant == Variant::kExact) candidate.row.shrinkage = options_.shrinkage;
       candidate.row.rounds = found.round + 1;
     }
-    if (candidate.row.rounds > 1) candidate.linear->weight.set_quantized(codes);
+    if (candidate.row.rounds > 1) candidate.linear->weight.set(codes);
   }
 
   QuantizedTensor round_again(const Tensor& target, const Candidate& candidate) const {
     const WeightScheme& scheme = candidate.base.scheme;
-    if (options_.rounding == "gptq") return gptq(target, candidate.input->R, {}, scheme);
+    if (options_.rounds_by_gptq) return gptq(target, candidate.input->R, {}, scheme);
     return round_to_nearest(target, scheme);
   }
 
   // trace((D - V V^T D) R (D - V V^T D)^T): V V^T is a projection, so what it takes off stands alone.
-  double energy_on_kept_rows(const Tensor& D, const Tensor& V, const Candidate& candidate) const {
-    const Tensor& R = candidate.input->R_kept;
+  double energy_on_held_out(const Tensor& D, const Tensor& V, const Candidate& candidate) const {
+    const Tensor& R = candidate.input->R_held_out;
     // Without alternation the first term is the same for all candidates.
     const double whole = options_.rounds > 1 ? output_energy(D, R.to(at::kFloat)) : 0;
     return whole - output_energy(V.t().matmul(D.to(at::kDouble)), R);
   }
 
-  // Ranks by what each takes off the relative error of its layer, a byte, within the block. Every block thus
-  // gets its own share of the budget: errors of different blocks cannot be compared, and one pass is enough.
+  // Ranks by what each takes off the relative error of its layer, a byte, within the sublayer. Each thus
+  // gets its own share of the budget: errors of different ones cannot be compared, and one pass is enough.
   // Error and signal are measured by the metric that the layer is solved with.
   void share_budget(std::vector<Candidate>& candidates) const {
     double bits = 0;
@@ -321,7 +331,7 @@ class LowRankStep : public Step {
       const Tensor gains = candidate.solution.eigenvalues.cpu() / std::max(signal, 1e-300);
       offers.push_back({std::vector<double>(gains.const_data_ptr<double>(),
                                             gains.const_data_ptr<double>() + gains.numel()),
-                        rank_bytes(candidate.W)});
+                        rank_bytes(out, in)});
     }
     const std::vector<int64_t> ranks = share_ranks(offers, static_cast<int64_t>(budget_bytes(weights, bits)));
     for (size_t i = 0; i < candidates.size(); ++i) candidates[i].rank = ranks[i];
@@ -343,7 +353,7 @@ class LowRankStep : public Step {
     const auto [A, B] = low_rank_factors(candidate.solution.V, candidate.D);
     CorrectionRow& row = candidate.row;
     row.rank = A.size(0);
-    row.stored = options_.stored;
+    row.stored = options_.stored_name();
     const double own = energy_of_error(candidate);
     // Codes that alternation has moved would be worse than the base if they stood alone.
     row.energy_before = row.rounds > 1 ? output_energy(candidate.W - dequantize(candidate.base),
@@ -351,8 +361,8 @@ class LowRankStep : public Step {
                                        : own;
     row.energy_after = own;
     if (row.rank > 0) {
-      expect_held(candidate.linear->name, A, B, options_.stored_dtype());
-      LowRank correction = make_low_rank(A, B, options_.stored_dtype());
+      expect_held(candidate.linear->name, A, B, options_.stored);
+      LowRank correction = make_low_rank(A, B, options_.stored);
       row.energy_after = corrected_energy(own, candidate.D, correction.A, correction.B, candidate.input->R);
       row.bytes = correction.bytes();
       row.bits_per_weight = 8 * static_cast<double>(row.bytes) / static_cast<double>(candidate.W.numel());

@@ -9,7 +9,18 @@
 namespace ptq {
 namespace {
 
+using Variant = LowRankStepOptions::Variant;
+
 constexpr int64_t kLargestRank = 8192;
+
+constexpr std::initializer_list<std::pair<const char*, Variant>> kVariants = {
+    {"auto", Variant::kAuto},
+    {"exact", Variant::kExact},
+    {"approx", Variant::kApprox},
+    {"lqer", Variant::kLqer},
+    {"identity", Variant::kIdentity}};
+constexpr std::initializer_list<std::pair<const char*, at::ScalarType>> kStored = {
+    {"bf16", at::kBFloat16}, {"f16", at::kHalf}, {"int8", at::kChar}};
 
 int64_t checked_rank(const Json& json, const std::string& where) {
   const bool integer = json.is_number_integer();
@@ -60,19 +71,28 @@ int64_t LowRankStepOptions::rank_of(const std::string& linear) const {
   return rank;
 }
 
-at::ScalarType LowRankStepOptions::stored_dtype() const {
-  if (stored == "int8") return at::kChar;
-  return stored == "f16" ? at::kHalf : at::kBFloat16;
+const char* LowRankStepOptions::variant_name() const {
+  for (const auto& [name, value] : kVariants) {
+    if (value == variant && value != Variant::kAuto) return name;
+  }
+  return "exact";
+}
+
+const char* LowRankStepOptions::stored_name() const {
+  for (const auto& [name, value] : kStored) {
+    if (value == stored) return name;
+  }
+  return "?";
 }
 
 LowRankStepOptions read_low_rank_options(JsonFields& fields) {
   LowRankStepOptions options;
-  options.variant = choice(fields, "variant", "exact", {"auto", "exact", "approx", "lqer", "identity"});
+  options.variant = choice(fields, "variant", options.variant, kVariants);
   options.shrinkage = fields.number("shrinkage", 0);
   options.target_bpw = fields.number("target_bpw", 0);
   options.rounds = fields.integer("rounds", 1);
-  options.rounding = choice(fields, "rounding", "nearest", {"nearest", "gptq"});
-  options.stored = choice(fields, "stored", "bf16", {"bf16", "f16", "int8"});
+  options.rounds_by_gptq = choice(fields, "rounding", false, {{"nearest", false}, {"gptq", true}});
+  options.stored = choice(fields, "stored", options.stored, kStored);
   options.compare = fields.boolean("compare", true);
   read_ranks(fields, options);
   read_linears(fields, options);

@@ -1,7 +1,9 @@
 // Reading the options of steps.
 #pragma once
 
+#include <initializer_list>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ptq/base/error.h"
@@ -10,15 +12,19 @@
 
 namespace ptq {
 
-// A string option that must be one of `allowed`.
-inline std::string choice(JsonFields& options, const std::string& key, const std::string& fallback,
-                          const std::vector<std::string>& allowed) {
-  const std::string value = options.string(key, fallback);
-  for (const std::string& candidate : allowed) {
-    if (value == candidate) return value;
+// What the word of a string option stands for. Throws a usage Error for another word.
+template <typename T>
+T choice(JsonFields& options, const std::string& key, const T& fallback,
+         std::initializer_list<std::pair<const char*, T>> values) {
+  if (!options.has(key)) return fallback;
+  const std::string word = options.string(key, "");
+  std::vector<std::string> words;
+  for (const auto& [name, value] : values) {
+    if (word == name) return value;
+    words.emplace_back(name);
   }
-  throw usage_error(options.path() + "." + key, "\"" + value + "\" is not a value of this option",
-                    suggest(value, allowed));
+  throw usage_error(options.path() + "." + key, "\"" + word + "\" is not a value of this option",
+                    suggest(word, words));
 }
 
 // Tokens to gather at a site.

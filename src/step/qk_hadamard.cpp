@@ -2,6 +2,8 @@
 //
 // Queries and keys meet only in inner products, so H q and H k give the same attention: (q H)(k H)^T = q k^T.
 // Applied after the rotary embedding, where outlier channels of keys would set the step of a whole head.
+#include <algorithm>
+
 #include "ptq/base/error.h"
 #include "ptq/step/rewrites.h"
 #include "step/step_makers.h"
@@ -13,27 +15,27 @@ class QueryKeyHadamardStep : public Step {
  public:
   explicit QueryKeyHadamardStep(JsonFields& options) { options.finish(); }
 
-  Needs needs(Block& block) const override {
-    if (block.product_pairs().empty()) {
-      throw usage_error("qk_hadamard",
-                        block.prefix() + " has no queries and keys: the model has no attention");
-    }
-    return {};
+  void check(const std::vector<Sublayer*>& sublayers) const override {
+    const auto has_pairs = [](Sublayer* sublayer) { return !sublayer->product_pairs().empty(); };
+    if (std::any_of(sublayers.begin(), sublayers.end(), has_pairs)) return;
+    throw usage_error("qk_hadamard", "there are no queries and keys: the model has no attention");
   }
 
-  void apply(Block& block, StepContext& context) const override {
-    for (const ProductPair& pair : block.product_pairs()) {
+  Needs needs(Sublayer&) const override { return {}; }
+
+  void apply(Sublayer& sublayer, StepContext& context) const override {
+    for (const ProductPair& pair : sublayer.product_pairs()) {
       const Hadamard H = matrix(pair);
-      append_stage(block, pair.left, H, context.statistics);
-      append_stage(block, pair.right, H, context.statistics);
+      append_op(sublayer, pair.left, H, context.statistics);
+      append_op(sublayer, pair.right, H, context.statistics);
     }
   }
 
-  void plan(Block& block, PlanContext&) const override {
-    for (const ProductPair& pair : block.product_pairs()) {
+  void plan(Sublayer& sublayer, PlanContext&) const override {
+    for (const ProductPair& pair : sublayer.product_pairs()) {
       const Hadamard H = matrix(pair);
-      place_stage(block, pair.left, H);
-      place_stage(block, pair.right, H);
+      place_op(sublayer, pair.left, H);
+      place_op(sublayer, pair.right, H);
     }
   }
 

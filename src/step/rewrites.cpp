@@ -6,10 +6,10 @@ namespace ptq {
 namespace {
 
 // Rotations of one site lie in one tensor, so they have one size.
-void check_rotation(const Site& site, const TransformStage& stage) {
+void check_rotation(const Site& site, const TransformOp& stage) {
   const auto* rotation = std::get_if<BlockRotation>(&stage);
   if (rotation == nullptr) return;
-  for (const TransformStage& other : site.transform.stages) {
+  for (const TransformOp& other : site.transform.stages) {
     const auto* before = std::get_if<BlockRotation>(&other);
     if (before != nullptr && before->R.size(0) != rotation->R.size(0)) {
       throw usage_error(site.name,
@@ -26,28 +26,28 @@ void carry(Statistics& statistics, const std::string& site, const std::function<
 
 }  // namespace
 
-void place_stage(Block& block, const std::string& name, const TransformStage& stage) {
-  Site& site = block.site(name);
+void place_op(Sublayer& sublayer, const std::string& name, const TransformOp& stage) {
+  Site& site = sublayer.site(name);
   check_rotation(site, stage);
   const Transform alone{{stage}};
-  for (const Linear* linear : block.linears()) {
+  for (const Linear* linear : sublayer.linears()) {
     if (linear->site != name) continue;
-    const int64_t channels = linear->weight.value.size(1);
+    const int64_t channels = linear->weight.size(1);
     if (!alone.fits(channels)) {
-      throw usage_error(block.prefix() + "." + name, transform_text(alone) + " does not fit its " +
-                                                         std::to_string(channels) + " channels");
+      throw usage_error(sublayer.prefix + "." + name, transform_text(alone) + " does not fit its " +
+                                                          std::to_string(channels) + " channels");
     }
   }
   site.transform.stages.push_back(stage);
 }
 
-void append_stage(Block& block, const std::string& name, const TransformStage& stage,
-                  Statistics& statistics) {
-  place_stage(block, name, stage);
-  for (Linear* linear : block.linears()) {
-    if (linear->site == name) linear->weight.value = apply_stage(stage, linear->weight.value);
+void append_op(Sublayer& sublayer, const std::string& name, const TransformOp& stage,
+               Statistics& statistics) {
+  place_op(sublayer, name, stage);
+  for (Linear* linear : sublayer.linears()) {
+    if (linear->site == name) linear->weight.set(apply_op(stage, linear->weight.values()));
   }
-  carry(statistics, name, [stage](const Tensor& rows) { return apply_stage(stage, rows); });
+  carry(statistics, name, [stage](const Tensor& rows) { return apply_op(stage, rows); });
 }
 
 Tensor smoothing_scales(const Tensor& activation_abs_max, const Tensor& weight_abs_max, double alpha,
@@ -65,10 +65,10 @@ Tensor share_scales(const FoldEdge& edge, const Tensor& s) {
   return largest.index_select(0, row_of);
 }
 
-void smooth_edge(Block& block, const FoldEdge& edge, const Tensor& s, Statistics& statistics) {
+void smooth_edge(Sublayer& sublayer, const FoldEdge& edge, const Tensor& s, Statistics& statistics) {
   fold_scales(edge, s);
   for (const std::string& name : edge.sites) {
-    Site& site = block.site(name);
+    Site& site = sublayer.site(name);
     site.smooth = site.smooth.defined() ? site.smooth * s : s;
     carry(statistics, name, [s](const Tensor& rows) { return rows / s; });
   }

@@ -66,22 +66,23 @@ struct Trial {
 
 // The sum of squared errors of the outputs of linears that read a site, for x [tokens, channels] before
 // `stage`.
-double rounded_output_error(Block& block, const std::string& site, const TransformStage& stage,
+double rounded_output_error(Sublayer& sublayer, const std::string& site, const TransformOp& stage,
                             const Tensor& x, const Trial& trial) {
-  const Tensor rotated = apply_stage(stage, x);
+  const Tensor rotated = apply_op(stage, x);
   Tensor rounded = rotated;
   if (trial.activation_bits < 16) {
-    const auto [codes, step] = ops::quantize_asymmetric(rotated, trial.activation_bits, trial.clip_factor);
-    rounded = codes * step;
+    rounded =
+        ActivationQuantizer::per_token(trial.activation_bits, /*symmetric=*/false, trial.clip_factor)(rotated)
+            .dequantize();
   }
   WeightScheme scheme;
   scheme.bits = trial.weight_bits;
   scheme.granularity = Granularity::kChannel;
   scheme.symmetric = false;
   double error = 0;
-  for (const Linear* linear : block.linears()) {
+  for (const Linear* linear : sublayer.linears()) {
     if (linear->site != site) continue;
-    const Tensor W = apply_stage(stage, linear->weight.value);
+    const Tensor W = apply_op(stage, linear->weight.values());
     const Tensor W_rounded = dequantize(round_to_nearest(W, scheme));
     const Tensor difference = ops::linear(rotated, W) - ops::linear(rounded, W_rounded);
     error += difference.square().sum(-1, false, at::kDouble).cpu().cumsum(0)[-1].item<double>();
@@ -94,16 +95,17 @@ class RotateStep : public Step {
   explicit RotateStep(JsonFields& options)
       : sites_(options, "linear_inputs"),
         block_(options),
-        kind_(choice(options, "kind", "hadamard", {"hadamard", "greedy", "auto"})),
-        random_signs_(choice(options, "signs", "none", {"none", "random"}) == "random"),
+        kind_(choice(options, "kind", Kind::kHadamard,
+                     {{"hadamard", Kind::kHadamard}, {"greedy", Kind::kGreedy}, {"auto", Kind::kAuto}})),
+        random_signs_(choice(options, "signs", false, {{"none", false}, {"random", true}})),
         seed_(static_cast<uint64_t>(options.integer("seed", 0))),
         samples_(samples_option(options, 2048)),
         trial_{static_cast<int>(options.integer("weight_bits", 4)),
                static_cast<int>(options.integer("activation_bits", 4)), options.number("clip_factor", 1)} {
     greedy_.steps = options.integer("steps", 256);
-    greedy_.peak = choice(options, "peak", "magnitude", {"magnitude", "range"}) == "range"
-                       ? GreedyOptions::Peak::kRange
-                       : GreedyOptions::Peak::kMagnitude;
+    using Peak = GreedyOptions::Peak;
+    greedy_.peak =
+        choice(options, "peak", Peak::kMagnitude, {{"magnitude", Peak::kMagnitude}, {"range", Peak::kRange}});
     options.finish();
     if (greedy_.steps < 0 || greedy_.steps > 100000) {
       throw usage_error(options.path() + ".steps", std::to_string(greedy_.steps) + " is outside 0 to 100000");
@@ -117,40 +119,42 @@ class RotateStep : public Step {
     }
   }
 
-  Needs needs(Block& block) const override {
+  void check(const std::vector<Sublayer*>& sublayers) const override { sites_.check(sublayers); }
+
+  Needs needs(Sublayer& sublayer) const override {
     Needs needs;
-    for (const std::string& name : sites_.transformable(block)) {
-      const int64_t channels = site_channels(block, name);
-      const int64_t size = block_.of(block.prefix() + "." + name, channels);
-      if (kind_ != "greedy") make_block_hadamard(channels, size);  // an error if there is none
-      if (kind_ != "hadamard") needs[name].samples = samples_;
+    for (const std::string& name : sites_.transformable(sublayer)) {
+      const int64_t channels = site_channels(sublayer, name);
+      const int64_t size = block_.of(sublayer.prefix + "." + name, channels);
+      if (kind_ != Kind::kGreedy) make_block_hadamard(channels, size);  // an error if there is none
+      if (kind_ != Kind::kHadamard) needs[name].samples = samples_;
     }
     return needs;
   }
 
-  void apply(Block& block, StepContext& context) const override {
-    for (const std::string& name : sites_.transformable(block)) {
-      const int64_t channels = site_channels(block, name);
-      const int64_t size = size_at(block, name, context.remarks);
+  void apply(Sublayer& sublayer, StepContext& context) const override {
+    for (const std::string& name : sites_.transformable(sublayer)) {
+      const int64_t channels = site_channels(sublayer, name);
+      const int64_t size = size_at(sublayer, name, context.remarks);
       if (random_signs_) {
-        append_stage(block, name, signs(channels, seed_of(block, name, context.seed)), context.statistics);
+        append_op(sublayer, name, signs(channels, seed_of(sublayer, name, context.seed)), context.statistics);
       }
-      append_stage(block, name, choose(block, name, channels, size, context), context.statistics);
+      append_op(sublayer, name, choose(sublayer, name, channels, size, context), context.statistics);
     }
   }
 
-  void plan(Block& block, PlanContext& context) const override {
-    for (const std::string& name : sites_.transformable(block)) {
-      const int64_t channels = site_channels(block, name);
-      const int64_t size = size_at(block, name, context.remarks);
+  void plan(Sublayer& sublayer, PlanContext& context) const override {
+    for (const std::string& name : sites_.transformable(sublayer)) {
+      const int64_t channels = site_channels(sublayer, name);
+      const int64_t size = size_at(sublayer, name, context.remarks);
       const auto meta = at::TensorOptions().device(at::kMeta);
-      if (random_signs_) place_stage(block, name, Signs{at::empty({channels}, meta)});
-      if (kind_ == "hadamard") {
-        place_stage(block, name, make_block_hadamard(channels, size));
+      if (random_signs_) place_op(sublayer, name, Signs{at::empty({channels}, meta)});
+      if (kind_ == Kind::kHadamard) {
+        place_op(sublayer, name, make_block_hadamard(channels, size));
         continue;
       }
-      context.at_most = context.at_most || kind_ == "auto";
-      place_stage(block, name, BlockRotation{at::empty({size, size}, meta)});
+      context.at_most = context.at_most || kind_ == Kind::kAuto;
+      place_op(sublayer, name, BlockRotation{at::empty({size, size}, meta)});
       // A step of the search turns the samples and the product by one matrix.
       const auto values = static_cast<double>(samples_ * channels + size * size);
       context.cost.operations += static_cast<double>(greedy_.steps) * 2 * static_cast<double>(size) * values;
@@ -159,11 +163,14 @@ class RotateStep : public Step {
   }
 
  private:
+  enum class Kind { kHadamard, kGreedy, kAuto };
+
   // The block of the site's rotation; says so if it is a poor one.
-  int64_t size_at(Block& block, const std::string& site, Remarks& remarks) const {
-    const std::string where = block.prefix() + "." + site;
-    const int64_t channels = site_channels(block, site), size = block_.of(where, channels);
-    if (block_.automatic() && size < kSmallBlock && size < channels && block.site(site).transform.empty()) {
+  int64_t size_at(Sublayer& sublayer, const std::string& site, Remarks& remarks) const {
+    const std::string where = sublayer.prefix + "." + site;
+    const int64_t channels = site_channels(sublayer, site), size = block_.of(where, channels);
+    if (block_.automatic() && size < kSmallBlock && size < channels &&
+        sublayer.site(site).transform.empty()) {
       remarks.fallbacks.push_back(
           {where, "rotated in blocks of " + std::to_string(size) + " only",
            "no larger power of two divides its " + std::to_string(channels) + " channels"});
@@ -172,10 +179,10 @@ class RotateStep : public Step {
   }
 
   // Differs from block to block and from site to site.
-  uint64_t seed_of(Block& block, const std::string& site, uint64_t run_seed) const {
+  uint64_t seed_of(Sublayer& sublayer, const std::string& site, uint64_t run_seed) const {
     uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
     for (const char c :
-         std::to_string(run_seed) + "/" + std::to_string(seed_) + "/" + block.prefix() + "." + site) {
+         std::to_string(run_seed) + "/" + std::to_string(seed_) + "/" + sublayer.prefix + "." + site) {
       hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3ULL;
     }
     return hash;
@@ -186,31 +193,31 @@ class RotateStep : public Step {
     return {at::randint(0, 2, {channels}, generator).to(at::kFloat) * 2 - 1};
   }
 
-  TransformStage choose(Block& block, const std::string& site, int64_t channels, int64_t size,
-                        StepContext& context) const {
-    if (kind_ == "hadamard") return make_block_hadamard(channels, size);
+  TransformOp choose(Sublayer& sublayer, const std::string& site, int64_t channels, int64_t size,
+                     StepContext& context) const {
+    if (kind_ == Kind::kHadamard) return make_block_hadamard(channels, size);
     const SiteStatistics& statistics = context.statistics.at(site);
     const Tensor& samples = statistics.samples;
     if (statistics.all_zero())
-      context.remarks.fallbacks.push_back({block.prefix() + "." + site, "rotated at random", kNoActivity});
+      context.remarks.fallbacks.push_back({sublayer.prefix + "." + site, "rotated at random", kNoActivity});
     // `auto` judges on the last quarter, so it does not search there.
-    const bool judged = kind_ == "auto" && samples.size(0) >= 4;
+    const bool judged = kind_ == Kind::kAuto && samples.size(0) >= 4;
     const int64_t searched = judged ? samples.size(0) - samples.size(0) / 4 : samples.size(0);
-    const Tensor Q = random_orthogonal(size - 1, seed_of(block, site, context.seed));
+    const Tensor Q = random_orthogonal(size - 1, seed_of(sublayer, site, context.seed));
     const GreedyRotation found =
         greedy_rotation(samples.slice(0, 0, searched), size, rotation_base(size, Q), greedy_);
     const BlockRotation greedy{found.R.to(at::kFloat), found.steps};
-    if (kind_ == "greedy") return greedy;
-    const TransformStage hadamard = make_block_hadamard(channels, size);
+    if (kind_ == Kind::kGreedy) return greedy;
+    const TransformOp hadamard = make_block_hadamard(channels, size);
     const Tensor kept = samples.slice(0, judged ? searched : 0);
-    const double greedy_error = rounded_output_error(block, site, greedy, kept, trial_);
-    return greedy_error < rounded_output_error(block, site, hadamard, kept, trial_) ? TransformStage(greedy)
-                                                                                    : hadamard;
+    const double greedy_error = rounded_output_error(sublayer, site, greedy, kept, trial_);
+    return greedy_error < rounded_output_error(sublayer, site, hadamard, kept, trial_) ? TransformOp(greedy)
+                                                                                       : hadamard;
   }
 
   SiteSelection sites_;
   BlockOption block_;
-  std::string kind_;
+  Kind kind_;
   GreedyOptions greedy_;
   bool random_signs_;
   uint64_t seed_;
@@ -225,33 +232,35 @@ class ZigzagStep : public Step {
     options.finish();
   }
 
-  Needs needs(Block& block) const override {
+  void check(const std::vector<Sublayer*>& sublayers) const override { sites_.check(sublayers); }
+
+  Needs needs(Sublayer& sublayer) const override {
     Needs needs;
-    for (const std::string& name : sites_.transformable(block)) {
-      block_.of(block.prefix() + "." + name, site_channels(block, name));
+    for (const std::string& name : sites_.transformable(sublayer)) {
+      block_.of(sublayer.prefix + "." + name, site_channels(sublayer, name));
       needs[name].samples = samples_;
     }
     return needs;
   }
 
-  void apply(Block& block, StepContext& context) const override {
-    for (const std::string& name : sites_.transformable(block)) {
-      const int64_t size = block_.of(block.prefix() + "." + name, site_channels(block, name));
+  void apply(Sublayer& sublayer, StepContext& context) const override {
+    for (const std::string& name : sites_.transformable(sublayer)) {
+      const int64_t size = block_.of(sublayer.prefix + "." + name, site_channels(sublayer, name));
       const SiteStatistics& statistics = context.statistics.at(name);
       const Tensor maxima = statistics.samples.abs().amax(0);
       if (statistics.all_zero())
         context.remarks.fallbacks.push_back(
-            {block.prefix() + "." + name, "permuted by no order", kNoActivity});
-      append_stage(block, name, Permutation{zigzag(maxima, size)}, context.statistics);
+            {sublayer.prefix + "." + name, "permuted by no order", kNoActivity});
+      append_op(sublayer, name, Permutation{zigzag(maxima, size)}, context.statistics);
     }
   }
 
-  void plan(Block& block, PlanContext&) const override {
-    for (const std::string& name : sites_.transformable(block)) {
-      const int64_t channels = site_channels(block, name);
-      block_.of(block.prefix() + "." + name, channels);
+  void plan(Sublayer& sublayer, PlanContext&) const override {
+    for (const std::string& name : sites_.transformable(sublayer)) {
+      const int64_t channels = site_channels(sublayer, name);
+      block_.of(sublayer.prefix + "." + name, channels);
       const auto options = at::TensorOptions().dtype(at::kLong).device(at::kMeta);
-      place_stage(block, name, Permutation{at::empty({channels}, options)});
+      place_op(sublayer, name, Permutation{at::empty({channels}, options)});
     }
   }
 

@@ -12,48 +12,48 @@ namespace {
 class RtnStep : public Step {
  public:
   explicit RtnStep(JsonFields& options)
-      : rounding_(options), all_(choice(options, "tensors", "linears", {"linears", "all"}) == "all") {
+      : rounding_(options), all_(choice(options, "tensors", false, {{"linears", false}, {"all", true}})) {
     options.finish();
   }
 
-  Needs needs(Block& block) const override {
+  Needs needs(Sublayer& sublayer) const override {
     Needs needs;
     if (!rounding_.searches_clips()) return needs;
-    for (const std::string& site : rounding_.sites(block)) needs[site].samples = rounding_.samples();
+    for (const std::string& site : rounding_.sites(sublayer)) needs[site].samples = rounding_.samples();
     return needs;
   }
 
-  void apply(Block& block, StepContext& context) const override {
-    for (const LinearGroup& group : rounding_.groups(block, context)) {
+  void apply(Sublayer& sublayer, StepContext& context) const override {
+    for (const LinearGroup& group : rounding_.groups(sublayer, context)) {
       Tensor M;
       bool silent = false;
       if (rounding_.searches_clips()) {
         const SiteStatistics& statistics = context.statistics.at(group.site);
-        M = rounded_second_moment(block.site(group.site), statistics);
+        M = rounded_second_moment(sublayer.site(group.site), statistics);
         silent = statistics.all_zero();
       }
       for (Linear* linear : group.linears) {
-        const Tensor& W = linear->weight.value;
+        const Tensor W = linear->weight.values();
         const WeightScheme scheme = rounding_.scheme_for(*linear, context.remarks);
         // Without activity all clips cost nothing, and the first is the whole range.
         if (silent) context.remarks.fallbacks.push_back({linear->name, "rounded without clips", kNoActivity});
-        linear->weight.set_quantized(round_to_nearest(W, scheme, rounding_.clips(W, M, scheme)));
+        linear->weight.set(round_to_nearest(W, scheme, rounding_.clips(W, M, scheme)));
       }
     }
-    for (Weight* weight : small_weights(block, context.skip, context.remarks))
-      weight->set_quantized(round_to_nearest(weight->value, kPerTensor));
+    for (Weight* weight : small_weights(sublayer, context.skip, context.remarks))
+      weight->set(round_to_nearest(weight->values(), kPerTensor));
   }
 
-  void plan(Block& block, PlanContext& context) const override {
-    for (const LinearGroup& group : rounding_.plan(block, context)) {
+  void plan(Sublayer& sublayer, PlanContext& context) const override {
+    for (const LinearGroup& group : rounding_.plan(sublayer, context)) {
       if (!rounding_.searches_clips()) continue;
       for (const Linear* linear : group.linears) {
-        const StepCost search = clip_search_cost(linear->weight.value, rounding_.samples());
+        const StepCost search = clip_search_cost(linear->weight, rounding_.samples());
         context.cost.operations += search.operations;
         context.cost.bytes = std::max(context.cost.bytes, search.bytes);
       }
     }
-    for (Weight* weight : small_weights(block, context.skip, context.remarks))
+    for (Weight* weight : small_weights(sublayer, context.skip, context.remarks))
       plan_codes(*weight, kPerTensor);
   }
 
@@ -61,10 +61,10 @@ class RtnStep : public Step {
   // The convolution, A (in the log domain) and D are vectors a channel: one scale each, at 8 bits.
   static constexpr WeightScheme kPerTensor = {};
 
-  std::vector<Weight*> small_weights(Block& block, const std::function<bool(const std::string&)>& skip,
+  std::vector<Weight*> small_weights(Sublayer& sublayer, const std::function<bool(const std::string&)>& skip,
                                      Remarks& remarks) const {
     std::vector<Weight*> small;
-    for (Weight* weight : block.weights()) {
+    for (Weight* weight : sublayer.weights()) {
       const bool is_small =
           weight->role == Role::kConv || weight->role == Role::kDecay || weight->role == Role::kSkip;
       if (!all_ || !is_small) continue;

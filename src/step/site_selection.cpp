@@ -3,19 +3,21 @@
 #include <algorithm>
 
 #include "ptq/base/error.h"
+#include "ptq/base/suggest.h"
 
 namespace ptq {
 namespace {
 
-bool read_by_linear(Block& block, const std::string& site) {
-  const std::vector<Linear*> linears = block.linears();
+bool read_by_linear(Sublayer& sublayer, const std::string& site) {
+  const std::vector<Linear*> linears = sublayer.linears();
   return std::any_of(linears.begin(), linears.end(),
                      [&](const Linear* linear) { return linear->site == site; });
 }
 
 }  // namespace
 
-SiteSelection::SiteSelection(JsonFields& options, const std::string& fallback) {
+SiteSelection::SiteSelection(JsonFields& options, const std::string& fallback)
+    : where_(options.path() + ".sites") {
   if (!options.has("sites")) {
     entries_ = {fallback};
     return;
@@ -23,7 +25,7 @@ SiteSelection::SiteSelection(JsonFields& options, const std::string& fallback) {
   const Json& value = options.at("sites");
   for (const Json& name : value.is_array() ? value : Json::array({value})) {
     if (!name.is_string()) {
-      throw usage_error(options.path() + ".sites", value.dump() + " does not name sites",
+      throw usage_error(where_, value.dump() + " does not name sites",
                         "\"all\", \"linear_inputs\", \"attention\", or a list of names");
     }
     entries_.push_back(name.get<std::string>());
@@ -34,23 +36,27 @@ bool SiteSelection::has(const std::string& entry) const {
   return std::find(entries_.begin(), entries_.end(), entry) != entries_.end();
 }
 
-std::vector<std::string> SiteSelection::names(Block& block) const {
+void SiteSelection::check(const std::vector<Sublayer*>& sublayers) const {
   for (const std::string& entry : entries_) {
-    if (entry != "all" && entry != "linear_inputs" && entry != "attention") block.site(entry);  // must exist
+    if (entry != "all" && entry != "linear_inputs" && entry != "attention")
+      expect_site(sublayers, entry, where_);
   }
+}
+
+std::vector<std::string> SiteSelection::names(Sublayer& sublayer) const {
   std::vector<std::string> names;
-  for (const Site* site : block.sites()) {
+  for (const Site* site : sublayer.sites()) {
     const bool wanted = has("all") || has(site->name) || (has("attention") && site->kind == "attention") ||
-                        (has("linear_inputs") && read_by_linear(block, site->name));
+                        (has("linear_inputs") && read_by_linear(sublayer, site->name));
     if (wanted) names.push_back(site->name);
   }
   return names;
 }
 
-std::vector<std::string> SiteSelection::transformable(Block& block) const {
+std::vector<std::string> SiteSelection::transformable(Sublayer& sublayer) const {
   std::vector<std::string> names;
-  for (const std::string& name : this->names(block)) {
-    if (read_by_linear(block, name) && !block.site(name).shared) {
+  for (const std::string& name : this->names(sublayer)) {
+    if (read_by_linear(sublayer, name) && !sublayer.site(name).shared) {
       names.push_back(name);
     } else if (has(name)) {
       throw usage_error(name, "cannot be transformed: only a site that linears read, and nothing else, can",
@@ -60,9 +66,20 @@ std::vector<std::string> SiteSelection::transformable(Block& block) const {
   return names;
 }
 
-int64_t site_channels(Block& block, const std::string& site) {
-  for (const Linear* linear : block.linears()) {
-    if (linear->site == site) return linear->weight.value.size(1);
+void expect_site(const std::vector<Sublayer*>& sublayers, const std::string& site, const std::string& where) {
+  std::vector<std::string> names;
+  for (Sublayer* sublayer : sublayers) {
+    for (const Site* there : sublayer->sites()) {
+      if (there->name == site) return;
+      names.push_back(there->name);
+    }
+  }
+  throw usage_error(where, "the model has no activation site \"" + site + "\"", suggest(site, names));
+}
+
+int64_t site_channels(Sublayer& sublayer, const std::string& site) {
+  for (const Linear* linear : sublayer.linears()) {
+    if (linear->site == site) return linear->weight.size(1);
   }
   return 0;
 }

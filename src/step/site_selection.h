@@ -15,20 +15,25 @@ class SiteSelection {
  public:
   SiteSelection(JsonFields& options, const std::string& fallback);
 
-  // The names in the order in which the forward reaches them. Throws a usage Error for a name the block
-  // lacks.
-  std::vector<std::string> names(Block& block) const;
+  // Throws a usage Error for a name that no sublayer of a model has.
+  void check(const std::vector<Sublayer*>& sublayers) const;
+  // Those that the sublayer has, in the order in which the forward reaches them.
+  std::vector<std::string> names(Sublayer& sublayer) const;
   // Those that a transform may be put on: read by linears and by nothing else. Throws a usage Error for a
   // site that was asked for by name and is not.
-  std::vector<std::string> transformable(Block& block) const;
+  std::vector<std::string> transformable(Sublayer& sublayer) const;
 
  private:
   bool has(const std::string& entry) const;
 
+  std::string where_;
   std::vector<std::string> entries_;
 };
 
+// Throws a usage Error, with `where` and a suggestion, if no sublayer has a site of that name.
+void expect_site(const std::vector<Sublayer*>& sublayers, const std::string& site, const std::string& where);
+
 // Channels of a site that linears read; 0 if none does.
-int64_t site_channels(Block& block, const std::string& site);
+int64_t site_channels(Sublayer& sublayer, const std::string& site);
 
 }  // namespace ptq

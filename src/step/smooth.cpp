@@ -22,7 +22,7 @@ class SmoothStep : public Step {
   explicit SmoothStep(JsonFields& options)
       : alpha_(options.number("alpha", 0.5)),
         floor_(options.number("floor", 1e-5)),
-        first_only_(choice(options, "columns", "all", {"all", "first"}) == "first") {
+        first_only_(choice(options, "columns", false, {{"all", false}, {"first", true}})) {
     options.finish();
     if (!(alpha_ >= 0 && alpha_ <= 1)) {
       throw usage_error(options.path() + ".alpha", std::to_string(alpha_) + " is outside [0, 1]");
@@ -32,45 +32,45 @@ class SmoothStep : public Step {
     }
   }
 
-  Needs needs(Block& block) const override {
+  Needs needs(Sublayer& sublayer) const override {
     Needs needs;
-    for (const FoldEdge& edge : block.fold_edges()) needs[edge.sites.front()].channel_abs_max = true;
+    for (const FoldEdge& edge : sublayer.fold_edges()) needs[edge.sites.front()].channel_abs_max = true;
     return needs;
   }
 
-  void apply(Block& block, StepContext& context) const override {
-    const std::vector<FoldEdge> edges = block.fold_edges();
+  void apply(Sublayer& sublayer, StepContext& context) const override {
+    const std::vector<FoldEdge> edges = sublayer.fold_edges();
     std::vector<Tensor> scales;
     for (const FoldEdge& edge : edges) {
-      expect_untransformed(block, edge);
+      expect_untransformed(sublayer, edge);
       const SiteStatistics& statistics = context.statistics.at(edge.sites.front());
       const Tensor& a = statistics.channel_abs_max;
       if (statistics.all_zero()) {
         context.remarks.fallbacks.push_back(
-            {block.prefix() + "." + edge.sites.front(), "not smoothed", kNoActivity});
+            {sublayer.prefix + "." + edge.sites.front(), "not smoothed", kNoActivity});
         scales.push_back(at::ones_like(a));
         continue;
       }
       scales.push_back(share_scales(edge, smoothing_scales(a, column_maxima(edge), alpha_, floor_)));
     }
-    for (size_t i = 0; i < edges.size(); ++i) smooth_edge(block, edges[i], scales[i], context.statistics);
+    for (size_t i = 0; i < edges.size(); ++i) smooth_edge(sublayer, edges[i], scales[i], context.statistics);
   }
 
-  void plan(Block& block, PlanContext&) const override {
-    for (const FoldEdge& edge : block.fold_edges()) {
-      expect_untransformed(block, edge);
-      const Tensor& W = edge.readers.front()->weight.value;
+  void plan(Sublayer& sublayer, PlanContext&) const override {
+    for (const FoldEdge& edge : sublayer.fold_edges()) {
+      expect_untransformed(sublayer, edge);
+      const Weight& read = edge.readers.front()->weight;
       for (const std::string& site : edge.sites)
-        block.site(site).smooth = at::empty({W.size(1)}, W.options());
+        sublayer.site(site).smooth = at::empty({read.size(1)}, at::TensorOptions(read.device()));
     }
   }
 
  private:
-  static void expect_untransformed(Block& block, const FoldEdge& edge) {
+  static void expect_untransformed(Sublayer& sublayer, const FoldEdge& edge) {
     for (const std::string& site : edge.sites) {
-      if (block.site(site).transform.empty()) continue;
-      throw usage_error(block.prefix() + "." + site, "channels that a transform has mixed cannot be smoothed",
-                        "the step smooth first");
+      if (sublayer.site(site).transform.empty()) continue;
+      throw usage_error(sublayer.prefix + "." + site,
+                        "channels that a transform has mixed cannot be smoothed", "the step smooth first");
     }
   }
 
@@ -78,7 +78,7 @@ class SmoothStep : public Step {
   Tensor column_maxima(const FoldEdge& edge) const {
     Tensor maxima;
     for (const Linear* reader : edge.readers) {
-      const Tensor columns = reader->weight.value.abs().amax(0);
+      const Tensor columns = reader->weight.values().abs().amax(0);
       maxima = maxima.defined() ? at::maximum(maxima, columns) : columns;
       if (first_only_) break;
     }

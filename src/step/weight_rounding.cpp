@@ -39,20 +39,20 @@ WeightScheme read_block_scheme(JsonFields& options, NumberFormat format) {
 }
 
 WeightScheme read_scheme(JsonFields& options) {
-  const std::string format = choice(options, "format", "integer", {"integer", "mxint", "nf4"});
-  if (format == "mxint") return read_block_scheme(options, NumberFormat::kMxint);
-  if (format == "nf4") return read_block_scheme(options, NumberFormat::kNf4);
+  const auto format = choice(
+      options, "format", NumberFormat::kInteger,
+      {{"integer", NumberFormat::kInteger}, {"mxint", NumberFormat::kMxint}, {"nf4", NumberFormat::kNf4}});
+  if (format != NumberFormat::kInteger) return read_block_scheme(options, format);
   WeightScheme scheme;
   scheme.bits = weight_bits(options, 8);
   scheme.symmetric = options.boolean("symmetric", true);
-  const std::string granularity = choice(options, "granularity", "channel", {"tensor", "channel", "group"});
-  if (granularity == "tensor") scheme.granularity = Granularity::kTensor;
-  if (granularity == "channel") scheme.granularity = Granularity::kChannel;
-  if (granularity == "group") {
-    scheme.granularity = Granularity::kGroup;
+  scheme.granularity = choice(
+      options, "granularity", Granularity::kChannel,
+      {{"tensor", Granularity::kTensor}, {"channel", Granularity::kChannel}, {"group", Granularity::kGroup}});
+  if (scheme.granularity == Granularity::kGroup) {
     scheme.group = group_option(options, 128);
     scheme.half_scales = true;
-    scheme.plain_scales = choice(options, "scales", "centered", {"centered", "plain"}) == "plain";
+    scheme.plain_scales = choice(options, "scales", false, {{"centered", false}, {"plain", true}});
   }
   return scheme;
 }
@@ -81,7 +81,7 @@ WeightRounding::WeightRounding(JsonFields& options)
 
 WeightScheme WeightRounding::scheme_for(const Linear& linear, Remarks& remarks) const {
   WeightScheme scheme = scheme_;
-  if (half_scales_hold(linear.weight.value, scheme)) return scheme;
+  if (half_scales_hold(linear.weight.values(), scheme)) return scheme;
   scheme.half_scales = false;
   remarks.fallbacks.push_back({linear.name, "scales of groups in float32", "float16 does not hold them"});
   return scheme;
@@ -95,20 +95,20 @@ Tensor WeightRounding::fixed_clip(const Tensor& W) const {
   return clip_ == 1 ? Tensor() : at::full({1}, clip_, W.options());
 }
 
-std::vector<std::string> WeightRounding::sites(Block& block) const {
+std::vector<std::string> WeightRounding::sites(Sublayer& sublayer) const {
   std::vector<std::string> sites;
-  for (const Linear* linear : block.linears()) {
+  for (const Linear* linear : sublayer.linears()) {
     const bool listed = std::find(sites.begin(), sites.end(), linear->site) != sites.end();
     if (linear->min_bits <= scheme_.bits && !listed) sites.push_back(linear->site);
   }
   return sites;
 }
 
-std::vector<LinearGroup> WeightRounding::groups(Block& block,
+std::vector<LinearGroup> WeightRounding::groups(Sublayer& sublayer,
                                                 const std::function<bool(const std::string&)>& skip,
                                                 Remarks& remarks) const {
   std::vector<LinearGroup> groups;
-  for (Linear* linear : block.linears()) {
+  for (Linear* linear : sublayer.linears()) {
     if (skip(linear->name)) {
       remarks.decisions.push_back({linear->name, "kept in float", "skipped by the recipe"});
       continue;
@@ -116,7 +116,9 @@ std::vector<LinearGroup> WeightRounding::groups(Block& block,
     if (linear->min_bits > scheme_.bits) {
       remarks.decisions.push_back(
           {linear->name, "kept in float",
-           "the architecture allows no fewer than " + std::to_string(linear->min_bits) + " bits here"});
+           linear->min_bits == kNeverRounded
+               ? "the architecture allows no rounding here"
+               : "the architecture allows no fewer than " + std::to_string(linear->min_bits) + " bits here"});
       continue;
     }
     const auto found = std::find_if(groups.begin(), groups.end(),
@@ -130,8 +132,8 @@ std::vector<LinearGroup> WeightRounding::groups(Block& block,
   return groups;
 }
 
-std::vector<LinearGroup> WeightRounding::plan(Block& block, PlanContext& context) const {
-  std::vector<LinearGroup> planned = groups(block, context.skip, context.remarks);
+std::vector<LinearGroup> WeightRounding::plan(Sublayer& sublayer, PlanContext& context) const {
+  std::vector<LinearGroup> planned = groups(sublayer, context.skip, context.remarks);
   for (const LinearGroup& group : planned) {
     for (Linear* linear : group.linears) plan_codes(linear->weight, scheme_);
   }
@@ -139,18 +141,18 @@ std::vector<LinearGroup> WeightRounding::plan(Block& block, PlanContext& context
 }
 
 void plan_codes(Weight& weight, const WeightScheme& scheme) {
-  const Tensor& W = weight.value;
-  const int64_t out = W.size(0), in = W.numel() / std::max<int64_t>(1, out);
+  const int64_t out = weight.size(0), in = weight.numel() / std::max<int64_t>(1, out);
+  const at::TensorOptions on_device = weight.device();
   QuantizedTensor q;
   q.scheme = scheme;
-  q.codes = at::empty(W.sizes(), W.options().dtype(at::kChar));
-  q.scale = at::empty(scheme.scale_shape(out, in), W.options());
+  q.codes = at::empty(weight.sizes(), on_device.dtype(at::kChar));
+  q.scale = at::empty(scheme.scale_shape(out, in), on_device.dtype(at::kFloat));
   if (!scheme.symmetric) q.zero = at::empty(q.scale.sizes(), q.codes.options());
-  weight.quantized = std::move(q);
+  weight.set(std::move(q));
 }
 
-StepCost clip_search_cost(const Tensor& W, int64_t samples) {
-  const int64_t out = W.size(0), in = W.size(1);
+StepCost clip_search_cost(const Weight& weight, int64_t samples) {
+  const int64_t out = weight.size(0), in = weight.size(1);
   const double moment = 2.0 * static_cast<double>(samples * in) * static_cast<double>(in);
   const double products = 9 * 2.0 * static_cast<double>(out * in) * static_cast<double>(in);
   // The moment and what it is made of; the error of W and three passing forms of it.

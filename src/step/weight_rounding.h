@@ -1,4 +1,4 @@
-// What the steps that round weights share: their options, and the walk over a block's linears.
+// What the steps that round weights share: their options, and the walk over a sublayer's linears.
 #pragma once
 
 #include <functional>
@@ -34,16 +34,16 @@ class WeightRounding {
   Tensor fixed_clip(const Tensor& W) const;
 
   // The linears to round, by site, in forward order; for the others a decision says why they stay float.
-  std::vector<LinearGroup> groups(Block& block, StepContext& context) const {
-    return groups(block, context.skip, context.remarks);
+  std::vector<LinearGroup> groups(Sublayer& sublayer, StepContext& context) const {
+    return groups(sublayer, context.skip, context.remarks);
   }
   // Gives those linears codes and scales without values, and returns them.
-  std::vector<LinearGroup> plan(Block& block, PlanContext& context) const;
+  std::vector<LinearGroup> plan(Sublayer& sublayer, PlanContext& context) const;
   // Sites whose linears may be rounded.
-  std::vector<std::string> sites(Block& block) const;
+  std::vector<std::string> sites(Sublayer& sublayer) const;
 
  private:
-  std::vector<LinearGroup> groups(Block& block, const std::function<bool(const std::string&)>& skip,
+  std::vector<LinearGroup> groups(Sublayer& sublayer, const std::function<bool(const std::string&)>& skip,
                                   Remarks& remarks) const;
 
   WeightScheme scheme_;
@@ -55,8 +55,8 @@ class WeightRounding {
 // Codes and scales of a scheme in the shapes of a weight on the meta device, in place of its value.
 void plan_codes(Weight& weight, const WeightScheme& scheme);
 
-// Of choose_weight_clips() on W, `samples` rounded tokens included.
-StepCost clip_search_cost(const Tensor& W, int64_t samples);
+// Of choose_weight_clips() on a weight [out, in], `samples` rounded tokens included.
+StepCost clip_search_cost(const Weight& weight, int64_t samples);
 
 // The mean of x^T x over the samples of a site, x as the site rounds it. [channels, channels] float32
 Tensor rounded_second_moment(const Site& site, const SiteStatistics& statistics);

@@ -70,7 +70,7 @@ void check_correction(Subject& subject, const Linear& linear, std::vector<std::s
   const auto found = corrections.find(linear.name);
   if (found == corrections.end()) return;
   const auto rank = found->at("rank").get<int64_t>();
-  const int64_t out = linear.weight.value.size(0), in = linear.weight.value.size(1);
+  const int64_t out = linear.weight.size(0), in = linear.weight.size(1);
   check_factor(subject, linear.name + kLoraASuffix, {rank, in}, rank, used);
   check_factor(subject, linear.name + kLoraBSuffix, {out, rank}, rank, used);
 }

@@ -16,7 +16,7 @@ void check_keys(Subject& subject, const std::string& key, const Json& entry, con
   std::set<std::string> wanted = {"quantizer", "smooth", "transform"};
   if (entry.at("quantizer") != "none") wanted.insert("bits");
   if (dynamic) wanted.insert({"symmetric", "clip"});
-  if (dynamic && site.head > 0) wanted.insert("group");
+  if (dynamic && site.head_dim > 0) wanted.insert("group");
   for (const std::string& name : wanted) {
     if (!entry.contains(name)) subject.findings.add(key, "has no \"" + name + "\" in quantization_config");
   }
@@ -148,10 +148,10 @@ int64_t channels_read(Block& block, const Site& site, bool& by_linear) {
   for (const Linear* linear : block.linears()) {
     if (linear->site != site.name) continue;
     by_linear = true;
-    return linear->weight.value.size(1);
+    return linear->weight.size(1);
   }
   by_linear = false;
-  return site.head;
+  return site.head_dim;
 }
 
 bool is_positive(const Tensor& values) {
@@ -182,13 +182,13 @@ void check_site(Subject& subject, Block& block, const Site& site, Listing& listi
       subject.findings.add(key + ".scale", "is not one positive and finite number");
   }
   if (json.at("quantizer") != "none" && !json.contains("bits")) subject.findings.add(key, "has no bits");
-  if (json.contains("group") && json.at("group") != site.head)
+  if (json.contains("group") && json.at("group") != site.head_dim)
     subject.findings.add(key, "rounds groups of " + json.at("group").dump() + " where heads have " +
-                                  std::to_string(site.head));
+                                  std::to_string(site.head_dim));
   bool by_linear = false;
   const int64_t channels = channels_read(block, site, by_linear);
   if (!read_stages(subject, key, json, form.transform, used)) form.transform.stages.clear();
-  const bool placed = (by_linear && !site.shared) || site.head > 0;
+  const bool placed = (by_linear && !site.shared) || site.head_dim > 0;
   if (!form.transform.empty() && (!placed || !form.transform.fits(channels))) {
     subject.findings.add(key, "the transform (" + transform_text(form.transform) + ") does not fit the site");
     form.transform.stages.clear();

@@ -95,7 +95,7 @@ std::vector<std::string> redo_rewrites(Subject& subject, const Listing& listing,
   for (Linear* linear : block.linears()) {
     const SiteForm* form = form_of(linear->site);
     if (form == nullptr || form->transform.empty()) continue;
-    linear->weight.value = form->transform.apply(linear->weight.value);
+    linear->weight.set(form->transform.apply(linear->weight.values()));
     touched.push_back(linear->weight.name);
   }
   return touched;
@@ -173,11 +173,11 @@ void check_sqnr(Comparison& comparison, const std::string& name, const Energies&
 void compare_codes(Comparison& comparison, const Weight& source, bool plain) {
   Subject& subject = comparison.subject;
   const std::string& name = source.name;
-  const auto decoder = WeightDecoder::reopen(subject, name, subject.quantization.at("weights").at(name),
-                                             source.value.sizes().vec());
+  const auto decoder =
+      WeightDecoder::reopen(subject, name, subject.quantization.at("weights").at(name), source.sizes().vec());
   if (!decoder) return;
   const int64_t rows = decoder->rows(), columns = decoder->columns();
-  const Tensor contiguous = source.value.contiguous();
+  const Tensor contiguous = source.values().contiguous();
   const float* reference = contiguous.const_data_ptr<float>();
   std::vector<float> values(static_cast<size_t>(columns)), steps(values.size());
   // A scale that was rounded is off at the outermost code by that much of a step.
@@ -218,19 +218,19 @@ void compare_floats(Comparison& comparison, const Weight& source, bool touched) 
   if (found == subject.tensors.end()) return;
   const ArtifactTensor& stored = found->second;
   const char* dtype = source.stored == at::kHalf ? "F16" : source.stored == at::kBFloat16 ? "BF16" : "F32";
-  if (stored.dtype != dtype || stored.shape != source.value.sizes().vec()) {
+  if (stored.dtype != dtype || stored.shape != source.sizes().vec()) {
     subject.findings.add(source.name, "is " + stored.dtype + " " + shape_text(stored.shape) +
                                           "; the source has " + dtype + " " +
-                                          shape_text(source.value.sizes().vec()));
+                                          shape_text(source.sizes().vec()));
     return;
   }
   const double half_ulp = source.stored == at::kHalf       ? 0x1p-11
                           : source.stored == at::kBFloat16 ? 0x1p-8
                                                            : 0x1p-23;
   const double smallest = source.stored == at::kHalf ? 0x1p-25 : 0;
-  const Tensor contiguous = source.value.contiguous();
+  const Tensor contiguous = source.values().contiguous();
   const float* reference = contiguous.const_data_ptr<float>();
-  const int64_t columns = source.value.dim() == 1 ? 1 : stored.values / stored.shape[0];
+  const int64_t columns = source.sizes().size() == 1 ? 1 : stored.values / stored.shape[0];
   std::vector<float> values(static_cast<size_t>(columns));
   Misses misses;
   for (int64_t first = 0; first < stored.values; first += columns) {
@@ -256,10 +256,9 @@ void compare(Comparison& comparison, const Weight& source, bool touched) {
     comparison.subject.findings.add(source.name, "is a weight of the source, and missing");
     return;
   }
-  if (listed->second.shape != source.value.sizes().vec()) {
+  if (listed->second.shape != source.sizes().vec()) {
     comparison.subject.findings.add(source.name, "has the shape " + shape_text(listed->second.shape) +
-                                                     "; the source has " +
-                                                     shape_text(source.value.sizes().vec()));
+                                                     "; the source has " + shape_text(source.sizes().vec()));
     return;
   }
   if (comparison.subject.quantization.at("weights").contains(source.name)) {

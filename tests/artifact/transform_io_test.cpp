@@ -58,7 +58,7 @@ TEST(TransformIo, WhatWasWrittenIsReadBack) {
 }
 
 TEST(TransformIo, EachKindOfStageAloneIsReadBack) {
-  for (const TransformStage& stage : all_stages().stages) {
+  for (const TransformOp& stage : all_stages().stages) {
     const Transform transform{{stage}};
     const Transform again = Written(transform).read();
     EXPECT_EQ(transform_text(again), transform_text(transform));

@@ -1,13 +1,9 @@
-// Observers: largest magnitudes, percentiles per sample and over all, channel maxima; token windows.
+// Largest magnitudes and quantiles, what steps ask for, statistics that follow rewrites; token windows.
 #include "ptq/calibration/statistics.h"
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <limits>
-
 #include "../base/expect_error.h"
-#include "ptq/calibration/stream.h"
 #include "ptq/calibration/tokens.h"
 
 namespace ptq {
@@ -69,80 +65,6 @@ SiteNeeds percentiles(std::vector<double> p, PercentileMode mode) {
   return needs;
 }
 
-TEST(SiteObserver, MovingPercentileFollowsSamplesInOrder) {
-  at::manual_seed(2);
-  const Tensor x = at::randn({6, 10, 30}) * at::arange(1, 7).reshape({6, 1, 1});
-  SiteObserver observer("site", percentiles({.9, .99}, PercentileMode::kMoving), 6);
-  observer.observe(x.slice(0, 0, 4));
-  observer.observe(x.slice(0, 4, 6));
-  for (const double p : {.9, .99}) {
-    float value = 0;
-    for (int64_t i = 0; i < 6; ++i) {
-      const auto c = x[i].abs().flatten().quantile(p).item<float>();
-      value = i == 0 ? c : value + 0.01F * (c - value);
-    }
-    EXPECT_FLOAT_EQ(static_cast<float>(observer.statistics().percentiles.at(p)), value);
-  }
-}
-
-TEST(SiteObserver, MovingPercentileDependsOnTheOrderTheExactOneDoesNot) {
-  at::manual_seed(3);
-  const Tensor x = at::randn({4, 5, 20}) * at::tensor({1.F, 5.F, 2.F, 9.F}).reshape({4, 1, 1});
-  const auto value = [&](PercentileMode mode, const Tensor& samples) {
-    SiteObserver observer("site", percentiles({.95}, mode), 4);
-    observer.observe(samples);
-    return observer.statistics().percentiles.at(.95);
-  };
-  EXPECT_NE(value(PercentileMode::kMoving, x), value(PercentileMode::kMoving, x.flip(0)));
-  EXPECT_EQ(value(PercentileMode::kExact, x), value(PercentileMode::kExact, x.flip(0)));
-}
-
-TEST(SiteObserver, ExactPercentileIsTheQuantileOfAllValuesInAnyBatches) {
-  at::manual_seed(4);
-  const Tensor x = at::randn({8, 16, 25}) * at::arange(1, 9).reshape({8, 1, 1});
-  for (const int64_t batch : {1, 3, 8}) {
-    SiteObserver observer("site", percentiles({.5, .99, .9999}, PercentileMode::kExact), 8);
-    for (int64_t i = 0; i < 8; i += batch) observer.observe(x.slice(0, i, std::min<int64_t>(8, i + batch)));
-    for (const double p : {.5, .99, .9999}) {
-      EXPECT_EQ(static_cast<float>(observer.statistics().percentiles.at(p)),
-                x.abs().flatten().quantile(p).item<float>())
-          << batch << " " << p;
-    }
-  }
-}
-
-TEST(SiteObserver, MaximaAreThoseOfAllSamples) {
-  at::manual_seed(5);
-  const Tensor x = at::randn({7, 9, 11});
-  SiteNeeds needs;
-  needs.abs_max = true;
-  needs.channel_abs_max = true;
-  SiteObserver observer("site", needs, 7);
-  observer.observe(x.slice(0, 0, 5));
-  observer.observe(x.slice(0, 5, 7));
-  const SiteStatistics statistics = observer.statistics();
-  EXPECT_EQ(statistics.abs_max, x.abs().max().item<double>());
-  EXPECT_TRUE(at::equal(statistics.channel_abs_max, x.abs().amax({0, 1})));
-}
-
-TEST(SiteObserver, NanOrInfiniteActivationsAreAnErrorThatNamesTheSite) {
-  std::vector<SiteNeeds> all(5);
-  all[0].abs_max = true;
-  all[1].channel_abs_max = true;
-  all[2].channel_mean_abs = true;
-  all[3].samples = 3;
-  all[4].second_moment = true;
-  for (const SiteNeeds& needs : all) {
-    for (const float bad :
-         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -INFINITY}) {
-      SiteObserver observer("layers.3.ssm.x", needs, 1);
-      Tensor x = at::ones({1, 3, 40});
-      x[0][1][20] = bad;
-      EXPECT_ERROR(observer.observe(x), ExitCode::kFailed, "layers.3.ssm.x");
-    }
-  }
-}
-
 TEST(SiteNeeds, MergedNeedsAskForWhatEitherAsked) {
   SiteNeeds a = percentiles({.9}, PercentileMode::kMoving);
   SiteNeeds b = percentiles({.9, .99}, PercentileMode::kExact);
@@ -169,34 +91,6 @@ TEST(InTurns, TakesOneRowOfEachPartUntilTheLongestEnds) {
   EXPECT_TRUE(at::equal(in_turns({a, b, a}).flatten(), at::tensor({1, 10, 1, 2, 2, 3, 3})));
   EXPECT_TRUE(at::equal(in_turns({a}), a));
   EXPECT_TRUE(at::equal(in_turns({b.slice(0, 0, 0), b}), b));
-}
-
-TEST(ForEachBatch, CoversEveryRowOnceInOrder) {
-  for (const int64_t length : {int64_t{1}, int64_t{512}, kTokensPerBatch, 3 * kTokensPerBatch}) {
-    int64_t next = 0;
-    for_each_batch(13, length, [&](int64_t begin, int64_t end) {
-      EXPECT_EQ(begin, next);
-      EXPECT_GT(end, begin);
-      next = end;
-    });
-    EXPECT_EQ(next, 13);
-  }
-}
-
-TEST(SiteObserver, GathersTheFirstTokensAndTheSecondMomentOfAll) {
-  at::manual_seed(5);
-  const Tensor x = at::randn({6, 7, 5});
-  SiteNeeds needs;
-  needs.samples = 10;
-  needs.second_moment = true;
-  SiteObserver observer("site", needs, 6);
-  observer.observe(x.slice(0, 0, 1));
-  observer.observe(x.slice(0, 1, 6));
-  const SiteStatistics statistics = observer.statistics();
-  const Tensor rows = x.flatten(0, 1);
-  EXPECT_TRUE(at::equal(statistics.samples, rows.slice(0, 0, 10)));
-  EXPECT_TRUE(
-      at::allclose(statistics.second_moment.value(), at::matmul(rows.t(), rows).to(at::kDouble) / 42, 1e-5));
 }
 
 TEST(SiteStatistics, CarriedThroughALinearMapAreThoseOfTheMappedValues) {
@@ -234,18 +128,6 @@ TEST(SecondMoment, FollowsSeveralMapsInTheirOrder) {
   EXPECT_TRUE(at::allclose(carried.value(), expected, 1e-4, 1e-4));
   EXPECT_TRUE(at::equal(copy.value(), carried.value()));
   EXPECT_FALSE(SecondMoment().defined());
-}
-
-TEST(SiteObserver, ChannelMaximaOfManyRowsKeepNan) {
-  at::manual_seed(8);
-  Tensor x = at::randn({2, 100, 5});
-  SiteNeeds needs;
-  needs.channel_abs_max = true;
-  SiteObserver observer("site", needs, 2);
-  observer.observe(x);
-  EXPECT_TRUE(at::equal(observer.statistics().channel_abs_max, x.abs().flatten(0, 1).amax(0)));
-  x[1][99][2] = NAN;
-  EXPECT_THROW(observer.observe(x), Error);
 }
 
 }  // namespace

@@ -131,14 +131,14 @@ TEST_F(Quantize, StrictLetsAdviceOnBetterBasesPass) {
   EXPECT_NE(report("q")["warnings"].dump().find("a better base of no more bytes"), std::string::npos);
 }
 
-TEST_F(Quantize, RowsAreEnoughForEveryFileAndForAPrediction) {
+TEST_F(Quantize, WindowsAreEnoughForEveryFileAndForAPrediction) {
   expect_error(Words{model_, "--method", "rtn", "--calib", calib_, "--calib", eval_, "-o", "q"} +
                    Words{"--samples", "1"},
-               2, {"--samples", "1 rows cannot be shared by 2 files"});
+               2, {"--samples", "1 windows cannot be shared by 2 files"});
   expect_error({model_, "--method", "rtn", "--calib", "", "-o", "q"}, 2, {"--calib", "is empty"});
   run_well(Words{model_, "--method", "gptq", "--samples", "1", "--seq-len", "32", "-o", "one"} +
            Words{"--calib", calib_});
-  EXPECT_NE(report("one")["warnings"].dump().find("one calibration row"), std::string::npos);
+  EXPECT_NE(report("one")["warnings"].dump().find("one calibration window"), std::string::npos);
   expect_error(Words{model_, "--method", "rtn", "--seq-len", "1", "-o", "q"}, 2, {"seq_len: 1 is outside 2"});
 }
 

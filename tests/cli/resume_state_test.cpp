@@ -22,7 +22,7 @@ class ResumeState : public ResumeCli {
 };
 
 TEST_F(ResumeState, DamageIsFound) {
-  for (const std::string name : {"state", "rows", "tensors.spool"}) {
+  for (const std::string name : {"state", "windows", "tensors.spool"}) {
     const std::string whole = directory_.read(".q.partial/" + name);
     std::string damaged = whole;
     damaged[whole.size() / 4] = static_cast<char>(damaged[whole.size() / 4] ^ 4);

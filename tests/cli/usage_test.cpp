@@ -40,7 +40,7 @@ TEST_F(Usage, UnknownOptionGetsOneSuggestionOrTheHelp) {
 TEST_F(Usage, WrongNumbersOfValuesSayWhatTheOptionTakes) {
   const Words quamba = {"--method", "quamba", model_};
   const auto wrong = [&](const Words& arguments, const Words& words) { expect_error(arguments, 2, words); };
-  wrong(quamba + Words{"--samples"}, {"--samples: its value is missing", "--samples N: calibration rows"});
+  wrong(quamba + Words{"--samples"}, {"--samples: its value is missing", "--samples N: calibration windows"});
   wrong(quamba + Words{"-o", "a", "-o", "b"}, {"--output: is given more than once", "--output DIR"});
   wrong(quamba + Words{"--samples", "1.5"}, {"--samples: \"1.5\" is not a whole number from 1 to 1000000"});
   wrong(quamba + Words{"--target-bpw", "99"}, {"--target-bpw: \"99\" is not a number from 1 to 32"});

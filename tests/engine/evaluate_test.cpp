@@ -27,7 +27,7 @@ class TableSource : public WeightSource {
     return infos_.contains(name) ? &infos_.at(name) : nullptr;
   }
   Weight read(const std::string& name, Role role, const std::vector<int64_t>&) const override {
-    return {name, role, values_.at(name), at::kFloat, {}};
+    return {name, role, values_.at(name), at::kFloat};
   }
   std::vector<std::string> names() const override { return {"embedding", "lm_head.weight", "norm"}; }
   const Json& config() const override { return config_; }

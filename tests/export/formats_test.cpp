@@ -48,8 +48,8 @@ class Formats : public ::testing::Test {
     for (int64_t i = 0; i < floats.model->num_blocks(); ++i) {
       const std::unique_ptr<Block> block = floats.model->load_block(i);
       for (Linear* linear : block->linears()) {
-        const Tensor w = linear->weight.value;
-        linear->weight.set_quantized(round_to_nearest(w, WeightScheme{}));
+        const Tensor w = linear->weight.values();
+        linear->weight.set(round_to_nearest(w, WeightScheme{}));
         if (kind == Kind::kCorrections) {
           linear->correction = make_low_rank(w.slice(0, 0, 2) * 0.01, w.slice(1, 0, 2) * 0.01, at::kBFloat16);
         }
@@ -150,7 +150,7 @@ TEST_F(Formats, OnTheMetaDeviceSchemesAndSitesAreAsElsewhere) {
   ASSERT_EQ(linears.size(), expected.size());
   for (size_t i = 0; i < linears.size(); ++i) {
     EXPECT_EQ(linears[i]->name, expected[i]->name);
-    EXPECT_EQ(linears[i]->weight.quantized->scheme, expected[i]->weight.quantized->scheme);
+    EXPECT_EQ(linears[i]->weight.quantized()->scheme, expected[i]->weight.quantized()->scheme);
     EXPECT_EQ(linears[i]->correction->rank(), expected[i]->correction->rank());
     EXPECT_TRUE(linears[i]->correction->A.is_meta());
   }

@@ -21,8 +21,8 @@ std::string why_not_toy(const OpenModel& artifact, const ExportTarget&) {
     }
     for (const Linear* linear : block->linears()) {
       if (linear->correction) return Error(linear->name, "has a correction, which toy cannot have").what();
-      if (!linear->weight.quantized) continue;
-      const WeightScheme& scheme = linear->weight.quantized->scheme;
+      if (!linear->weight.quantized()) continue;
+      const WeightScheme& scheme = linear->weight.quantized()->scheme;
       if (scheme.bits != 8 || scheme.is_packed() || scheme.granularity == Granularity::kGroup)
         return Error(linear->name, "has a scheme that toy has not", "8 bits").what();
     }
@@ -31,12 +31,12 @@ std::string why_not_toy(const OpenModel& artifact, const ExportTarget&) {
 }
 
 void add(const Weight& weight, at::ScalarType floats, SafetensorsSpool& spool) {
-  if (!weight.quantized) {
-    spool.add(weight.name, weight.value.to(floats));
+  if (!weight.quantized()) {
+    spool.add(weight.name, weight.values().to(floats));
     return;
   }
-  spool.add(weight.name, weight.quantized->codes);
-  spool.add(weight.name + kStep, weight.quantized->scale);
+  spool.add(weight.name, weight.quantized()->codes);
+  spool.add(weight.name + kStep, weight.quantized()->scale);
 }
 
 ExportResult write_toy(const OpenModel& artifact, const ExportTarget& target) {
@@ -73,10 +73,10 @@ class ToySource : public FloatSource {
     if (find(name + kStep) == nullptr) return FloatSource::read(name, role, shape);
     QuantizedTensor q;
     q.codes = as_tensor(checkpoint_.read(name)).to(device(), at::kChar, false, /*copy=*/true);
-    q.scale = FloatSource::read(name + kStep, role, find(name + kStep)->shape).value;
+    q.scale = FloatSource::read(name + kStep, role, find(name + kStep)->shape).values();
     if (q.scale.numel() > 1) q.scheme.granularity = Granularity::kChannel;
-    Weight weight{name, role, {}, at::kHalf, {}};
-    weight.set_quantized(std::move(q));
+    Weight weight(name, role, {}, at::kHalf);
+    weight.set(std::move(q));
     return weight;
   }
 

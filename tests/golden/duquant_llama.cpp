@@ -1,7 +1,8 @@
 // Cases of sorts d3 and d4: a small Llama taken through smoothing, rotations and rounding, against the
 // authors' parameters, codes, hidden states and logits. All sizes are those of the case.
+#include "../support/toy_source.h"
 #include "duquant_model.h"
-#include "ptq/calibration/statistics.h"
+#include "ptq/calibration/site_sums.h"
 #include "ptq/calibration/stream.h"
 #include "ptq/solve/rotation_search.h"
 #include "ptq/step/rewrites.h"
@@ -16,9 +17,10 @@ constexpr double kRotation = 1e-5;
 constexpr double kFloat = 1e-5;
 constexpr double kSearched = 1e-2;
 
+// What each site sees before it is rounded.
 struct Recorder : Observer {
-  void observe(const Tensor& x) override { values = x.clone(); }
-  Tensor values;
+  void observe(const Site& site, const Tensor& x) override { values[site.name] = x.clone(); }
+  std::map<std::string, Tensor> values;
 };
 
 // "asymmetric per token, clip 0.9" -> 0.9.
@@ -91,13 +93,13 @@ class LlamaCase {
 
   // The largest activation of each channel of the float model while it is calibrated.
   void compare_maxima(const Blocks& blocks) {
-    Tensor hidden = embed_rows(*model_, tensors_["calib_ids"].to(at::kLong));
+    Tensor hidden = embed_windows(*model_, tensors_["calib_ids"].to(at::kLong));
     for (size_t i = 0; i < blocks.size(); ++i) {
       Needs needs;
       for (const SiteName& site : kLinearSites) needs[site.ours].channel_abs_max = true;
-      const ObserverGuard guard(*blocks[i], needs, hidden.size(0));
-      advance(*blocks[i], hidden);
-      Statistics statistics = guard.statistics();
+      StatisticsObserver observer(blocks[i]->prefix(), needs, Batches::of(hidden.size(0), hidden.size(1)));
+      for (const Sublayer& sublayer : blocks[i]->sublayers()) advance(sublayer, hidden, &observer);
+      const Statistics statistics = observer.finish();
       for (const SiteName& site : kLinearSites) {
         const std::string name = layer(i) + site.theirs + ".absmax";
         checks_.near(name, statistics.at(site.ours).channel_abs_max, tensors_[name], kFloat);
@@ -128,15 +130,15 @@ class LlamaCase {
     const auto block = trace.at("block").get<int64_t>();
     const Tensor x = tensors_[site + ".search_x"];
     const Tensor once =
-        apply_stage(compare_rotation(site, "1", x, block, trace.at("R1_swaps")), x);  // [tokens, channels]
+        apply_op(compare_rotation(site, "1", x, block, trace.at("R1_swaps")), x);  // [tokens, channels]
     const Tensor order = zigzag(once.abs().amax(0), block);
     checks_.equal(site + ".perm", order, tensors_[site + ".perm"]);
-    compare_rotation(site, "2", apply_stage(Permutation{order}, once), block, trace.at("R2_swaps"));
+    compare_rotation(site, "2", apply_op(Permutation{order}, once), block, trace.at("R2_swaps"));
   }
 
   // The scales that the program's step computes from the case's maxima.
   void compare_smoothing(size_t i, const Block& block) {
-    const std::unique_ptr<Block> copy = block.clone();
+    const std::unique_ptr<Block> copy = testing::clone_of(block);
     Statistics statistics;
     for (const SiteName& site : kLinearSites)
       statistics[site.ours].channel_abs_max = tensors_[layer(i) + site.theirs + ".absmax"];
@@ -150,13 +152,15 @@ class LlamaCase {
   // Folds the scales of the case.
   void smooth(size_t i, Block& block) {
     Statistics none;
-    for (const FoldEdge& edge : block.fold_edges()) {
-      for (const SiteName& site : kLinearSites) {
-        if (edge.sites.front() != site.ours) continue;
-        const Tensor s = tensors_[layer(i) + site.theirs + ".smooth"];
-        checks_.expect(at::equal(s, share_scales(edge, s)),
-                       layer(i) + site.theirs + ".smooth: heads that share a row have different scales");
-        smooth_edge(block, edge, s, none);
+    for (Sublayer& sublayer : block.sublayers()) {
+      for (const FoldEdge& edge : sublayer.fold_edges()) {
+        for (const SiteName& site : kLinearSites) {
+          if (edge.sites.front() != site.ours) continue;
+          const Tensor s = tensors_[layer(i) + site.theirs + ".smooth"];
+          checks_.expect(at::equal(s, share_scales(edge, s)),
+                         layer(i) + site.theirs + ".smooth: heads that share a row have different scales");
+          smooth_edge(sublayer, edge, s, none);
+        }
       }
     }
   }
@@ -165,21 +169,22 @@ class LlamaCase {
   // at the edge between two codes may fall to either side, so this is a norm.
   void compare_searched(const std::string& name, const char* site, Block& block, const Tensor& hidden) {
     Recorder seen;
-    block.site(site).observer = &seen;
-    block.forward(hidden);
-    block.site(site).observer = nullptr;
+    block.forward(hidden, nullptr, &seen);
     const Tensor expected = tensors_[name];
-    const double error =
-        (seen.values.flatten(0, 1) - expected).norm().item<double>() / expected.norm().item<double>();
+    const double error = (seen.values.at(site).flatten(0, 1) - expected).norm().item<double>() /
+                         expected.norm().item<double>();
     checks_.expect(error <= kSearched, name + ": differs by a relative " + std::to_string(error));
   }
 
   // Rotates and sorts the channels of a site with the parameters of the case.
   void rotate(const std::string& name, const char* site, Block& block) {
     Statistics none;
-    append_stage(block, site, BlockRotation{tensors_[name + ".R1"]}, none);
-    append_stage(block, site, Permutation{tensors_[name + ".perm"].to(at::kLong)}, none);
-    append_stage(block, site, BlockRotation{tensors_[name + ".R2"]}, none);
+    for (Sublayer& sublayer : block.sublayers()) {
+      if (sublayer.find_site(site) == nullptr) continue;
+      append_op(sublayer, site, BlockRotation{tensors_[name + ".R1"]}, none);
+      append_op(sublayer, site, Permutation{tensors_[name + ".perm"].to(at::kLong)}, none);
+      append_op(sublayer, site, BlockRotation{tensors_[name + ".R2"]}, none);
+    }
   }
 
   void round_activations(Block& block, const Json& sites, const char* rule) {
@@ -210,7 +215,7 @@ class LlamaCase {
     const Tensor clip = at::full({1}, clip_of(recipe_.at("weights")), at::kFloat);
     for (Linear* linear : block.linears()) {
       if (linear->site != site) continue;
-      linear->weight.set_quantized(round_to_nearest(linear->weight.value, scheme, clip));
+      linear->weight.set(round_to_nearest(linear->weight.values(), scheme, clip));
     }
   }
 
@@ -219,7 +224,7 @@ class LlamaCase {
   // Site after site of block after block, as the authors go, with the case's parameters.
   Blocks quantize() {
     Blocks blocks = load_blocks();
-    Tensor hidden = embed_rows(*model_, tensors_["calib_ids"].to(at::kLong));
+    Tensor hidden = embed_windows(*model_, tensors_["calib_ids"].to(at::kLong));
     for (size_t i = 0; i < blocks.size(); ++i) {
       Block& block = *blocks[i];
       compare_smoothing(i, block);
@@ -241,7 +246,7 @@ class LlamaCase {
   void compare_weights(size_t i, Block& block) {
     for (const Linear* linear : block.linears()) {
       const std::string name = layer(i) + linear->name.substr(block.prefix().size() + 1);
-      const QuantizedTensor& q = *linear->weight.quantized;
+      const QuantizedTensor& q = *linear->weight.quantized();
       const int64_t low = q.scheme.low();  // the case counts codes from 0
       equal_codes(name + ".codes", q.codes.to(at::kLong) - low, tensors_[name + ".codes"], weights_);
       checks_.equal(name + ".zero", q.zero.to(at::kLong).flatten() - low, tensors_[name + ".zero"]);
@@ -253,9 +258,9 @@ class LlamaCase {
   // `heads`: the case has [heads, tokens, channels of a head].
   void compare_activation(const std::string& name, const Site& site, const Tensor& x, bool heads) {
     const Activation a = site.quantizer(x);
-    Tensor codes = a.values.squeeze(0), step = a.scale.flatten();
+    Tensor codes = a.centered().squeeze(0), step = a.scale.flatten();
     if (heads) {
-      codes = codes.unflatten(-1, {-1, site.head}).transpose(0, 1);
+      codes = codes.unflatten(-1, {-1, site.head_dim}).transpose(0, 1);
       step = a.scale.reshape({codes.size(1), codes.size(0)}).t();
     }
     const Tensor zero = tensors_[name + ".zero"].to(at::kLong).unsqueeze(-1);
@@ -264,23 +269,21 @@ class LlamaCase {
     checks_.near(name + ".step", step, tensors_[name + ".step"], kFloat);
   }
 
-  void compare_activations(size_t i, Block& block, const std::map<std::string, Recorder>& seen) {
+  void compare_activations(size_t i, Block& block, const Recorder& seen) {
     for (const SiteName& site : kLinearSites) {
-      compare_activation(layer(i) + site.theirs + ".act", block.site(site.ours), seen.at(site.ours).values,
+      compare_activation(layer(i) + site.theirs + ".act", block.site(site.ours), seen.values.at(site.ours),
                          false);
     }
     for (const auto& [theirs, ours] :
          {SiteName{"q_head", "attn.q"}, {"k_head", "attn.k"}, {"v_head", "attn.v"}})
-      compare_activation(layer(i) + theirs, block.site(ours), seen.at(ours).values, true);
+      compare_activation(layer(i) + theirs, block.site(ours), seen.values.at(ours), true);
   }
 
   void compare_quantized(const Blocks& blocks) {
     Tensor hidden = model_->embed(tensors_["eval_ids"].to(at::kLong));
     for (size_t i = 0; i < blocks.size(); ++i) {
-      std::map<std::string, Recorder> seen;
-      for (Site* site : blocks[i]->sites()) site->observer = &seen[site->name];
-      hidden = blocks[i]->forward(hidden);
-      for (Site* site : blocks[i]->sites()) site->observer = nullptr;
+      Recorder seen;
+      hidden = blocks[i]->forward(hidden, nullptr, &seen);
       if (rounds_activations()) compare_activations(i, *blocks[i], seen);
       checks_.near(layer(i) + "out", hidden, flat_rows(layer(i) + "out"), kLogits);
     }

@@ -37,13 +37,14 @@ inline std::unique_ptr<Step> make_step(const char* name, const Json& options) {
   return find_step(name, "golden").make(fields);
 }
 
-// Applies a step that looks at nothing but the block and its statistics.
+// Applies a step that looks at nothing but a sublayer and its statistics to all sublayers.
 inline void apply_step(const char* name, const Json& options, Block& block, Statistics& statistics) {
   const std::function<bool(const std::string&)> skip_none = [](const std::string&) { return false; };
-  const Tensor no_rows;
+  const Tensor no_windows;
   Remarks remarks;
-  StepContext context{statistics, no_rows, no_rows, skip_none, remarks};
-  make_step(name, options)->apply(block, context);
+  StepContext context{statistics, no_windows, no_windows, skip_none, remarks};
+  const std::unique_ptr<Step> step = make_step(name, options);
+  for (Sublayer& sublayer : block.sublayers()) step->apply(sublayer, context);
 }
 
 // The options of DuQuant's smoothing, as the method gives them.

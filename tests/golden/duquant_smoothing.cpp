@@ -60,7 +60,7 @@ void compare_unshared(Block& block, const CaseTensors& tensors, const std::strin
     for (const SiteName& site : kLinearSites) {
       const std::string name = prefix + "scale." + site.theirs + "_before_sharing";
       if (edge.sites.front() != site.ours || !tensors.has(name)) continue;
-      const Tensor columns = edge.readers.front()->weight.value.abs().amax(0);
+      const Tensor columns = edge.readers.front()->weight.values().abs().amax(0);
       const Tensor maxima = tensors[std::string("in.absmax.") + site.theirs];
       each_near(checks, name, smoothing_scales(maxima, columns, alpha, 1e-2), tensors[name], kTolerance);
     }
@@ -84,7 +84,7 @@ void run_alpha(const Model& model, const CaseTensors& tensors, const std::string
     for (const auto& [theirs, ours] : kWeights) {
       if (weight->name != std::string(kLayer) + ours) continue;
       const std::string name = prefix + "out." + theirs;
-      each_near(checks, name, weight->value, tensors[name], kTolerance);
+      each_near(checks, name, weight->values(), tensors[name], kTolerance);
       ++compared;
     }
   }

@@ -103,15 +103,15 @@ void check_weight(const Tensor& x, const Json& test, const Json& expected, const
 
 void check_activation(const Tensor& x, const Json& test, const Json& expected, const std::string& name,
                       Checks& checks) {
-  const auto [codes, step] =
+  const auto [codes, zero, step] =
       ops::quantize_asymmetric(x, test.at("bits").get<int64_t>(), test.at("clip").get<double>());
+  const Tensor values = (codes.to(at::kFloat) - zero) * step;
   const Tensor value = numbers(expected.at("value")).unsqueeze(0);
-  if (is_limit(expected.at("step").get<double>()))
-    return checks.no_worse(name + " values", x, codes * step, value);
-  const Tensor code = numbers(expected.at("codes")).unsqueeze(0);
-  checks.equal(name + " codes", codes, code - expected.at("zero_point").get<double>());
+  if (is_limit(expected.at("step").get<double>())) return checks.no_worse(name + " values", x, values, value);
+  checks.equal(name + " codes", codes, numbers(expected.at("codes")).unsqueeze(0));
+  checks.expect(zero.item<int64_t>() == expected.at("zero_point").get<int64_t>(), name + " zero point");
   checks.near(name + " step", step.item<double>(), expected.at("step").get<double>(), kRelative);
-  checks.near(name + " values", codes * step, value, kRelative);
+  checks.near(name + " values", values, value, kRelative);
 }
 
 void round_asymmetric(const Json& unit, const Checkpoint& /*file*/, Checks& checks) {

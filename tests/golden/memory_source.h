@@ -31,7 +31,7 @@ class MemorySource : public WeightSource {
     Weight weight;
     weight.name = name;
     weight.role = role;
-    weight.value = value.to(at::kFloat);
+    weight.set(value.to(at::kFloat));
     weight.stored = at::kFloat;
     return weight;
   }

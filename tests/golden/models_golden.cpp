@@ -16,7 +16,7 @@
 #include "golden.h"
 #include "ptq/base/error.h"
 #include "ptq/checkpoint/checkpoint.h"
-#include "ptq/model/decoder.h"
+#include "ptq/engine/decoder.h"
 #include "ptq/model/model.h"
 
 namespace {

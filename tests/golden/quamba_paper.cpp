@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "ptq/calibration/statistics.h"
+#include "ptq/calibration/site_sums.h"
 #include "ptq/calibration/stream.h"
 #include "ptq/checkpoint/checkpoint.h"
 #include "ptq/step/rewrites.h"
@@ -72,10 +72,10 @@ class ModelTensors : public WeightSource {
   Json config_;
 };
 
-// Keeps what a site sees before it is rounded.
+// Keeps what each site sees before it is rounded.
 struct Recorder : Observer {
-  void observe(const Tensor& x) override { values = x.clone(); }
-  Tensor values;
+  void observe(const Site& site, const Tensor& x) override { values[site.name] = x.clone(); }
+  std::map<std::string, Tensor> values;
 };
 
 std::unique_ptr<Step> make_step(const char* name, const Json& options) {
@@ -125,9 +125,11 @@ class PaperCase {
     return blocks;
   }
 
-  Tensor logits_of(const Blocks& blocks) const {
+  // `seen`: a recorder for each block, or null.
+  Tensor logits_of(const Blocks& blocks, std::vector<Recorder>* seen = nullptr) const {
     Tensor hidden = model_->embed(tensor("eval_ids"));
-    for (const auto& block : blocks) hidden = block->forward(hidden);
+    for (size_t i = 0; i < blocks.size(); ++i)
+      hidden = blocks[i]->forward(hidden, nullptr, seen == nullptr ? nullptr : &seen->at(i));
     return model_->logits(hidden);
   }
 
@@ -142,23 +144,23 @@ class PaperCase {
                                                        {"percentile", percentile},
                                                        {"observer", "moving"}});
     const Tensor ids = tensor("calib_ids");
-    Tensor hidden = embed_rows(*model_, ids);
+    Tensor hidden = embed_windows(*model_, ids);
     const std::function<bool(const std::string&)> skip_none = [](const std::string&) { return false; };
     Remarks remarks;
     Blocks blocks = float_blocks();
     for (const auto& block : blocks) {
-      Statistics none;
-      if (variant.rotated) append_stage(*block, "ssm.output", hadamard(), none);
-      const Tensor inputs = hidden.clone();
-      Statistics statistics;
-      {
-        const ObserverGuard guard(*block, activations->needs(*block), ids.size(0));
-        advance(*block, hidden);
-        statistics = guard.statistics();
+      for (Sublayer& sublayer : block->sublayers()) {
+        Statistics none;
+        if (variant.rotated) append_op(sublayer, "ssm.output", hadamard(), none);
+        const Tensor inputs = hidden.clone();
+        StatisticsObserver observer(sublayer.prefix, activations->needs(sublayer),
+                                    Batches::of(ids.size(0), ids.size(1)));
+        advance(sublayer, hidden, &observer);
+        Statistics statistics = observer.finish();
+        StepContext context{statistics, inputs, hidden, skip_none, remarks};
+        rtn->apply(sublayer, context);
+        activations->apply(sublayer, context);
       }
-      StepContext context{statistics, inputs, hidden, skip_none, remarks};
-      rtn->apply(*block, context);
-      activations->apply(*block, context);
     }
     return blocks;
   }
@@ -176,16 +178,16 @@ class PaperCase {
     for (const auto& block : blocks) {
       size_t compared = 0;
       for (const Weight* weight : block->weights()) {
-        if (!weight->quantized) continue;
+        if (!weight->quantized()) continue;
         ++compared;
         const bool rotated = variant.rotated && file_->find("code.had." + weight->name) != nullptr;
         const std::string name = (rotated ? "had." : "") + weight->name;
         const std::string what = std::string(variant.name) + " " + name;
-        checks_.near(what + " scale", weight->quantized->scale, tensor("wscale." + name), 1e-6);
+        checks_.near(what + " scale", weight->quantized()->scale, tensor("wscale." + name), 1e-6);
         if (!rotated) {
-          checks_.equal(what + " codes", weight->quantized->codes, tensor("code." + name));
+          checks_.equal(what + " codes", weight->quantized()->codes, tensor("code." + name));
         } else {
-          compare_codes(what + " codes", weight->quantized->codes, tensor("code." + name), 0.999, 1);
+          compare_codes(what + " codes", weight->quantized()->codes, tensor("code." + name), 0.999, 1);
         }
       }
       checks_.expect(compared == 7, block->prefix() + ": " + std::to_string(compared) + " weights in codes");
@@ -205,21 +207,17 @@ class PaperCase {
 
   // Codes at every site for the first sequence.
   void compare_activation_codes(const Variant& variant, Blocks& blocks) {
-    std::map<std::pair<size_t, std::string>, Recorder> recorders;
-    for (size_t i = 0; i < blocks.size(); ++i) {
-      for (Site* site : blocks[i]->sites()) site->observer = &recorders[{i, site->name}];
-    }
-    logits_of(blocks);
+    std::vector<Recorder> seen(blocks.size());
+    logits_of(blocks, &seen);
     int64_t all = 0;
     double same = 0;
     for (size_t i = 0; i < blocks.size(); ++i) {
       for (const auto& [theirs, ours] : kSites) {
-        Site& site = blocks[i]->site(ours);
-        site.observer = nullptr;
+        const Site& site = blocks[i]->site(ours);
         const std::string name =
             "codes." + std::string(variant.name) + ".layers." + std::to_string(i) + "." + theirs;
         const Tensor expected = tensor(name);
-        const Tensor codes = site.quantizer(recorders.at({i, ours}).values.slice(0, 0, 1)).values;
+        const Tensor codes = site.quantizer(seen[i].values.at(ours).slice(0, 0, 1)).codes;
         if (i == 0) compare_codes(name, codes, expected, 0.995, 1);
         all += expected.numel();
         same += codes.to(at::kLong).eq(expected.to(at::kLong)).sum().item<double>();

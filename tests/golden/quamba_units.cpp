@@ -1,12 +1,13 @@
 // Cases of sort g4: unit vectors of rounding, observers, Hadamards, 4-bit groups, the scan and the norm.
 #include <cmath>
+#include <tuple>
 #include <vector>
 
-#include "ptq/calibration/statistics.h"
+#include "ptq/calibration/site_sums.h"
 #include "ptq/codec/quantized_tensor.h"
 #include "ptq/model/hadamard.h"
-#include "ptq/model/linear.h"
 #include "ptq/model/site.h"
+#include "ptq/ops/integer_products.h"
 #include "ptq/ops/ops.h"
 #include "quamba_cases.h"
 
@@ -55,14 +56,14 @@ void activation_static_int8(const Json& unit, Checks& checks) {
   for (const Json& test : unit.at("cases")) {
     const auto quantizer = ActivationQuantizer::fixed(test.at("scale").get<double>(), 8);
     const Activation activation = quantizer(numbers(test.at("x")));
-    checks.equal("activation_static_int8 codes", activation.values, numbers(test.at("codes")));
+    checks.equal("activation_static_int8 codes", activation.codes, numbers(test.at("codes")));
     checks.near("activation_static_int8 values", activation.dequantize(), numbers(test.at("fake_quant")),
                 kRelative);
   }
 }
 
 void rounding_modes(const Json& unit, Checks& checks) {
-  const Tensor codes = ops::quantize_codes(numbers(unit.at("x")), at::ones({1}), -128, 127);
+  const Tensor codes = std::get<0>(ops::quantize_codes(numbers(unit.at("x")), at::ones({1}), -128, 127));
   checks.equal("rounding_modes half_even", codes, numbers(unit.at("half_even")));
   std::printf("skipped %s rounding_modes half_away\n", checks.name().c_str());
 }
@@ -73,7 +74,8 @@ void percentile_observer(const Json& unit, Checks& checks) {
     const std::string name = "percentile_observer alpha " + std::to_string(p);
     SiteNeeds needs;
     needs.percentiles = {p};
-    SiteObserver observer(name, needs, static_cast<int64_t>(test.at("inputs").size()));
+    const auto calls = static_cast<int64_t>(test.at("inputs").size());
+    SiteSums sums(name, needs, {calls, calls});
     double value = 0;
     for (size_t i = 0; i < test.at("inputs").size(); ++i) {
       const Tensor x = numbers(test.at("inputs")[i]);
@@ -81,8 +83,8 @@ void percentile_observer(const Json& unit, Checks& checks) {
           largest_magnitudes(x.const_data_ptr<float>(), x.numel(), values_needed(x.numel(), p));
       const double quantile = quantile_from_largest(largest, x.numel(), p);
       checks.near(name + " quantile", quantile, test.at("quantile")[i].get<double>(), kRelative);
-      observer.observe(x.reshape({1, 1, -1}));
-      value = observer.statistics().percentiles.at(p);
+      sums.add(x.reshape({1, 1, -1}));
+      value = sums.finish().percentiles.at(p);
       checks.near(name + " value", value, test.at("w_max_after_each_call")[i].get<double>(), kRelative);
     }
     checks.near(name + " scale", value / 127, test.at("scale").get<double>(), kRelative);
@@ -92,13 +94,14 @@ void percentile_observer(const Json& unit, Checks& checks) {
 void minmax_observer(const Json& unit, Checks& checks) {
   SiteNeeds needs;
   needs.abs_max = true;
-  SiteObserver observer("minmax_observer", needs, static_cast<int64_t>(unit.at("inputs").size()));
+  const auto calls = static_cast<int64_t>(unit.at("inputs").size());
+  SiteSums sums("minmax_observer", needs, {calls, calls});
   for (size_t i = 0; i < unit.at("inputs").size(); ++i) {
-    observer.observe(numbers(unit.at("inputs")[i]).reshape({1, 1, -1}));
-    checks.near("minmax_observer", observer.statistics().abs_max,
-                unit.at("w_max_after_each_call")[i].get<double>(), kRelative);
+    sums.add(numbers(unit.at("inputs")[i]).reshape({1, 1, -1}));
+    checks.near("minmax_observer", sums.finish().abs_max, unit.at("w_max_after_each_call")[i].get<double>(),
+                kRelative);
   }
-  checks.near("minmax_observer scale", observer.statistics().abs_max / 127, unit.at("scale").get<double>(),
+  checks.near("minmax_observer scale", sums.finish().abs_max / 127, unit.at("scale").get<double>(),
               kRelative);
 }
 
@@ -214,7 +217,7 @@ void rmsnorm_int8(const Json& unit, Checks& checks) {
   const Tensor gain = at::ones({hidden.size(1)});
   const Tensor normed = ops::rms_norm(hidden, gain, unit.at("eps").get<double>());
   const Tensor scale = at::full({1}, unit.at("scale").get<double>(), at::kFloat);
-  checks.equal("rmsnorm_int8 codes", ops::quantize_codes(normed, scale, -128, 127),
+  checks.equal("rmsnorm_int8 codes", std::get<0>(ops::quantize_codes(normed, scale, -128, 127)),
                numbers(unit.at("codes")));
 }
 

@@ -42,18 +42,19 @@ inline std::vector<float> values(const std::string& name, int64_t rows, int64_t 
 }
 
 // Room for `rows` rows of `columns` values, `stride` apart, with a pattern around them that must survive.
-class Output {
+template <typename Value>
+class OutputOf {
  public:
-  Output(int64_t rows, int64_t columns, int64_t stride)
+  OutputOf(int64_t rows, int64_t columns, int64_t stride)
       : rows_(rows),
         columns_(columns),
         stride_(stride),
         data_(static_cast<size_t>(rows * stride + 64), kGuard) {}
 
-  float* data() { return data_.data() + 32; }
+  Value* data() { return data_.data() + 32; }
   // The values without the gaps. Fails the test if something outside them was written.
-  std::vector<float> take() {
-    std::vector<float> out;
+  std::vector<Value> take() {
+    std::vector<Value> out;
     for (int64_t i = -32; i < rows_ * stride_ + 32; ++i) {
       const bool inside = i >= 0 && i < rows_ * stride_ && i % stride_ < columns_;
       if (inside) {
@@ -66,10 +67,12 @@ class Output {
   }
 
  private:
-  static constexpr float kGuard = 12345.0f;
+  static constexpr Value kGuard = static_cast<Value>(sizeof(Value) == 1 ? 93 : 12345);
   int64_t rows_, columns_, stride_;
-  std::vector<float> data_;
+  std::vector<Value> data_;
 };
+
+using Output = OutputOf<float>;
 
 inline bool same_value(float a, float b) {
   return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b) || (std::isnan(a) && std::isnan(b));

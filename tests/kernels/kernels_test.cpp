@@ -15,7 +15,7 @@ std::string describe(const Candidate<Operands>& candidate, const std::string& na
   return std::string(isa_name(candidate.isa)) + " " + name + " " + std::to_string(columns);
 }
 
-TEST(QuantizeCodes, EveryIsaGivesTheBitsOfThePlainLoops) {
+TEST(QuantizeCodes, EveryIsaGivesTheCodesOfThePlainLoops) {
   for (const Candidate<QuantizeCodes>& candidate : vectorized<QuantizeCodes>()) {
     for (const std::string& name : kDistributions) {
       for (const int64_t columns : kColumns) {
@@ -24,13 +24,14 @@ TEST(QuantizeCodes, EveryIsaGivesTheBitsOfThePlainLoops) {
              {std::vector<float>{0.1f, 0.0f, 3.0f}, {1e-40f, 1e30f, 0.37f}, {INFINITY, NAN, 1.0f}}) {
           for (const int64_t scale_stride : {0, 1}) {
             auto run = [&](const Candidate<QuantizeCodes>& kernel) {
-              Output y(3, columns, columns + 2);
-              kernel.run({x.data(), scale.data(), y.data(), columns + 1, columns + 2, scale_stride, 3,
-                          columns, -128, 127});
-              return y.take();
+              OutputOf<int8_t> y(3, columns, columns + 2);
+              bool has_nan = true;
+              kernel.run({x.data(), scale.data(), y.data(), &has_nan, columns + 1, columns + 2, scale_stride,
+                          3, columns, -128, 127});
+              return std::pair(y.take(), has_nan);
             };
-            expect_same_bits(run(candidate), run(plain_loops<QuantizeCodes>()),
-                             describe(candidate, name, columns));
+            ASSERT_EQ(run(candidate), run(plain_loops<QuantizeCodes>()))
+                << describe(candidate, name, columns);
           }
         }
       }
@@ -42,11 +43,49 @@ TEST(QuantizeCodes, HalvesGoToEven) {
   for (const Candidate<QuantizeCodes>& candidate : supported<QuantizeCodes>()) {
     const std::vector<float> x = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, 0.49999997f, 8388609.0f, -3e38f, 3e38f};
     const float scale = 1;
-    Output y(1, 9, 9);
-    candidate.run({x.data(), &scale, y.data(), 9, 9, 0, 1, 9, -8, 7});
-    EXPECT_EQ(y.take(), (std::vector<float>{0, 2, 2, 0, -2, 0, 7, -8, 7})) << isa_name(candidate.isa);
+    OutputOf<int8_t> y(1, 9, 9);
+    bool has_nan = true;
+    candidate.run({x.data(), &scale, y.data(), &has_nan, 9, 9, 0, 1, 9, -8, 7});
+    EXPECT_EQ(y.take(), (std::vector<int8_t>{0, 2, 2, 0, -2, 0, 7, -8, 7})) << isa_name(candidate.isa);
+    EXPECT_FALSE(has_nan) << isa_name(candidate.isa);
   }
 }
+
+TEST(QuantizeCodes, RangeOfEightBitsIsReachedAtBothEnds) {
+  for (const Candidate<QuantizeCodes>& candidate : supported<QuantizeCodes>()) {
+    const std::vector<float> x = {-129, -128, -127, 126, 127, 128, INFINITY, -INFINITY};
+    const float scale = 1;
+    OutputOf<int8_t> y(1, 8, 8);
+    bool has_nan = true;
+    candidate.run({x.data(), &scale, y.data(), &has_nan, 8, 8, 0, 1, 8, -128, 127});
+    EXPECT_EQ(y.take(), (std::vector<int8_t>{-128, -128, -127, 126, 127, 127, 127, -128}))
+        << isa_name(candidate.isa);
+    EXPECT_FALSE(has_nan) << isa_name(candidate.isa);
+  }
+}
+
+TEST(QuantizeCodes, NanInAnyLaneOfAnyRowHasTheLowestCodeAndIsReported) {
+  for (const Candidate<QuantizeCodes>& candidate : supported<QuantizeCodes>()) {
+    for (size_t place = 0; place < 300; ++place) {
+      std::vector<float> x(300, 1.0f);
+      x[place] = NAN;
+      const float scale = 0.5f;
+      OutputOf<int8_t> y(2, 150, 150);
+      bool has_nan = false;
+      candidate.run({x.data(), &scale, y.data(), &has_nan, 150, 150, 0, 2, 150, -8, 7});
+      std::vector<int8_t> expected(300, 2);
+      expected[place] = -8;
+      EXPECT_EQ(y.take(), expected) << isa_name(candidate.isa) << " " << place;
+      EXPECT_TRUE(has_nan) << isa_name(candidate.isa) << " " << place;
+    }
+  }
+}
+
+// What the kernel makes of rows.
+struct Asymmetric {
+  std::vector<uint8_t> y, zero;
+  std::vector<float> step;
+};
 
 TEST(QuantizeAsymmetric, EveryIsaGivesTheBitsOfThePlainLoops) {
   for (const Candidate<QuantizeAsymmetric>& candidate : vectorized<QuantizeAsymmetric>()) {
@@ -56,14 +95,17 @@ TEST(QuantizeAsymmetric, EveryIsaGivesTheBitsOfThePlainLoops) {
         for (size_t i = 0; i < static_cast<size_t>(columns); ++i) x[i] = std::fabs(x[i]);  // one end is 0
         for (const auto& [last, clip] : {std::pair{15.0f, 0.9f}, {255.0f, 1.0f}, {3.0f, 0.5f}}) {
           auto run = [&, last = last, clip = clip](const Candidate<QuantizeAsymmetric>& kernel) {
-            Output y(4, columns, columns + 2), step(1, 4, 4);
-            kernel.run({x.data(), y.data(), step.data(), columns + 1, columns + 2, 4, columns, last, clip});
-            std::vector<float> all = y.take(), steps = step.take();
-            all.insert(all.end(), steps.begin(), steps.end());
-            return all;
+            OutputOf<uint8_t> y(4, columns, columns + 2), zero(1, 4, 4);
+            Output step(1, 4, 4);
+            kernel.run({x.data(), y.data(), zero.data(), step.data(), columns + 1, columns + 2, 4, columns,
+                        last, clip});
+            return Asymmetric{y.take(), zero.take(), step.take()};
           };
-          expect_same_bits(run(candidate), run(plain_loops<QuantizeAsymmetric>()),
-                           describe(candidate, name, columns));
+          const Asymmetric got = run(candidate), expected = run(plain_loops<QuantizeAsymmetric>());
+          const std::string what = describe(candidate, name, columns);
+          ASSERT_EQ(got.y, expected.y) << what;
+          ASSERT_EQ(got.zero, expected.zero) << what;
+          expect_same_bits(got.step, expected.step, what);
         }
       }
     }
@@ -71,48 +113,58 @@ TEST(QuantizeAsymmetric, EveryIsaGivesTheBitsOfThePlainLoops) {
 }
 
 TEST(QuantizeAsymmetric, RowsByHand) {
-  const auto run = [](const Candidate<QuantizeAsymmetric>& kernel, std::vector<float> x, float clip) {
+  // The codes of one row, its zero point, its step.
+  const auto run = [](const Candidate<QuantizeAsymmetric>& kernel, const std::vector<float>& x, float clip) {
     const auto columns = static_cast<int64_t>(x.size());
+    OutputOf<uint8_t> y(1, columns, columns), zero(1, 1, 1);
     float step = 0;
-    kernel.run({x.data(), x.data(), &step, columns, columns, 1, columns, 15, clip});
-    x.push_back(step);
-    return x;
+    kernel.run({x.data(), y.data(), zero.data(), &step, columns, columns, 1, columns, 15, clip});
+    std::vector<float> all;
+    for (const uint8_t code : y.take()) all.push_back(code);
+    all.push_back(zero.take()[0]);
+    all.push_back(step);
+    return all;
   };
   for (const Candidate<QuantizeAsymmetric>& candidate : supported<QuantizeAsymmetric>()) {
-    // The range -3.5 to 11.5 is 15 steps; halves go to the even code. Here y is x.
+    // The range -3.5 to 11.5 is 15 steps; halves go to the even code, and 12 + 4 is past the last.
     EXPECT_EQ(run(candidate, {-3.5f, -2.5f, -0.5f, 0, 0.5f, 1.5f, 11.5f}, 1),
-              (std::vector<float>{-4, -2, 0, 0, 0, 2, 11, 1}))
+              (std::vector<float>{0, 2, 4, 4, 4, 6, 15, /*zero*/ 4, /*step*/ 1}))
         << isa_name(candidate.isa);
-    EXPECT_EQ(run(candidate, {-30, -15, 0}, 0.5f), (std::vector<float>{-15, -15, 0, 1}))
+    EXPECT_EQ(run(candidate, {-30, -15, 0}, 0.5f), (std::vector<float>{0, 0, 15, 15, 1}))
         << isa_name(candidate.isa);
-    EXPECT_EQ(run(candidate, {3, 3}, 1), (std::vector<float>{15, 15, 0.2f})) << isa_name(candidate.isa);
-    EXPECT_EQ(run(candidate, {0, -0.0f}, 1), (std::vector<float>{0, 0, kSmallestStep}))
+    EXPECT_EQ(run(candidate, {3, 3}, 1), (std::vector<float>{15, 15, 0, 0.2f})) << isa_name(candidate.isa);
+    EXPECT_EQ(run(candidate, {0, -0.0f}, 1), (std::vector<float>{0, 0, 0, kSmallestStep}))
         << isa_name(candidate.isa);
-    EXPECT_EQ(run(candidate, {0x1.ep+103f, 0}, 1), (std::vector<float>{15, 0, 0x1p+100f}))
+    EXPECT_EQ(run(candidate, {0x1.ep+103f, 0}, 1), (std::vector<float>{15, 0, 0, 0x1p+100f}))
         << isa_name(candidate.isa);
-    const std::vector<float> infinite = run(candidate, {INFINITY, 1e6f, -1}, 1);
-    EXPECT_TRUE(std::isnan(infinite[0]) && std::isinf(infinite[3])) << isa_name(candidate.isa);
+    EXPECT_EQ(run(candidate, {INFINITY, 1e6f, -1}, 1), (std::vector<float>{0, 0, 0, 0, INFINITY}))
+        << isa_name(candidate.isa);
   }
 }
 
 TEST(QuantizeAsymmetric, TheEndsAreFoundInEveryLaneAndNanTakesTheRow) {
   for (const Candidate<QuantizeAsymmetric>& candidate : supported<QuantizeAsymmetric>()) {
     for (size_t place = 0; place < 150; ++place) {
-      std::vector<float> x(150, 0.5f), y(150);
+      std::vector<float> x(150, 0.5f);
+      std::vector<uint8_t> y(150, 93);
+      uint8_t zero = 93;
       float step = 0;
       const auto run = [&](float value) {
         x[place] = value;
-        candidate.run({x.data(), y.data(), &step, 150, 150, 1, 150, 15, 1});
+        candidate.run({x.data(), y.data(), &zero, &step, 150, 150, 1, 150, 15, 1});
       };
       run(15);
       EXPECT_EQ(step, 1.0f) << isa_name(candidate.isa) << " " << place;
-      EXPECT_EQ(y[place], 15.0f);
+      EXPECT_EQ(y[place], 15);
+      EXPECT_EQ(zero, 0);
       run(-14.5f);
       EXPECT_EQ(step, 1.0f) << isa_name(candidate.isa) << " " << place;
-      EXPECT_EQ(y[place], -14.0f);
+      EXPECT_EQ(y[place], 0);
+      EXPECT_EQ(zero, 14);
       run(NAN);
-      EXPECT_TRUE(std::isnan(step) && std::isnan(y[0]) && std::isnan(y[149]))
-          << isa_name(candidate.isa) << " " << place;
+      EXPECT_TRUE(std::isnan(step)) << isa_name(candidate.isa) << " " << place;
+      EXPECT_EQ(y, std::vector<uint8_t>(150, 0)) << isa_name(candidate.isa) << " " << place;
+      EXPECT_EQ(zero, 0) << isa_name(candidate.isa) << " " << place;
     }
   }
 }

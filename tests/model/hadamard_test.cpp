@@ -44,18 +44,18 @@ TEST_P(HadamardOfSize, IsMadeAgainFromItsJson) {
   EXPECT_EQ(again.size, H.size);
   EXPECT_EQ(again.block, H.block);
   EXPECT_EQ(again.construction, H.construction);
-  EXPECT_TRUE(at::equal(again.base, H.base));
+  EXPECT_TRUE(at::equal(again.left, H.left));
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, HadamardOfSize,
                          ::testing::Values(1, 2, 4, 64, 256, 12, 24, 96, 192, 20, 40, 160, 320, 28, 56, 112,
                                            3, 9, 36, 50, 100, 144, 7));
 
-TEST(MakeHadamard, TakesTheSmallestBaseThatFits) {
-  const std::vector<std::pair<int64_t, int64_t>> bases = {{128, 1}, {48, 12}, {80, 20}, {160, 20}, {112, 28}};
-  for (const auto& [n, m] : bases) {
+TEST(MakeHadamard, TakesTheSmallestLeftFactorThatFits) {
+  const std::vector<std::pair<int64_t, int64_t>> sizes = {{128, 1}, {48, 12}, {80, 20}, {160, 20}, {112, 28}};
+  for (const auto& [n, m] : sizes) {
     const Hadamard H = make_hadamard(n);
-    EXPECT_EQ(H.base.size(0), m) << n;
+    EXPECT_EQ(H.left.size(0), m) << n;
     EXPECT_EQ(H.block, n) << n;
   }
 }

@@ -1,4 +1,4 @@
-// Llama-like transformers: attention, decoding with state, sites and rewrites.
+// Llama-like transformers: attention, states, sites and rewrites.
 #include <gtest/gtest.h>
 
 #include "../base/expect_error.h"
@@ -6,12 +6,14 @@
 #include "../support/toy_source.h"
 #include "model/attention.h"
 #include "model/llama_config.h"
-#include "ptq/model/decoder.h"
+#include "ptq/model/model.h"
 
 namespace ptq {
 namespace {
 
+using testing::clone_of;
 using testing::logits_of;
+using testing::odd_llamas;
 using testing::Source;
 using testing::toy_ids;
 using testing::toy_llama;
@@ -51,48 +53,6 @@ TEST(Attend, IsSoftmaxOverWhatAQueryMaySee) {
     const Tensor single = at::randn({2, 6, past + length, 8});
     EXPECT_TRUE(at::allclose(attend(q, single, single, window), plain_attention(q, single, single, window),
                              1e-4, 1e-5));
-  }
-}
-
-// Toys of odd sizes, with all that the family has.
-std::vector<ToyModel> toys() {
-  std::vector<ToyModel> models = {
-      toy_llama({}), toy_llama({36, 3, 3, 96, 2}),
-      toy_llama(
-          {.hidden = 64, .heads = 4, .kv_heads = 2, .intermediate = 172, .biases = true, .tied = false}),
-      toy_llama({.hidden = 36, .heads = 4, .kv_heads = 2, .head_dim = 10, .qk_norm = true})};
-  for (const int64_t window : {1, 3, 5}) {
-    ToyModel mistral = toy_llama({64, 4, 2, 96, 3});
-    declare(mistral, "mistral");
-    mistral.config["sliding_window"] = window;
-    models.push_back(mistral);
-  }
-  ToyModel qwen = toy_llama({.layers = 3, .qk_norm = true});
-  qwen.config["sliding_window"] = 4;
-  qwen.config["use_sliding_window"] = true;
-  qwen.config["layer_types"] = {"full_attention", "sliding_attention", "full_attention"};
-  models.push_back(qwen);
-  ToyModel yarn = toy_llama({});
-  yarn.config["rope_parameters"] = {
-      {"rope_type", "yarn"}, {"factor", 4}, {"original_max_position_embeddings", 8}};
-  models.push_back(yarn);
-  return models;
-}
-
-TEST(LlamaModel, DecodingGivesTheLogitsOfAllAtOnce) {
-  for (const ToyModel& toy : toys()) {
-    SCOPED_TRACE(toy.config.dump());
-    const Source source(toy.tensors, toy.config);
-    const auto model = source.model();
-    const Tensor expected = logits_of(*model, toy_ids());
-    for (const int64_t step : {1, 2, 5, 12}) {
-      Decoder decoder(*model, 2);
-      for (int64_t begin = 0; begin < 12; begin += step) {
-        const int64_t end = std::min<int64_t>(12, begin + step);
-        const Tensor logits = decoder.advance(toy_ids().slice(1, begin, end));
-        EXPECT_TRUE(at::allclose(logits, expected.select(1, end - 1), 0, 1e-4)) << step << ", " << begin;
-      }
-    }
   }
 }
 
@@ -148,32 +108,42 @@ TEST(LlamaModel, KeyHeadsThatTheConfigurationLeavesOutAreStated) {
   }
 }
 
-class Recorder : public Observer {
- public:
-  Recorder(std::vector<std::string>& order, std::string name) : order_(order), name_(std::move(name)) {}
-  void observe(const Tensor& x) override { order_.push_back(name_ + " " + std::to_string(x.size(-1))); }
-
- private:
-  std::vector<std::string>& order_;
-  std::string name_;
+struct Recorder : Observer {
+  void observe(const Site& site, const Tensor& x) override {
+    order.push_back(site.name + " " + std::to_string(x.size(-1)));
+  }
+  std::vector<std::string> order;
 };
 
 TEST(LlamaBlock, SitesAreReachedOnceEachInTheirOrder) {
   const ToyModel toy = toy_llama({64, 4, 2, 96});
   const Source source(toy.tensors, toy.config);
   const auto block = source.model()->load_block(0);
-  std::vector<std::string> order;
-  std::vector<std::unique_ptr<Recorder>> recorders;
-  for (Site* site : block->sites()) {
-    recorders.push_back(std::make_unique<Recorder>(order, site->name));
-    site->observer = recorders.back().get();
+  for (const Site* site : block->sites()) {
     EXPECT_EQ(site->kind, site->name.starts_with("attn.") ? "attention" : "linear_input");
-    EXPECT_EQ(site->head, site->name.starts_with("attn.") ? 16 : 0);
+    EXPECT_EQ(site->head_dim, site->name.starts_with("attn.") ? 16 : 0);
   }
-  block->forward(at::randn({2, 5, 64}));
-  EXPECT_EQ(order, (std::vector<std::string>{"qkv.input 64", "attn.q 64", "attn.k 32", "attn.v 32",
-                                             "o.input 64", "gate_up.input 64", "down.input 96"}));
+  Recorder recorder;
+  block->forward(at::randn({2, 5, 64}), nullptr, &recorder);
+  EXPECT_EQ(recorder.order, (std::vector<std::string>{"qkv.input 64", "attn.q 64", "attn.k 32", "attn.v 32",
+                                                      "o.input 64", "gate_up.input 64", "down.input 96"}));
   for (Linear* linear : block->linears()) EXPECT_NO_THROW(block->site(linear->site));
+}
+
+TEST(LlamaBlock, AttentionAndFeedForwardAreSublayersWithSitesOfTheirOwn) {
+  const ToyModel toy = toy_llama({});
+  const Source source(toy.tensors, toy.config);
+  const auto block = source.model()->load_block(1);
+  std::vector<std::vector<std::string>> sites;
+  for (Sublayer& sublayer : block->sublayers()) {
+    EXPECT_EQ(sublayer.prefix, "model.layers.1");
+    sites.emplace_back();
+    for (const Site* site : sublayer.sites()) sites.back().push_back(site->name);
+    for (const Linear* linear : sublayer.linears()) EXPECT_NE(sublayer.find_site(linear->site), nullptr);
+  }
+  EXPECT_EQ(sites,
+            (std::vector<std::vector<std::string>>{{"qkv.input", "attn.q", "attn.k", "attn.v", "o.input"},
+                                                   {"gate_up.input", "down.input"}}));
 }
 
 TEST(LlamaBlock, CacheHoldsTheRoundedKeysAndValues) {
@@ -192,29 +162,28 @@ TEST(LlamaBlock, CacheHoldsTheRoundedKeysAndValues) {
 }
 
 TEST(LlamaBlock, ScalesMoveAlongItsEdges) {
-  for (const ToyModel& toy : toys()) {
+  for (const ToyModel& toy : odd_llamas()) {
     SCOPED_TRACE(toy.config.dump());
     const Source source(toy.tensors, toy.config);
-    const auto original = source.model()->load_block(0);
-    const auto block = original->clone();
+    const auto original = source.model()->load_block(0), block = clone_of(*original);
     const Tensor hidden = at::randn({2, 9, toy.config["hidden_size"].get<int64_t>()});
     for (FoldEdge& edge : block->fold_edges()) {
-      const int64_t channels = edge.readers.at(0)->weight.value.size(1);
+      const int64_t channels = edge.readers.at(0)->weight.size(1);
       const int64_t rows = edge.row_of.defined() ? edge.row_of.max().item<int64_t>() + 1 : channels;
       const Tensor scale = at::rand({rows}) * 3 + 0.3;
       for (const FoldEdge::Rows& producer : edge.producers) {
-        EXPECT_EQ(producer.weight->value.size(0), producer.first + rows);
+        EXPECT_EQ(producer.weight->size(0), producer.first + rows);
       }
       const Tensor column = edge.row_of.defined() ? scale.index_select(0, edge.row_of) : scale;
       ASSERT_EQ(column.numel(), channels);
       for (Linear* reader : edge.readers) EXPECT_EQ(reader->site, edge.sites.at(0));
       std::vector<Tensor> before;
-      for (const FoldEdge::Rows& producer : edge.producers) before.push_back(producer.weight->value);
+      for (const FoldEdge::Rows& producer : edge.producers) before.push_back(producer.weight->values());
       fold_scales(edge, column);
       for (size_t i = 0; i < before.size(); ++i) {
         const FoldEdge::Rows& producer = edge.producers[i];
-        EXPECT_FALSE(at::allclose(producer.weight->value, before[i]));
-        EXPECT_TRUE(at::allclose(unfolded(edge, producer, column, producer.weight->value), before[i]));
+        EXPECT_FALSE(at::allclose(producer.weight->values(), before[i]));
+        EXPECT_TRUE(at::allclose(unfolded(edge, producer, column, producer.weight->values()), before[i]));
       }
     }
     EXPECT_TRUE(at::allclose(block->forward(hidden), original->forward(hidden), 1e-4, 1e-4));
@@ -240,10 +209,10 @@ TEST(LlamaBlock, EdgesAreThoseOfEverySiteThatLinearsRead) {
 TEST(LlamaBlock, OneRotationOfQueriesAndKeysChangesNothing) {
   const ToyModel toy = toy_llama({64, 4, 2, 96});
   const Source source(toy.tensors, toy.config);
-  const auto original = source.model()->load_block(0);
-  const auto block = original->clone();
-  ASSERT_EQ(block->product_pairs().size(), 1U);
-  const ProductPair pair = block->product_pairs()[0];
+  const auto original = source.model()->load_block(0), block = clone_of(*original);
+  ASSERT_EQ(block->sublayers().at(0).product_pairs().size(), 1U);
+  EXPECT_TRUE(block->sublayers().at(1).product_pairs().empty());
+  const ProductPair pair = block->sublayers()[0].product_pairs()[0];
   const BlockRotation rotation{std::get<0>(at::linalg_qr(at::randn({pair.width, pair.width})))};
   for (const std::string& name : {pair.left, pair.right})
     block->site(name).transform.stages.push_back(rotation);

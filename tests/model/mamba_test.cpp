@@ -1,4 +1,4 @@
-// Mamba models: what is read from a checkpoint, what is refused, and decoding with state.
+// Mamba models: what is read from a checkpoint, and what is refused.
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -6,7 +6,6 @@
 #include "../base/expect_error.h"
 #include "../support/toy_source.h"
 #include "model/mamba_config.h"
-#include "ptq/model/decoder.h"
 #include "ptq/model/model.h"
 
 namespace ptq {
@@ -29,8 +28,8 @@ TEST(FloatSource, ReadsEveryPrecisionAsFloatAndRemembersTheDtypeToWrite) {
            {"f64", at::kFloat}, {"f32", at::kFloat}, {"f16", at::kHalf}, {"bf16", at::kBFloat16}}) {
     const Weight weight = source->read(name, Role::kNorm, {3});
     EXPECT_EQ(weight.stored, dtype);
-    EXPECT_EQ(weight.value.scalar_type(), at::kFloat);
-    EXPECT_TRUE(at::equal(weight.value, values));
+    EXPECT_EQ(weight.values().scalar_type(), at::kFloat);
+    EXPECT_TRUE(at::equal(weight.values(), values));
   }
 }
 
@@ -414,11 +413,12 @@ TEST(MambaBlock, RoundingACloneLeavesTheOriginalAsItWas) {
   const auto block = source.model()->load_block(0);
   const Tensor hidden = at::randn({1, 5, 24});
   const Tensor before = block->forward(hidden);
-  const auto clone = block->clone();
-  for (Linear* linear : clone->linears())
-    linear->weight.set_quantized(round_to_nearest(linear->weight.value, {4, Granularity::kTensor}));
+  ASSERT_EQ(block->sublayers().size(), 1U);
+  Sublayer clone = block->sublayers()[0].clone();
+  for (Linear* linear : clone.linears())
+    linear->weight.set(round_to_nearest(linear->weight.values(), {4, Granularity::kTensor}));
   EXPECT_TRUE(at::equal(block->forward(hidden), before));
-  EXPECT_FALSE(at::equal(clone->forward(hidden), before));
+  EXPECT_FALSE(at::equal(clone.forward(hidden), before));
 }
 
 TEST(MambaBlock, UnknownSiteIsAnErrorWithASuggestion) {
@@ -433,58 +433,6 @@ TEST(MambaBlock, LaterTokensDoNotChangeEarlierOutputs) {
   const Tensor all = logits_of(*model, toy_ids());
   const Tensor first = logits_of(*model, toy_ids().slice(1, 0, 5));
   EXPECT_TRUE(at::allclose(all.slice(1, 0, 5), first, 1e-5, 1e-5));
-}
-
-class DecoderSteps : public ::testing::TestWithParam<int64_t> {};
-
-TEST_P(DecoderSteps, GiveTheLogitsOfAllAtOnce) {
-  const Source source(testing::toy_mamba({24, 48, 8, 4}));
-  const auto model = source.model();
-  const Tensor expected = logits_of(*model, toy_ids());
-  Decoder decoder(*model, 2);
-  for (int64_t begin = 0; begin < 12; begin += GetParam()) {
-    const int64_t end = std::min<int64_t>(12, begin + GetParam());
-    const Tensor logits = decoder.advance(toy_ids().slice(1, begin, end));
-    EXPECT_TRUE(at::allclose(logits, expected.select(1, end - 1), 0, 1e-4)) << begin;
-    // Without what came before, the logits are others: the state matters.
-    if (begin > 0) {
-      Decoder fresh(*model, 2);
-      EXPECT_FALSE(at::allclose(fresh.advance(toy_ids().slice(1, begin, end)), logits, 0, 1e-4));
-    }
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Lengths, DecoderSteps, ::testing::Values(1, 2, 5, 12));
-
-TEST(Decoder, ValuesThatAreNotFiniteAreAnErrorThatSaysWhereTheyArise) {
-  const auto decode = [](const testing::TensorMap& tensors) {
-    const Source source(tensors);
-    const auto model = source.model();
-    Decoder(*model, 2).advance(toy_ids());
-  };
-  testing::TensorMap head = testing::toy_mamba({}), block = head;
-  head["backbone.norm_f.weight"] = at::full({24}, 3e38);
-  EXPECT_ERROR(decode(head), ExitCode::kFailed, "the head: ");
-  EXPECT_ERROR(decode(head), ExitCode::kFailed, "values of the logits are NaN or infinite");
-  block["backbone.layers.1.mixer.out_proj.weight"] = at::full({24, 48}, 3e38);
-  EXPECT_ERROR(decode(block), ExitCode::kFailed, "backbone.layers.1.mixer: ");
-}
-
-TEST(Sample, ZeroTemperatureTakesTheLargestLogit) {
-  const Tensor logits = at::tensor({0.F, 3.F, 1.F, 5.F, -1.F, 2.F}).reshape({2, 3});
-  EXPECT_TRUE(at::equal(sample(logits, 0, 1, 0), at::tensor({1, 0}).to(at::kLong).reshape({2, 1})));
-}
-
-TEST(Sample, FollowsTheDistributionAndTheSeed) {
-  const Tensor logits = at::tensor({0.F, 1.F, 2.F}).reshape({1, 3}).expand({3000, 3});
-  const Tensor ids = sample(logits, 1, 5, 0);
-  const Tensor frequencies = at::bincount(ids.flatten(), {}, 3).to(at::kFloat) / 3000;
-  EXPECT_TRUE(at::allclose(frequencies, at::softmax(logits[0], 0), 0, 0.04));
-  EXPECT_TRUE(at::equal(sample(logits, 1, 5, 0), ids));
-  EXPECT_FALSE(at::equal(sample(logits, 1, 6, 0), ids));
-  EXPECT_FALSE(at::equal(sample(logits, 1, 5, 1), ids));
-  // A row's draw does not depend on how many rows there are.
-  EXPECT_TRUE(at::equal(sample(logits.slice(0, 0, 10), 1, 5, 0), ids.slice(0, 0, 10)));
 }
 
 }  // namespace

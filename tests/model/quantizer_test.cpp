@@ -59,16 +59,25 @@ TEST_P(DynamicQuantizer, EqualsThePlainLoop) {
   const int64_t channels = 24, group = quantizer.group == 0 ? channels : quantizer.group;
   const Tensor x = tokens(channels);
   const Activation y = quantizer(x);
-  ASSERT_EQ(y.values.sizes(), x.sizes());
+  ASSERT_EQ(y.codes.sizes(), x.sizes());
+  EXPECT_EQ(y.codes.scalar_type(), quantizer.symmetric ? at::kChar : at::kByte);
+  EXPECT_EQ(y.scheme, (ActivationScheme{quantizer.bits, quantizer.symmetric, true, quantizer.group}));
   if (quantizer.group == 0) {
     ASSERT_EQ(y.scale.sizes(), at::IntArrayRef({3, 4, 1}));
   } else {
     ASSERT_EQ(y.scale.sizes(), at::IntArrayRef({3, 4, channels / group, 1}));
   }
-  const Tensor values = y.values.contiguous(), scales = y.scale.contiguous();
+  EXPECT_EQ(y.zero.defined(), !quantizer.symmetric);
+  if (y.zero.defined()) {
+    EXPECT_EQ(y.zero.sizes(), y.scale.sizes());
+    EXPECT_EQ(y.zero.scalar_type(), at::kByte);
+  }
+  EXPECT_GE(y.codes.min().item<int64_t>(), y.scheme.low());
+  EXPECT_LE(y.codes.max().item<int64_t>(), y.scheme.high());
+  const Tensor values = y.centered().contiguous(), scales = y.scale.contiguous();
   const Tensor floats = y.dequantize().contiguous();
   ASSERT_EQ(floats.sizes(), x.sizes());
-  EXPECT_LE(values.abs().max().item<double>(), static_cast<double>(y.bound));
+  EXPECT_LE(values.abs().max().item<double>(), static_cast<double>(y.scheme.bound()));
   for (int64_t row = 0; row < x.numel() / group; ++row) {
     const Rounded expected = by_loop(x.const_data_ptr<float>() + row * group, group, quantizer);
     EXPECT_EQ(scales.const_data_ptr<float>()[row], expected.scale) << row;
@@ -143,15 +152,49 @@ TEST_P(DynamicQuantizer, PowersOfTwoChangeNoCode) {
   const Activation expected = GetParam()(x);
   for (const double factor : {0x1p-100, 0x1p-20, 0x1p20, 0x1p100}) {
     const Activation scaled = GetParam()(x * factor);
-    EXPECT_TRUE(at::equal(scaled.values, expected.values)) << factor;
+    EXPECT_TRUE(at::equal(scaled.codes, expected.codes)) << factor;
+    EXPECT_TRUE(at::equal(scaled.centered(), expected.centered())) << factor;
     EXPECT_TRUE(at::equal(scaled.scale, expected.scale * factor)) << factor;
   }
+}
+
+TEST_P(DynamicQuantizer, NanOfATokenMakesItsValuesNanAndNoOthers) {
+  at::manual_seed(4);
+  Tensor x = at::randn({2, 3, 24});
+  x[1][2][5] = NAN;
+  const Tensor nan = GetParam()(x).dequantize().isnan();
+  const int64_t group = GetParam().group == 0 ? 24 : GetParam().group;
+  EXPECT_EQ(nan.sum().item<int64_t>(), group);
+  EXPECT_TRUE(nan[1][2].slice(0, 5 / group * group, 5 / group * group + group).all().item<bool>());
+}
+
+TEST(StaticQuantizer, NanIsNotRoundedAway) {
+  Tensor x = at::ones({1, 2, 3});
+  x[0][1][2] = NAN;
+  const Activation y = ActivationQuantizer::fixed(0.5, 8)(x);
+  EXPECT_TRUE(y.scale.isnan().all().item<bool>());
+  EXPECT_TRUE(y.dequantize()[0][1][2].isnan().item<bool>());
+}
+
+TEST(Quantizer, WithoutAKindHasNoScheme) {
+  EXPECT_FALSE(ActivationQuantizer().scheme().has_value());
+  EXPECT_EQ(ActivationQuantizer::fixed(0.5, 6).scheme(), ActivationScheme{6});
+}
+
+TEST(ActivationScheme, RangesAndBoundsOfCodes) {
+  const ActivationScheme symmetric{4}, asymmetric{4, false, true};
+  EXPECT_EQ(symmetric.low(), -8);
+  EXPECT_EQ(symmetric.high(), 7);
+  EXPECT_EQ(symmetric.bound(), 8);
+  EXPECT_EQ(asymmetric.low(), 0);
+  EXPECT_EQ(asymmetric.high(), 15);
+  EXPECT_EQ(asymmetric.bound(), 15);
 }
 
 TEST(StaticQuantizer, CoversSmallMagnitudesAndHasTheAuthorsFloorForZero) {
   const ActivationQuantizer small = ActivationQuantizer::covering(0x1p-60, 8);
   EXPECT_FLOAT_EQ(small.scale.item<float>(), 0x1p-60F / 127);
-  EXPECT_EQ(small(at::full({1, 1, 2}, 0x1p-60F)).values[0][0][0].item<float>(), 127);
+  EXPECT_EQ(small(at::full({1, 1, 2}, 0x1p-60F)).codes[0][0][0].item<int64_t>(), 127);
   EXPECT_FLOAT_EQ(ActivationQuantizer::covering(0, 8).scale.item<float>(), 1e-5F / 127);
 }
 

@@ -109,8 +109,8 @@ TEST(Transform, InputWithStridesIsTransformedAsItsCopy) {
 }
 
 TEST(Transform, FitsTheChannelsOfEveryStage) {
-  const TransformStage signs = random_signs(24), permutation = Permutation{at::randperm(24)};
-  const TransformStage rotation = BlockRotation{at::eye(8)}, hadamard = make_block_hadamard(12, 4);
+  const TransformOp signs = random_signs(24), permutation = Permutation{at::randperm(24)};
+  const TransformOp rotation = BlockRotation{at::eye(8)}, hadamard = make_block_hadamard(12, 4);
   struct Case {
     Transform transform;
     std::vector<int64_t> fitting;

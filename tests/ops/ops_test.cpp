@@ -214,30 +214,68 @@ TEST(Hadamard, TransposedBaseUndoesIt) {
   }
 }
 
+Tensor codes_of(const std::vector<int64_t>& values, at::ScalarType type) {
+  return at::tensor(at::ArrayRef<int64_t>(values)).to(type);
+}
+
 // Halves go to the even neighbour; beyond the range the end of the range.
 TEST(QuantizeCodes, HalvesAndRangeByHand) {
   const Tensor x = floats({0.25f, 0.75f, 1.25f, -0.25f, -0.75f, 100, -100, 0}, {8});
-  const Tensor expected = floats({0, 2, 2, 0, -2, 127, -128, 0}, {8});
-  EXPECT_TRUE(at::equal(ops::quantize_codes(x, floats({0.5f}, {1}), -128, 127), expected));
+  const Tensor expected = codes_of({0, 2, 2, 0, -2, 127, -128, 0}, at::kChar);
+  const auto [codes, scale] = ops::quantize_codes(x, floats({0.5f}, {1}), -128, 127);
+  EXPECT_EQ(codes.scalar_type(), at::kChar);
+  EXPECT_TRUE(at::equal(codes, expected));
+  EXPECT_TRUE(at::equal(scale, floats({0.5f}, {1})));
 }
 
-TEST(QuantizeCodes, BitsEqualDivRoundClamp) {
+TEST(QuantizeCodes, EqualDivRoundClamp) {
   at::manual_seed(6);
   for (const int64_t n : {1, 7, 16, 33, 1536}) {
     const Tensor x = at::randn({4, 5, n}) * 40;
     const Tensor rows = at::rand({4, 5, 1}) + 0.01;
-    for (const Tensor& scale : {rows, floats({0.37f}, {1})})
-      EXPECT_TRUE(
-          same_bits(ops::quantize_codes(x, scale, -128, 127), fallback::quantize_codes(x, scale, -128, 127)));
+    Tensor special = x.clone();
+    special[1][0][0] = NAN;
+    special[1][1][n / 2] = INFINITY;
+    special[1][2][n - 1] = -INFINITY;
+    for (const Tensor& values : {x, x.transpose(0, 1).contiguous().transpose(0, 1), special}) {
+      for (const Tensor& scale : {rows, floats({0.37f}, {1})}) {
+        const auto [codes, returned] = ops::quantize_codes(values, scale, -128, 127);
+        const auto [expected, expected_scale] = fallback::quantize_codes(values, scale, -128, 127);
+        EXPECT_TRUE(at::equal(codes, expected)) << n;
+        EXPECT_TRUE(same_values(returned, expected_scale)) << n;
+        const Tensor plain = at::nan_to_num(at::round(values / scale), -128.0).clamp(-128, 127);
+        EXPECT_TRUE(at::equal(codes.to(at::kFloat), plain)) << n;
+      }
+    }
   }
+}
+
+TEST(QuantizeCodes, NanHasTheLowestCodeAndMakesItsScaleNan) {
+  const Tensor x = floats({1, NAN, 2, 3, 4, 5}, {3, 2});
+  const auto [by_row, row_scale] = ops::quantize_codes(x, floats({1, 2, 1}, {3, 1}), -8, 7);
+  EXPECT_TRUE(at::equal(by_row, codes_of({1, -8, 1, 2, 4, 5}, at::kChar).reshape({3, 2})));
+  EXPECT_TRUE(same_values(row_scale, floats({NAN, 2, 1}, {3, 1})));
+  const auto [together, scale] = ops::quantize_codes(x, floats({1}, {1}), -8, 7);
+  EXPECT_TRUE(at::equal(together, codes_of({1, -8, 2, 3, 4, 5}, at::kChar).reshape({3, 2})));
+  EXPECT_TRUE(same_values(scale, floats({NAN}, {1})));
+}
+
+TEST(QuantizeCodes, ReturnedScaleIsATensorOfItsOwn) {
+  const Tensor given = floats({0.5f}, {1});
+  const auto [codes, scale] = ops::quantize_codes(floats({1, 2}, {2}), given, -128, 127);
+  scale.fill_(7);
+  EXPECT_EQ(given.item<float>(), 0.5f);
 }
 
 // The specification's codes of a row that is clipped at both ends: 0 is code 4.
 TEST(QuantizeAsymmetric, ClippedRowOfTheSpecification) {
   const Tensor x = floats({-3.5f, -2.5f, -1.5f, -0.5f, 0, 0.5f, 1.5f, 2.5f, 3.5f, 4.5f, 5.5f, 11.5f}, {12});
-  const Tensor expected = floats({0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 15}, {12}) - 4;
-  const auto [codes, step] = ops::quantize_asymmetric(x, 4, 0.8);
+  const Tensor expected = codes_of({0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 15}, at::kByte);
+  const auto [codes, zero, step] = ops::quantize_asymmetric(x, 4, 0.8);
+  EXPECT_EQ(codes.scalar_type(), at::kByte);
+  EXPECT_EQ(zero.scalar_type(), at::kByte);
   EXPECT_TRUE(at::equal(codes, expected));
+  EXPECT_EQ(zero.item<int64_t>(), 4);
   EXPECT_EQ(step.item<float>(), 0.800000011920929f);
 }
 
@@ -254,13 +292,21 @@ TEST(QuantizeAsymmetric, BitsEqualFallback) {
     special.select(0, 2).fill_(-1e-7);
     for (const Tensor& rows : {x, strided, empty, x.transpose(0, 2), special}) {
       for (const auto& [bits, clip] : {std::pair{4, 0.9}, {8, 1.0}, {2, 0.3}}) {
-        const auto [codes, step] = ops::quantize_asymmetric(rows, bits, clip);
-        const auto [expected, expected_step] = fallback::quantize_asymmetric(rows, bits, clip);
-        EXPECT_TRUE(same_values(codes, expected)) << n << " " << bits;
+        const auto [codes, zero, step] = ops::quantize_asymmetric(rows, bits, clip);
+        const auto [expected, expected_zero, expected_step] = fallback::quantize_asymmetric(rows, bits, clip);
+        EXPECT_TRUE(at::equal(codes, expected)) << n << " " << bits;
+        EXPECT_TRUE(at::equal(zero, expected_zero)) << n << " " << bits;
         EXPECT_TRUE(same_values(step, expected_step)) << n << " " << bits;
       }
     }
   }
+}
+
+TEST(QuantizeAsymmetric, RowWithANanHasCodesOfZeroAndAStepOfNan) {
+  const auto [codes, zero, step] = ops::quantize_asymmetric(floats({-1, NAN, 2, -1, 0, 2}, {2, 3}), 4, 1);
+  EXPECT_TRUE(at::equal(codes, codes_of({0, 0, 0, 0, 5, 15}, at::kByte).reshape({2, 3})));
+  EXPECT_TRUE(at::equal(zero, codes_of({0, 5}, at::kByte).reshape({2, 1})));
+  EXPECT_TRUE(same_values(step, floats({NAN, 0.2f}, {2, 1})));
 }
 
 TEST(AbsMaxRows, BitsEqualFallbackAndNanIsKept) {
@@ -300,8 +346,9 @@ TEST(Ops, OneAndTwoThreadsGiveTheSameBits) {
                                h,
                                ops::causal_conv1d_silu(in.u, weight, in.D),
                                ops::hadamard(x, base, 384),
-                               ops::quantize_codes(x, at::full({1}, 0.01f), -8, 7),
+                               std::get<0>(ops::quantize_codes(x, at::full({1}, 0.01f), -8, 7)),
                                std::get<0>(ops::quantize_asymmetric(x, 4, 0.9)),
+                               std::get<2>(ops::quantize_asymmetric(x, 4, 0.9)),
                                ops::abs_max_rows(x),
                                ops::rms_norm(x, at::ones({384}), 1e-5),
                                ops::gather_columns(x, at::arange(383, -1, -1))};
@@ -389,6 +436,8 @@ TEST(Ops, WrongArgumentsAreErrors) {
   EXPECT_THROW(ops::hadamard(at::ones({24}), at::ones({1, 1}), 16), c10::Error);
   EXPECT_THROW(ops::quantize_codes(at::ones({2, 3}), at::ones({3}), -8, 7), c10::Error);
   EXPECT_THROW(ops::quantize_codes(at::ones({2, 3}), at::ones({1}), 8, 7), c10::Error);
+  EXPECT_THROW(ops::quantize_codes(at::ones({2, 3}), at::ones({1}), -129, 7), c10::Error);
+  EXPECT_THROW(ops::quantize_codes(at::ones({2, 3}), at::ones({1}), -8, 128), c10::Error);
   EXPECT_THROW(ops::quantize_asymmetric(at::ones({2, 3}), 9, 1), c10::Error);
   EXPECT_THROW(ops::quantize_asymmetric(at::ones({2, 3}), 4, 0), c10::Error);
   EXPECT_THROW(ops::rms_norm(at::ones({2, 3}), at::ones({2}), 1e-5), c10::Error);

@@ -17,6 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kShardBytes = 1 << 30;
+constexpr WindowSplit kSplit = {.calibrated = 2, .held_out = 1};
 const Json kIdentity = {{"program", {{"version", "1.0"}}}, {"seed", 0}};
 
 std::string hash_of(const std::string& text) {
@@ -31,8 +32,8 @@ class RunStateTest : public ::testing::Test {
     WorkDirectory work(directory_ / "q");
     OutputDirectory output(directory_ / "q", false, work.path("output"));
     RunState state(work, kIdentity);
-    saved_.rows = {at::arange(24).view({3, 8}), 1, {{"source", "a text"}}};
-    saved_.stream = {embed_rows(*open_.model, saved_.rows.ids), 1};
+    saved_.windows = {at::arange(24).view({3, 8}), kSplit, {{"source", "a text"}}};
+    saved_.stream = Stream(embed_windows(*open_.model, saved_.windows.ids), kSplit);
     saved_.writer = state.make_writer(output, kShardBytes);
     saved_.writer->add(*open_.model->load_block(0));
     saved_.finished = 1;
@@ -55,12 +56,13 @@ class RunStateTest : public ::testing::Test {
     change(document);
     directory_.write(".q.partial/state", hash_of(document.dump()) + "\n" + document.dump());
   }
+  BlockLoop empty_loop() const { return BlockLoop(open_.model->hidden_size()); }
   BlockLoop load(Report& report, StageTimes& times, const Json& identity = kIdentity) const {
     const at::InferenceMode inference;
     WorkDirectory work(directory_ / "q");
     OutputDirectory output(directory_ / "q", false, work.path("output"));
     RunState state(work, identity);
-    BlockLoop loop;
+    BlockLoop loop = empty_loop();
     state.load(*open_.model, output, kShardBytes, loop, report, times);
     return loop;
   }
@@ -74,7 +76,7 @@ class RunStateTest : public ::testing::Test {
 
   const TempDirectory directory_;
   const OpenModel open_;
-  BlockLoop saved_;
+  BlockLoop saved_ = empty_loop();
   Report report_;
   StageTimes times_;
 };
@@ -85,11 +87,12 @@ TEST_F(RunStateTest, WhatWasSavedIsLoaded) {
   times.add("load", 1);
   const BlockLoop loop = load(report, times);
   EXPECT_EQ(loop.finished, 1);
-  EXPECT_TRUE(loop.rows.ids.equal(saved_.rows.ids));
-  EXPECT_EQ(loop.rows.kept, 1);
-  EXPECT_TRUE(loop.stream.hidden.equal(saved_.stream.hidden));
-  EXPECT_EQ(loop.stream.kept, 1);
-  EXPECT_EQ(report.calibration, saved_.rows.json);
+  EXPECT_TRUE(loop.windows.ids.equal(saved_.windows.ids));
+  EXPECT_EQ(loop.windows.split, kSplit);
+  EXPECT_TRUE(loop.stream.hidden().equal(saved_.stream.hidden()));
+  EXPECT_EQ(loop.stream.calibrated().size(0), 2);
+  EXPECT_EQ(loop.stream.held_out().size(0), 1);
+  EXPECT_EQ(report.calibration, saved_.windows.json);
   EXPECT_EQ(report.layers.at(0).name, "a layer");
   EXPECT_EQ(times.totals_ms(), (std::vector<std::pair<std::string, double>>{{"rtn", 12.5}, {"load", 1}}));
 }
@@ -100,7 +103,7 @@ TEST_F(RunStateTest, OnlyTheStreamOfTheLastBlockStays) {
     WorkDirectory work(directory_ / "q");
     OutputDirectory output(directory_ / "q", false, work.path("output"));
     RunState state(work, kIdentity);
-    BlockLoop loop;
+    BlockLoop loop = empty_loop();
     directory_.write(".q.partial/stream-2", "of a block that was not finished");
     state.load(*open_.model, output, kShardBytes, loop, report_, times_);
     EXPECT_FALSE(fs::exists(work.path("stream-2")));
@@ -123,7 +126,7 @@ TEST_F(RunStateTest, SpoolPastTheLastBlockIsDropped) {
 }
 
 TEST_F(RunStateTest, FlippedBitsAndTruncatedOrMissingFilesAreFound) {
-  for (const std::string name : {"state", "rows", "stream-1", "tensors.spool"}) {
+  for (const std::string name : {"state", "windows", "stream-1", "tensors.spool"}) {
     const std::string file = ".q.partial/" + name, whole = directory_.read("copy/" + name);
     for (size_t i = 0; i <= 8; ++i) {
       restore();
@@ -141,6 +144,15 @@ TEST_F(RunStateTest, FlippedBitsAndTruncatedOrMissingFilesAreFound) {
   }
 }
 
+TEST_F(RunStateTest, WindowsThatAllServeForBothAreLoadedSo) {
+  rewrite([](Json& state) { state["windows"]["calibrated"] = state["windows"]["held_out"] = 3; });
+  Report report;
+  StageTimes times;
+  const BlockLoop loop = load(report, times);
+  EXPECT_EQ(loop.windows.split, WindowSplit::measured_on_calibrated(3));
+  EXPECT_EQ(loop.stream.held_out().size(0), 3);
+}
+
 TEST_F(RunStateTest, AnotherIdentityIsNamed) {
   Json identity = kIdentity;
   identity["seed"] = 7;
@@ -153,10 +165,10 @@ TEST_F(RunStateTest, AnotherIdentityIsNamed) {
 }
 
 TEST_F(RunStateTest, AnotherFormatIsRefused) {
-  rewrite([](Json& state) { state["format"] = 2; });
-  expect_refused("format is not 1");
+  rewrite([](Json& state) { state["format"] = 1; });
+  expect_refused("format is not 2");
   rewrite([](Json& state) { state = Json::array(); });
-  expect_refused("format is not 1");
+  expect_refused("format is not 2");
 }
 
 struct Falsehood {
@@ -169,12 +181,17 @@ const Falsehood kFalsehoods[] = {
     {"MoreBlocksThanTheModelHas", [](Json& state) { state["finished"] = 5; }},
     {"FewerBlocksThanNone", [](Json& state) { state["finished"] = -1; }},
     {"MoreBlocksThanTheReport", [](Json& state) { state["finished"] = 2; }},
-    {"NoRows", [](Json& state) { state.erase("rows"); }},
-    {"RowsThatAreANumber", [](Json& state) { state["rows"] = 7; }},
-    {"MoreRowsThanTheFile", [](Json& state) { state["rows"]["rows"] = 1'000'000; }},
-    {"LengthOverflow", [](Json& state) { state["rows"]["length"] = 1e300; }},
-    {"MoreKeptThanRows", [](Json& state) { state["rows"]["kept"] = 4; }},
-    {"HashThatIsANumber", [](Json& state) { state["rows"]["sha256"] = 3; }},
+    {"NoWindows", [](Json& state) { state.erase("windows"); }},
+    {"WindowsThatAreANumber", [](Json& state) { state["windows"] = 7; }},
+    {"MoreWindowsThanTheFile", [](Json& state) { state["windows"]["windows"] = 1'000'000; }},
+    {"LengthOverflow", [](Json& state) { state["windows"]["length"] = 1e300; }},
+    {"MoreHeldOutThanWindows", [](Json& state) { state["windows"]["held_out"] = 4; }},
+    {"NoneHeldOut", [](Json& state) { state["windows"]["held_out"] = 0; }},
+    {"MoreCalibratedThanWindows", [](Json& state) { state["windows"]["calibrated"] = 4; }},
+    {"NoneCalibrated", [](Json& state) { state["windows"]["calibrated"] = 0; }},
+    {"SplitThatLeavesAWindowOut", [](Json& state) { state["windows"]["calibrated"] = 1; }},
+    {"SplitThatOverlapsInAWindow", [](Json& state) { state["windows"]["calibrated"] = 3; }},
+    {"HashThatIsANumber", [](Json& state) { state["windows"]["sha256"] = 3; }},
     {"NoHash", [](Json& state) { state["stream"].erase("sha256"); }},
     {"StreamOutsideOfTheDirectory", [](Json& state) { state["stream"]["file"] = "../../etc/passwd"; }},
     {"StreamInASubdirectory", [](Json& state) { state["stream"]["file"] = "stream-/../../x"; }},
@@ -206,10 +223,10 @@ TEST_F(RunStateTest, FalsehoodsUnderARightHashAreErrors) {
 }
 
 TEST_F(RunStateTest, IdsOutsideOfTheVocabularyAreAnError) {
-  std::string rows = directory_.read("copy/rows");
-  rows[7] = 1;
-  rewrite([&](Json& state) { state["rows"]["sha256"] = hash_of(rows); });
-  directory_.write(".q.partial/rows", rows);
+  std::string windows = directory_.read("copy/windows");
+  windows[7] = 1;
+  rewrite([&](Json& state) { state["windows"]["sha256"] = hash_of(windows); });
+  directory_.write(".q.partial/windows", windows);
   expect_refused("outside of the vocabulary");
 }
 

@@ -9,6 +9,7 @@
 
 #include "../support/toy_llama.h"
 #include "../support/toy_source.h"
+#include "ptq/calibration/site_sums.h"
 #include "ptq/calibration/stream.h"
 #include "ptq/step/step.h"
 
@@ -31,40 +32,67 @@ struct NamedOptions {
 // The first block with its input and float output, and what steps said.
 class BlockFixture {
  public:
-  BlockFixture(const testing::TensorMap& tensors, const Json& config, int64_t rows) {
+  BlockFixture(const testing::TensorMap& tensors, const Json& config, int64_t windows) {
     const testing::Source source(tensors, config);
     const auto model = source.model();
     block = model->load_block(0);
     at::manual_seed(11);
-    inputs = at::randn({rows, 16, model->hidden_size()});
-    outputs = run_block(*block, inputs);
+    run_on(at::randn({windows, 16, model->hidden_size()}));
   }
 
+  // REQUIRES: the block is float.
+  void run_on(const Tensor& x) {
+    inputs = x;
+    hidden = {x};
+    for (const Sublayer& sublayer : block->sublayers()) hidden.push_back(outputs_of(sublayer, hidden.back()));
+    outputs = hidden.back();
+  }
+
+  // What a step needs to know of all sublayers.
+  Needs needs(const char* name, const Json& options) {
+    Needs all;
+    add_needs(*make_step(name, options), all);
+    return all;
+  }
+
+  void check(const char* name, const Json& options) {
+    std::vector<Sublayer*> sublayers;
+    for (Sublayer& sublayer : block->sublayers()) sublayers.push_back(&sublayer);
+    make_step(name, options)->check(sublayers);
+  }
+
+  // Each sublayer on what arrives at the float one.
   void measure(const Needs& needs) {
-    const ObserverGuard guard(*block, needs, inputs.size(0));
-    run_block(*block, inputs);
-    statistics = guard.statistics();
+    StatisticsObserver observer(block->prefix(), needs, Batches::of(inputs.size(0), inputs.size(1)));
+    for (size_t i = 0; i < block->sublayers().size(); ++i)
+      observe(block->sublayers()[i], hidden[i], observer);
+    statistics = observer.finish();
     measured = statistics;
   }
 
-  // Measures on all rows what the steps need, and `more`, before the first; then applies them in order.
+  // Measures on all windows what the steps need, and `more`, before the first; then applies them in order,
+  // sublayer by sublayer.
   void apply_all(const std::vector<NamedOptions>& chain, const Needs& more = {},
                  const std::function<bool(const std::string&)>& skip = skip_none) {
     std::vector<std::unique_ptr<Step>> steps;
     Needs needs = more;
     for (const auto& [name, options] : chain) {
+      check(name, options);
       steps.push_back(make_step(name, options));
-      for (const auto& [site, wanted] : steps.back()->needs(*block)) needs[site].merge(wanted);
+      add_needs(*steps.back(), needs);
     }
     measure(needs);
-    StepContext context{statistics, inputs, outputs, skip, remarks};
-    context.corrections = &corrections;
-    context.warnings = &warnings;
-    for (size_t i = 0; i < steps.size(); ++i) {
-      if (!rewritten && find_step(chain[i].name, "test").kind != StepKind::kRewrite)
-        rewritten = block->clone();
-      context.rewritten = rewritten.get();
-      steps[i]->apply(*block, context);
+    for (size_t i = 0; i < block->sublayers().size(); ++i) {
+      Sublayer& sublayer = block->sublayers()[i];
+      StepContext context{statistics, hidden[i], hidden[i + 1], skip, remarks};
+      context.corrections = &corrections;
+      context.warnings = &warnings;
+      for (size_t k = 0; k < steps.size(); ++k) {
+        const bool rewrites = find_step(chain[k].name, "test").kind == StepKind::kRewrite;
+        if (!rewrites && rewritten.size() == i) rewritten.push_back(sublayer.clone());
+        context.rewritten = rewritten.size() > i ? &rewritten[i] : nullptr;
+        steps[k]->apply(sublayer, context);
+      }
     }
   }
 
@@ -75,8 +103,11 @@ class BlockFixture {
 
   // How much the block's output differs from the float one, relative to what the block adds.
   double change() const {
-    return ((run_block(*block, inputs) - outputs).norm() / (outputs - inputs).norm()).item<double>();
+    return ((outputs_of(*block, inputs) - outputs).norm() / (outputs - inputs).norm()).item<double>();
   }
+
+  // Of a block that has one.
+  Sublayer& sublayer() { return block->sublayers().at(0); }
 
   Linear& linear(const std::string& end) {
     for (Linear* candidate : block->linears()) {
@@ -95,29 +126,37 @@ class BlockFixture {
   }
 
   std::unique_ptr<Block> block;
-  Tensor inputs, outputs;
-  Statistics statistics;
-  Statistics measured;               // the same before the steps were applied
-  std::unique_ptr<Block> rewritten;  // the block before its first rounding
+  Tensor inputs, outputs;           // of the float block
+  std::vector<Tensor> hidden;       // what arrives at each float sublayer, and the output
+  Statistics statistics;            // of the sites of all sublayers
+  Statistics measured;              // the same before the steps were applied
+  std::vector<Sublayer> rewritten;  // before their first rounding
   std::map<std::string, CorrectionRow> corrections;
   std::vector<std::string> warnings;
   Remarks remarks;
+
+ private:
+  void add_needs(const Step& step, Needs& all) {
+    for (Sublayer& sublayer : block->sublayers()) {
+      for (const auto& [site, wanted] : step.needs(sublayer)) all[site].merge(wanted);
+    }
+  }
 };
 
 class LlamaFixture : public BlockFixture {
  public:
-  explicit LlamaFixture(const testing::ToyLlama& sizes = {}, int64_t rows = 4)
-      : LlamaFixture(testing::toy_llama(sizes), rows) {}
+  explicit LlamaFixture(const testing::ToyLlama& sizes = {}, int64_t windows = 4)
+      : LlamaFixture(testing::toy_llama(sizes), windows) {}
 
  private:
-  LlamaFixture(const testing::ToyModel& model, int64_t rows)
-      : BlockFixture(model.tensors, model.config, rows) {}
+  LlamaFixture(const testing::ToyModel& model, int64_t windows)
+      : BlockFixture(model.tensors, model.config, windows) {}
 };
 
 class MambaFixture : public BlockFixture {
  public:
-  explicit MambaFixture(const testing::ToyMamba& sizes = {}, int64_t rows = 4)
-      : BlockFixture(testing::toy_mamba(sizes), {}, rows) {}
+  explicit MambaFixture(const testing::ToyMamba& sizes = {}, int64_t windows = 4)
+      : BlockFixture(testing::toy_mamba(sizes), {}, windows) {}
 };
 
 }  // namespace ptq

@@ -23,14 +23,14 @@ TEST(Rewrites, LeaveTheBlocksOutputUnchanged) {
     for (const ToyMamba& sizes : kSizes) {
       Fixture fixture(sizes);
       std::vector<Tensor> before;
-      for (const Weight* weight : fixture.block->weights()) before.push_back(weight->value);
+      for (const Weight* weight : fixture.block->weights()) before.push_back(weight->values());
       fixture.apply(entry.name, Json::object());
       EXPECT_LT(fixture.change(), 1e-5) << entry.name << " " << sizes.d_inner;
       // It did something.
       size_t changed = 0;
       const auto weights = fixture.block->weights();
       for (size_t i = 0; i < before.size(); ++i) {
-        if (!at::equal(before[i], weights[i]->value)) ++changed;
+        if (!at::equal(before[i], weights[i]->values())) ++changed;
       }
       EXPECT_GT(changed, 0U) << entry.name;
     }
@@ -48,11 +48,11 @@ TEST(Rewrites, ComposeInEitherOrder) {
 
 TEST(HadamardStep, RotatesTheSiteAndEveryReader) {
   Fixture fixture;
-  const Tensor W = fixture.linear("out_proj").weight.value;
+  const Tensor W = fixture.linear("out_proj").weight.values();
   fixture.apply("hadamard", {{"site", "ssm.output"}});
   const Site& site = fixture.block->site("ssm.output");
   EXPECT_EQ(transform_text(site.transform), "hadamard(48)");
-  EXPECT_TRUE(at::equal(fixture.linear("out_proj").weight.value, site.transform.apply(W)));
+  EXPECT_TRUE(at::equal(fixture.linear("out_proj").weight.values(), site.transform.apply(W)));
   EXPECT_TRUE(fixture.remarks.fallbacks.empty());
 }
 
@@ -75,7 +75,7 @@ TEST(HadamardStep, OddSizeIsLeftAsItIsAndSaysSo) {
 TEST(HadamardStep, SitesThatCannotBeRotatedAreErrors) {
   Fixture fixture;
   EXPECT_ERROR(fixture.apply("hadamard", {{"site", "ssm.dt"}}), ExitCode::kUsage, "no linear reads");
-  EXPECT_ERROR(fixture.apply("hadamard", {{"site", "ssm.outptu"}}), ExitCode::kFailed, "ssm.output");
+  EXPECT_ERROR(fixture.apply("hadamard", {{"site", "ssm.outptu"}}), ExitCode::kUsage, "ssm.output");
 }
 
 TEST(SmoothingScales, FollowTheFormulaAndNeverVanish) {
@@ -95,7 +95,7 @@ TEST(SmoothStep, BalancesActivationsAndWeightsOfEveryEdge) {
   // With alpha 1/2 both sides have the channel maximum sqrt(a w).
   const Tensor a = fixture.measured.at("in_proj.input").channel_abs_max;
   const Tensor s = fixture.block->site("in_proj.input").smooth;
-  const Tensor columns = fixture.linear("in_proj").weight.value.abs().amax(0);
+  const Tensor columns = fixture.linear("in_proj").weight.values().abs().amax(0);
   EXPECT_TRUE(at::allclose(a / s, columns, 1e-4, 1e-6));
   EXPECT_TRUE(fixture.block->site("dt_proj.input").smooth.defined());
   EXPECT_FALSE(fixture.block->site("ssm.output").smooth.defined());
@@ -103,22 +103,30 @@ TEST(SmoothStep, BalancesActivationsAndWeightsOfEveryEdge) {
 
 TEST(SmoothStep, LeavesAnEarlierCloneAsItWas) {
   Fixture fixture;
-  const auto clone = fixture.block->clone();
+  const auto clone = testing::clone_of(*fixture.block);
   fixture.apply("smooth", Json::object());
-  EXPECT_TRUE(at::equal(run_block(*clone, fixture.inputs), fixture.outputs));
+  EXPECT_TRUE(at::equal(outputs_of(*clone, fixture.inputs), fixture.outputs));
 }
 
 TEST(RtnStep, RoundsLinearsOnlyUnlessAllTensorsAreAsked) {
   for (const bool all : {false, true}) {
     Fixture fixture;
+    const auto floats = testing::clone_of(*fixture.block);
     fixture.apply("rtn", {{"bits", 8}, {"granularity", "tensor"}, {"tensors", all ? "all" : "linears"}});
-    for (const Weight* weight : fixture.block->weights()) {
+    const auto weights = fixture.block->weights();
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const Weight* weight = weights[i];
       const bool linear = weight->role == Role::kLinear;
       const bool small =
           weight->role == Role::kConv || weight->role == Role::kDecay || weight->role == Role::kSkip;
-      EXPECT_EQ(weight->quantized.has_value(), linear || (all && small)) << weight->name;
-      if (weight->quantized) {
-        EXPECT_TRUE(at::equal(weight->value, dequantize(*weight->quantized)));
+      EXPECT_EQ(weight->quantized() != nullptr, linear || (all && small)) << weight->name;
+      const Tensor before = floats->weights()[i]->values();
+      if (weight->quantized() != nullptr) {
+        const QuantizedTensor expected = round_to_nearest(before, {8, Granularity::kTensor});
+        EXPECT_TRUE(at::equal(weight->quantized()->codes, expected.codes)) << weight->name;
+        EXPECT_TRUE(at::equal(weight->values(), dequantize(expected))) << weight->name;
+      } else {
+        EXPECT_TRUE(at::equal(weight->values(), before)) << weight->name;
       }
     }
     EXPECT_GT(fixture.change(), 0);
@@ -129,8 +137,8 @@ TEST(RtnStep, RoundsLinearsOnlyUnlessAllTensorsAreAsked) {
 TEST(RtnStep, SkippedLayersStayFloatAndAreNamed) {
   Fixture fixture;
   fixture.apply("rtn", Json::object(), [](const std::string& name) { return name.ends_with(".x_proj"); });
-  EXPECT_FALSE(fixture.linear("x_proj").weight.quantized);
-  EXPECT_TRUE(fixture.linear("in_proj").weight.quantized);
+  EXPECT_FALSE(fixture.linear("x_proj").weight.quantized());
+  EXPECT_TRUE(fixture.linear("in_proj").weight.quantized());
   EXPECT_TRUE(fixture.remarks.fallbacks.empty());
   ASSERT_EQ(fixture.remarks.decisions.size(), 1U);
   EXPECT_TRUE(fixture.remarks.decisions[0].where.ends_with("x_proj"));
@@ -139,12 +147,42 @@ TEST(RtnStep, SkippedLayersStayFloatAndAreNamed) {
 TEST(RtnStep, LayersThatBearNoFewerBitsStayFloatAndAreNamed) {
   Fixture fixture;
   fixture.apply("rtn", {{"bits", 4}, {"granularity", "group"}, {"group", 16}});
-  EXPECT_FALSE(fixture.linear("dt_proj").weight.quantized);
-  EXPECT_EQ(fixture.linear("in_proj").weight.quantized->scheme,
+  EXPECT_FALSE(fixture.linear("dt_proj").weight.quantized());
+  EXPECT_EQ(fixture.linear("in_proj").weight.quantized()->scheme,
             (WeightScheme{4, Granularity::kGroup, 16, true}));
   EXPECT_TRUE(fixture.remarks.fallbacks.empty());
   ASSERT_EQ(fixture.remarks.decisions.size(), 1U);
   EXPECT_TRUE(fixture.remarks.decisions[0].where.ends_with("dt_proj"));
+}
+
+TEST(RoundingSteps, LayersThatAreNeverRoundedStayFloatAtAnyBitsAndAreNamed) {
+  for (const char* step : {"rtn", "gptq"}) {
+    for (const int bits : {4, 8}) {
+      Fixture fixture;
+      fixture.linear("out_proj").min_bits = kNeverRounded;
+      fixture.apply(step, {{"bits", bits}});
+      EXPECT_FALSE(fixture.linear("out_proj").weight.quantized()) << step;
+      EXPECT_TRUE(fixture.linear("in_proj").weight.quantized()) << step;
+      EXPECT_TRUE(fixture.remarks.fallbacks.empty());
+      int64_t named = 0;
+      for (const Remark& decision : fixture.remarks.decisions) {
+        if (!decision.where.ends_with("out_proj")) continue;
+        ++named;
+        EXPECT_EQ(decision.what, "kept in float");
+        EXPECT_EQ(decision.why, "the architecture allows no rounding here");
+      }
+      EXPECT_EQ(named, 1) << step;
+    }
+  }
+}
+
+TEST(RoundingSteps, NeedNothingOfASiteWhoseLayersAreNeverRounded) {
+  Fixture fixture;
+  fixture.linear("out_proj").min_bits = kNeverRounded;
+  const Needs searched = fixture.needs("rtn", {{"clip", "search"}});
+  EXPECT_FALSE(searched.contains("ssm.output"));
+  EXPECT_TRUE(searched.contains("in_proj.input"));
+  EXPECT_FALSE(fixture.needs("gptq", Json::object()).contains("ssm.output"));
 }
 
 TEST(ActivationsStep, StaticScalesAreTheLargestMagnitudeOfEverySite) {
@@ -172,7 +210,7 @@ TEST(ActivationsStep, FixedPercentileClipsItsSiteOnly) {
 
 TEST(ActivationsStep, DynamicScalesNeedNoStatistics) {
   Fixture fixture;
-  EXPECT_TRUE(make_step("activations", {{"scales", "dynamic"}})->needs(*fixture.block).empty());
+  EXPECT_TRUE(fixture.needs("activations", {{"scales", "dynamic"}}).empty());
   fixture.apply("activations", {{"scales", "dynamic"}, {"sites", "linear_inputs"}});
   for (const Site* site : fixture.block->sites()) {
     const bool read = site->kind == "linear_input";
@@ -189,8 +227,7 @@ TEST(ActivationsStep, RoundingASiteTwiceIsAUsageError) {
 
 TEST(ActivationsStep, SiteWithoutActivationsGetsTheSmallestScaleAndIsNamed) {
   Fixture fixture;
-  fixture.inputs.zero_();
-  fixture.outputs = run_block(*fixture.block, fixture.inputs);
+  fixture.run_on(at::zeros_like(fixture.inputs));
   fixture.apply("activations", {{"percentile", 1}});
   EXPECT_FLOAT_EQ(fixture.block->site("in_proj.input").quantizer.scale.item<float>(), 1e-5F / 127);
   EXPECT_FALSE(fixture.remarks.fallbacks.empty());
@@ -204,21 +241,21 @@ TEST(ActivationsStep, AutomaticPercentileIsNoWorseThanTheLargestMagnitude) {
     Fixture fixed(sizes), chosen(sizes);
     fixed.apply("activations", {{"percentile_site", "ssm.x"}, {"percentile", 1}});
     chosen.apply("activations", {{"percentile_site", "ssm.x"}, {"percentile", "auto"}});
-    EXPECT_LE(relative_output_error(*chosen.block, chosen.inputs, chosen.outputs),
-              relative_output_error(*fixed.block, fixed.inputs, fixed.outputs));
+    EXPECT_LE(relative_output_error(chosen.sublayer(), chosen.inputs, chosen.outputs),
+              relative_output_error(fixed.sublayer(), fixed.inputs, fixed.outputs));
   }
 }
 
-TEST(RelativeOutputError, IsZeroForTheFloatBlockAndGrowsWithCoarserScales) {
+TEST(RelativeOutputError, IsZeroForTheFloatSublayerAndGrowsWithCoarserScales) {
   Fixture fixture;
-  EXPECT_LT(relative_output_error(*fixture.block, fixture.inputs, fixture.outputs), 1e-12);
+  EXPECT_LT(relative_output_error(fixture.sublayer(), fixture.inputs, fixture.outputs), 1e-12);
   Fixture measured;
   measured.apply("activations", {{"percentile", 1}});
   const double finest = measured.statistics.at("ssm.output").abs_max / 127;
   double last = 0;
   for (const double coarser : {1, 10, 100}) {
     fixture.block->site("ssm.output").quantizer = ActivationQuantizer::fixed(coarser * finest, 8);
-    const double error = relative_output_error(*fixture.block, fixture.inputs, fixture.outputs);
+    const double error = relative_output_error(fixture.sublayer(), fixture.inputs, fixture.outputs);
     EXPECT_GT(error, last);
     last = error;
   }
@@ -230,15 +267,15 @@ TEST(SearchClips, NeverWorsensTheErrorAndTakesScalesFromTheLadder) {
     sizes.seed = seed;
     Fixture fixture(sizes);
     fixture.apply("activations", {{"percentile", 1}});
-    const double before = relative_output_error(*fixture.block, fixture.inputs, fixture.outputs);
+    const double before = relative_output_error(fixture.sublayer(), fixture.inputs, fixture.outputs);
     std::vector<ClipLadder> ladders;
     for (const Site* site : fixture.block->sites()) {
       const double amax = fixture.statistics.at(site->name).abs_max;
       const bool descending = ladders.size() % 2 == 0;
       ladders.push_back({site->name, {amax, 0.7 * amax, 0.4 * amax, 0.001 * amax}, descending});
     }
-    search_clips(*fixture.block, ladders, fixture.inputs, fixture.outputs);
-    EXPECT_LE(relative_output_error(*fixture.block, fixture.inputs, fixture.outputs), before);
+    search_clips(fixture.sublayer(), ladders, fixture.inputs, fixture.outputs);
+    EXPECT_LE(relative_output_error(fixture.sublayer(), fixture.inputs, fixture.outputs), before);
     for (const ClipLadder& ladder : ladders) {
       const auto scale = fixture.block->site(ladder.site).quantizer.scale.item<float>();
       // A thousandth of the largest value is never the best clip.
@@ -255,7 +292,7 @@ TEST(SearchClips, ClipsAValueThatCostsMoreThanItIsWorth) {
     fixture.apply("activations", {{"percentile", 1}});
     const double amax = fixture.statistics.at("ssm.output").abs_max;
     fixture.block->site("ssm.output").quantizer = ActivationQuantizer::fixed(100 * amax / 127, 8);
-    search_clips(*fixture.block, {{"ssm.output", {100 * amax, amax, 0.01 * amax}, descending}},
+    search_clips(fixture.sublayer(), {{"ssm.output", {100 * amax, amax, 0.01 * amax}, descending}},
                  fixture.inputs, fixture.outputs);
     EXPECT_FLOAT_EQ(fixture.block->site("ssm.output").quantizer.scale.item<float>(),
                     static_cast<float>(amax / 127));
@@ -266,8 +303,81 @@ TEST(SearchClips, ALadderOfOneLeavesTheSiteAsItWas) {
   Fixture fixture;
   fixture.apply("activations", {{"percentile", 1}});
   fixture.block->site("z").quantizer = ActivationQuantizer::fixed(0.125, 8);
-  search_clips(*fixture.block, {{"z", {1000}, false}}, fixture.inputs, fixture.outputs);
+  search_clips(fixture.sublayer(), {{"z", {1000}, false}}, fixture.inputs, fixture.outputs);
   EXPECT_EQ(fixture.block->site("z").quantizer.scale.item<float>(), 0.125F);
+}
+
+TEST(Steps, CheckThrowsAUsageErrorForASiteThatNoSublayerHas) {
+  const std::vector<NamedOptions> mamba = {
+      {"hadamard", {{"site", "ssm.outptu"}}},
+      {"rotate", {{"sites", "ssm.outptu"}}},
+      {"zigzag", {{"sites", {"in_proj.input", "ssm.outptu"}}}},
+      {"activations", {{"sites", {"in_proj.input", "ssm.outptu"}}}},
+      {"activations", {{"scales", "dynamic"}, {"sites", "ssm.outptu"}}},
+      {"activations", {{"percentile_site", "ssm.outptu"}, {"percentile", 0.99}}}};
+  for (const auto& [name, options] : mamba) {
+    SCOPED_TRACE(name + options.dump());
+    MambaFixture fixture;
+    EXPECT_ERROR(fixture.check(name, options), ExitCode::kUsage,
+                 "the model has no activation site \"ssm.outptu\"");
+    EXPECT_ERROR(fixture.check(name, options), ExitCode::kUsage, "ssm.output");
+    EXPECT_NO_THROW(make_step(name, options)->needs(fixture.sublayer()));
+  }
+  MambaFixture fixture;
+  EXPECT_ERROR(fixture.check("qk_hadamard", Json::object()), ExitCode::kUsage,
+               "there are no queries and keys");
+}
+
+// Steps for one of the two sublayers of a Llama block, and which.
+struct PartialStep {
+  NamedOptions step;
+  size_t sublayer;
+};
+
+const PartialStep kPartialSteps[] = {
+    {{"hadamard", {{"site", "down.input"}}}, 1},
+    {{"hadamard", {{"site", "o.input"}}}, 0},
+    {{"rotate", {{"sites", "down.input"}}}, 1},
+    {{"rotate", {{"sites", "qkv.input"}, {"kind", "auto"}}}, 0},
+    {{"zigzag", {{"sites", "down.input"}}}, 1},
+    {{"qk_hadamard"}, 0},
+    {{"activations", {{"sites", {"down.input", "gate_up.input"}}}}, 1},
+    {{"activations", {{"scales", "dynamic"}, {"sites", "attention"}}}, 0},
+    {{"activations", {{"sites", "o.input"}, {"percentile_site", "o.input"}, {"percentile", "auto"}}}, 0},
+};
+
+TEST(Steps, SublayerWithoutTheirSitesIsLeftAlone) {
+  for (const auto& [step, own] : kPartialSteps) {
+    SCOPED_TRACE(step.name + step.options.dump());
+    LlamaFixture fixture;
+    EXPECT_NO_THROW(fixture.check(step.name, step.options));
+    ASSERT_EQ(fixture.block->sublayers().size(), 2U);
+    Sublayer& other = fixture.block->sublayers()[1 - own];
+    EXPECT_TRUE(make_step(step.name, step.options)->needs(other).empty());
+    const auto is_as_before = [](Sublayer& sublayer, Sublayer& before) {
+      bool same = true;
+      for (size_t i = 0; i < sublayer.weights().size(); ++i)
+        same = same && at::equal(sublayer.weights()[i]->values(), before.weights()[i]->values());
+      for (const Site* site : sublayer.sites())
+        same = same && site->transform.empty() && site->quantizer.kind == ActivationQuantizer::Kind::kNone;
+      return same;
+    };
+    Sublayer own_before = fixture.block->sublayers()[own].clone(), other_before = other.clone();
+    Remarks remarks;
+    std::vector<std::string> warnings;
+    const std::function<bool(const std::string&)> skip = skip_none;
+    PlanContext plan{skip, remarks, warnings};
+    make_step(step.name, step.options)->plan(other, plan);
+    EXPECT_TRUE(is_as_before(other, other_before));
+    EXPECT_TRUE(remarks.fallbacks.empty());
+    fixture.apply(step.name, step.options);
+    EXPECT_TRUE(is_as_before(other, other_before));
+    EXPECT_FALSE(is_as_before(fixture.block->sublayers()[own], own_before));
+    for (const Remark& remark : fixture.remarks.fallbacks) {
+      const std::string site = remark.where.substr(fixture.block->prefix().size() + 1);
+      EXPECT_EQ(other.find_site(site), nullptr) << site;
+    }
+  }
 }
 
 TEST(Steps, WrongOptionsAreUsageErrorsThatNameThem) {

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include "block_fixture.h"
-#include "ptq/step/clip_search.h"
 
 namespace ptq {
 namespace {
@@ -122,10 +121,11 @@ const ToyLlama kSizes[] = {
 
 // The relative output error that the steps leave.
 double error_after(const ToyLlama& sizes, const std::vector<NamedOptions>& steps) {
-  LlamaFixture fixture(sizes, /*rows=*/16);
+  LlamaFixture fixture(sizes, /*windows=*/16);
   fixture.apply_all(steps);
-  for (const Linear* linear : fixture.block->linears()) EXPECT_TRUE(linear->weight.quantized) << linear->name;
-  return relative_output_error(*fixture.block, fixture.inputs, fixture.outputs);
+  for (const Linear* linear : fixture.block->linears())
+    EXPECT_TRUE(linear->weight.quantized()) << linear->name;
+  return fixture.change();
 }
 
 Json four_bits(Json more) {
@@ -167,23 +167,21 @@ TEST(RoundingSteps, SearchedClipsAreThoseOfTheActivationsAsRounded) {
                      {"rtn", four_bits({{"clip", "search"}})}});
   const auto quantizer = ActivationQuantizer::per_token(4, /*symmetric=*/false);
   for (const Linear* linear : before.block->linears()) {
-    const Tensor& W = linear->weight.value;
+    const Tensor W = linear->weight.values();
     const Tensor x = quantizer(fixture.measured.at(linear->site).samples).dequantize();
     const WeightScheme scheme{4, Granularity::kChannel, 0, false, false};
     const QuantizedTensor q = round_to_nearest(W, scheme, choose_weight_clips(W, second_moment(x), scheme));
-    EXPECT_TRUE(at::equal(fixture.linear(linear->name).weight.quantized->codes, q.codes)) << linear->name;
-    EXPECT_TRUE(at::equal(fixture.linear(linear->name).weight.quantized->scale, q.scale)) << linear->name;
+    EXPECT_TRUE(at::equal(fixture.linear(linear->name).weight.quantized()->codes, q.codes)) << linear->name;
+    EXPECT_TRUE(at::equal(fixture.linear(linear->name).weight.quantized()->scale, q.scale)) << linear->name;
   }
 }
 
 TEST(RoundingSteps, FixedClipAndNoneNeedNoSamples) {
   LlamaFixture fixture;
-  EXPECT_TRUE(make_step("rtn", {{"clip", 0.8}})->needs(*fixture.block).empty());
-  EXPECT_EQ(
-      make_step("rtn", {{"clip", "search"}, {"samples", 77}})->needs(*fixture.block).at("o.input").samples,
-      77);
-  EXPECT_TRUE(make_step("gptq", Json::object())->needs(*fixture.block).at("o.input").second_moment);
-  const Needs rounded = make_step("gptq", {{"moment", "rounded"}})->needs(*fixture.block);
+  EXPECT_TRUE(fixture.needs("rtn", {{"clip", 0.8}}).empty());
+  EXPECT_EQ(fixture.needs("rtn", {{"clip", "search"}, {"samples", 77}}).at("o.input").samples, 77);
+  EXPECT_TRUE(fixture.needs("gptq", Json::object()).at("o.input").second_moment);
+  const Needs rounded = fixture.needs("gptq", {{"moment", "rounded"}});
   EXPECT_EQ(rounded.size(), 4U);
   EXPECT_GT(rounded.at("down.input").samples, 0);
   EXPECT_FALSE(rounded.at("down.input").second_moment);

@@ -1,6 +1,9 @@
 // Small Llama-like models with random weights.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "toy_models.h"
 
 namespace ptq::testing {
@@ -101,6 +104,31 @@ inline ToyModel toy_llama(const ToyLlama& sizes) {
   if (sizes.head_dim != 0) model.config["head_dim"] = D;
   if (sizes.biases) model.config["attention_bias"] = model.config["mlp_bias"] = true;
   return model;
+}
+
+// Models of odd sizes, with all that the family has.
+inline std::vector<ToyModel> odd_llamas() {
+  std::vector<ToyModel> models = {
+      toy_llama({}), toy_llama({36, 3, 3, 96, 2}),
+      toy_llama(
+          {.hidden = 64, .heads = 4, .kv_heads = 2, .intermediate = 172, .biases = true, .tied = false}),
+      toy_llama({.hidden = 36, .heads = 4, .kv_heads = 2, .head_dim = 10, .qk_norm = true})};
+  for (const int64_t window : {1, 3, 5}) {
+    ToyModel mistral = toy_llama({64, 4, 2, 96, 3});
+    declare(mistral, "mistral");
+    mistral.config["sliding_window"] = window;
+    models.push_back(mistral);
+  }
+  ToyModel qwen = toy_llama({.layers = 3, .qk_norm = true});
+  qwen.config["sliding_window"] = 4;
+  qwen.config["use_sliding_window"] = true;
+  qwen.config["layer_types"] = {"full_attention", "sliding_attention", "full_attention"};
+  models.push_back(qwen);
+  ToyModel yarn = toy_llama({});
+  yarn.config["rope_parameters"] = {
+      {"rope_type", "yarn"}, {"factor", 4}, {"original_max_position_embeddings", 8}};
+  models.push_back(yarn);
+  return models;
 }
 
 }  // namespace ptq::testing

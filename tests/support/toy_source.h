@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "../base/temp_directory.h"
 #include "ptq/model/model.h"
@@ -37,6 +38,13 @@ inline at::Tensor logits_of(const Model& model, const at::Tensor& ids) {
   at::Tensor hidden = model.embed(ids);
   for (int64_t i = 0; i < model.num_blocks(); ++i) hidden = model.load_block(i)->forward(hidden);
   return model.logits(hidden);
+}
+
+// A copy of the block that shares its tensors.
+inline std::unique_ptr<Block> clone_of(const Block& block) {
+  std::vector<Sublayer> sublayers;
+  for (const Sublayer& sublayer : block.sublayers()) sublayers.push_back(sublayer.clone());
+  return std::make_unique<Block>(block.prefix(), std::move(sublayers));
 }
 
 }  // namespace ptq::testing

@@ -38,7 +38,7 @@ if(PTQ_SANITIZE)
   target_link_options(ptq_settings INTERFACE -fsanitize=${PTQ_SANITIZE})
 endif()
 
-# Everything shares one of two precompiled headers, libtorch's (of ops) or the one without (of base), but for the
+# Everything shares one of two precompiled headers, libtorch's (of codec) or the one without (of base), but for the
 # kernels, whose files have flags of their own.
 set(PTQ_PCH <algorithm> <filesystem> <functional> <map> <memory> <optional> <string> <vector> <nlohmann/json.hpp>)
 
@@ -57,10 +57,10 @@ function(ptq_add_library folder)
   endif()
   if(folder STREQUAL "base")
     target_precompile_headers(ptq_base PRIVATE ${PTQ_PCH})
-  elseif(folder STREQUAL "ops")
-    target_precompile_headers(ptq_ops PRIVATE ${PTQ_PCH} <ATen/ATen.h>)
+  elseif(folder STREQUAL "codec")
+    target_precompile_headers(ptq_codec PRIVATE ${PTQ_PCH} <ATen/ATen.h>)
   elseif(ARG_TORCH)
-    target_precompile_headers(ptq_${folder} REUSE_FROM ptq_ops)
+    target_precompile_headers(ptq_${folder} REUSE_FROM ptq_codec)
   elseif(NOT folder STREQUAL "kernels")
     target_precompile_headers(ptq_${folder} REUSE_FROM ptq_base)
   endif()

@@ -1,9 +1,8 @@
-// What is measured at a site while calibrating.
+// What is known of a site's activations, and what steps ask for.
 #pragma once
 
 #include <functional>
 #include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,11 +10,11 @@
 
 namespace ptq {
 
-// How the percentile of many samples is made from theirs.
+// How the percentile of many windows is made from theirs.
 enum class PercentileMode {
-  kMoving,  // the authors': the first sample's sets the value, each further one moves it by a hundredth of
+  kMoving,  // the authors': the first window's sets the value, each further one moves it by a hundredth of
             // the difference
-  kExact,   // the percentile over all values of all samples together
+  kExact,   // the percentile over all values of all windows together
 };
 
 // What a step asks for at one site. Requests of several steps are merged.
@@ -27,7 +26,7 @@ struct SiteNeeds {
   PercentileMode mode = PercentileMode::kMoving;
   // These two follow the site through rewrites (carry() below), so they are gathered once, before any.
   int64_t samples = 0;         // values of so many tokens, the first ones
-  bool second_moment = false;  // over all rows
+  bool second_moment = false;  // over all windows
 
   void merge(const SiteNeeds& other);
   // Only what is gathered before the rewrites, or only what is not.
@@ -57,7 +56,7 @@ class SecondMoment {
 };
 
 struct SiteStatistics {
-  double abs_max = 0;                    // largest |x| of all samples
+  double abs_max = 0;                    // largest |x|
   Tensor channel_abs_max;                // [channels], if asked for
   Tensor channel_mean_abs;               // [channels] float64, the mean over tokens, if asked for
   std::map<double, double> percentiles;  // p -> value of |x|, if asked for
@@ -76,36 +75,6 @@ struct SiteStatistics {
 
 using Statistics = std::map<std::string, SiteStatistics>;
 
-// Measures one site. Throws Error if a value that it measures is NaN or infinite.
-class SiteObserver : public Observer {
- public:
-  // `name` is for messages; `num_samples` is the number of samples that will come (kExact sizes its memory by
-  // it).
-  SiteObserver(std::string name, SiteNeeds needs, int64_t num_samples);
-  void observe(const Tensor& x) override;
-  // What was measured so far.
-  SiteStatistics statistics() const;
-
- private:
-  double finite(double largest) const;
-  void observe_channels(const Tensor& x);
-  void observe_percentiles(const Tensor& x);
-  void keep_largest(const std::vector<float>& largest, int64_t values_per_sample);
-
-  void observe_samples(const Tensor& x);
-
-  std::string name_;
-  SiteNeeds needs_;
-  int64_t num_samples_;
-  SiteStatistics result_;
-  std::vector<Tensor> samples_;  // [tokens, channels] of each call, as many as are asked for
-  int64_t sampled_tokens_ = 0;
-  int64_t tokens_ = 0;          // seen so far
-  Tensor moment_sum_;           // [channels, channels] float64: x^T x, summed, on and above the diagonal
-  std::vector<float> largest_;  // kExact: the largest |x| so far, as many as the lowest percentile needs
-  int64_t values_ = 0;          // kExact: how many |x| were seen
-};
-
 // The p-quantile of |x| over the n values, linearly interpolated, as torch.quantile computes it: the rank p
 // (n - 1) and the interpolation are float32. `largest` holds at least the values from that rank up, in
 // descending order.
@@ -117,19 +86,5 @@ std::vector<float> largest_magnitudes(const float* x, int64_t n, int64_t count);
 
 // How many of the largest of n values the p-quantile depends on.
 int64_t values_needed(int64_t n, double p);
-
-// Attaches an observer to every site of the block that `needs` names, for as long as it lives.
-class ObserverGuard {
- public:
-  ObserverGuard(Block& block, const Needs& needs, int64_t num_samples);
-  ~ObserverGuard();
-  ObserverGuard(const ObserverGuard&) = delete;
-  ObserverGuard& operator=(const ObserverGuard&) = delete;
-  Statistics statistics() const;
-
- private:
-  Block& block_;
-  std::map<std::string, std::unique_ptr<SiteObserver>> observers_;
-};
 
 }  // namespace ptq

@@ -31,13 +31,13 @@ bool is_text_file(const std::string& path);
 std::vector<int64_t> read_tokens(const TokenSource& source, const Tokenizer* tokenizer, int64_t vocab_size,
                                  int64_t count, std::vector<std::string>& remarks);
 
-// The first `rows` consecutive windows of `length` ids: [rows, length] int64, fewer rows if there are fewer
-// ids. Throws Error, naming `where`, if there is not one window.
-at::Tensor first_windows(const std::vector<int64_t>& ids, int64_t rows, int64_t length,
+// The first `count` consecutive windows of `length` ids: [count, length] int64, fewer if there are fewer ids.
+// Throws Error, naming `where`, if there is not one.
+at::Tensor first_windows(const std::vector<int64_t>& ids, int64_t count, int64_t length,
                          const std::string& where);
 
-// The rows of all parts [rows, length]: the first of each, the second of each, and so on; the longer parts
-// end alone. [sum of rows, length]
+// The windows of all parts [windows, length]: the first of each, the second of each, and so on; the longer
+// parts end alone. [sum of windows, length]
 at::Tensor in_turns(const std::vector<at::Tensor>& parts);
 
 }  // namespace ptq

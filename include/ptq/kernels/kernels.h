@@ -7,7 +7,7 @@
 // bits.
 //
 // Across instruction sets all give the same bits but selective_scan, causal_conv1d_silu and rms_norm
-// (hadamard for a base of +1 and -1). Those differ in rounding: exp is right to 2 units in the last place and
+// (hadamard for a left of +1 and -1). Those differ in rounding: exp is right to 2 units in the last place and
 // results agree with the plain loops to 2e-6 of the largest one. The vector forms of exp give 0 below 2^-126
 // where AVX-512 is missing.
 #pragma once
@@ -20,7 +20,7 @@ namespace ptq::kernels {
 
 constexpr int64_t kMaxState = 256;        // of selective_scan
 constexpr int64_t kMaxConvWidth = 8;      // of causal_conv1d_silu
-constexpr int64_t kMaxHadamardBase = 64;  // rows of the base matrix
+constexpr int64_t kMaxHadamardLeft = 64;  // rows of the left factor
 constexpr int64_t kProductRows = 64;      // of one call of product_extremes
 constexpr int64_t kProductColumns = 6;    // of a tile of product_extremes
 constexpr int64_t kMaxProductQuads = 16384;
@@ -54,27 +54,29 @@ struct CausalConv {
   int64_t width;  // 1 to kMaxConvWidth
 };
 
-// y = H x / sqrt(block) on every block of every row; H = base (x) Sylvester of size block / m. y may be x.
+// y = H x / sqrt(block) on every block of every row; H = left (x) Sylvester of size block / m. y may be x.
 struct Hadamard {
   const float* x;     // [rows, columns]
-  const float* base;  // [m, m], contiguous, +1 and -1
+  const float* left;  // [m, m], contiguous, +1 and -1
   float* y;           // [rows, columns]
   int64_t x_stride, y_stride;
   int64_t rows;
   int64_t columns;  // a multiple of block
   int64_t block;    // m * 2^k
-  int64_t m;        // 1 to kMaxHadamardBase
+  int64_t m;        // 1 to kMaxHadamardLeft
 };
 
-// y = clamp(round_half_even(x / scale), low, high); NaN stays NaN. y may be x.
+// y = clamp(round_half_even(x / scale), low, high). The code of NaN is `low`, and *has_nan says that there was
+// one; it is set in either case.
 struct QuantizeCodes {
   const float* x;      // [rows, columns]
   const float* scale;  // [rows], or one value if scale_stride is 0
-  float* y;            // [rows, columns]
+  int8_t* y;           // [rows, columns]
+  bool* has_nan;
   int64_t x_stride, y_stride;
   int64_t scale_stride;  // 0 or 1
   int64_t rows, columns;
-  float low, high;
+  float low, high;  // -128 to 127
 };
 
 // Of a dynamic scale: the smallest float32 number with all its digits.
@@ -83,15 +85,16 @@ inline constexpr float kSmallestStep = 0x1p-126F;
 // Rounds each row with a zero point; `last` is the largest of the codes 0 to last:
 //   step = max((clip max(x, 0) - clip min(x, 0)) / last, kSmallestStep)
 //   zero = clamp(round_half_even(-clip min(x, 0) / step), 0, last)
-//   y    = clamp(round_half_even(x / step) + zero, 0, last) - zero
-// A row with a NaN is NaN throughout, and so is its step. y may be x.
+//   y    = clamp(round_half_even(x / step) + zero, 0, last)
+// The step of a row with a NaN is NaN, and its codes and zero point are 0.
 struct QuantizeAsymmetric {
   const float* x;  // [rows, columns]
-  float* y;        // [rows, columns]
+  uint8_t* y;      // [rows, columns]
+  uint8_t* zero;   // [rows]
   float* step;     // [rows]
   int64_t x_stride, y_stride;
   int64_t rows, columns;
-  float last, clip;
+  float last, clip;  // last: at most 255
 };
 
 // y = max |x| of each row; NaN if the row has one.
@@ -144,8 +147,8 @@ struct RoundColumns {
 };
 
 // The largest and the smallest entry of each row of a product in 8-bit codes:
-//   y[r][c] = start[c] + sum_k rows[r][k] columns[k][c];  highest[r] = max_c y[r][c];  lowest[r] = min_c
-//   y[r][c]
+//   y[r][c] = start[c] + sum_k rows[r][k] columns[k][c]
+//   highest[r] = max_c y[r][c];  lowest[r] = min_c y[r][c]
 // Four neighbours k lie together, because that is what an instruction multiplies and adds at once: a quad.
 // Signed rows are passed plus 128, with start = -128 times the sum of the column. Whoever has fewer columns
 // than the tiles hold repeats one. Sums have 32 bits: codes in [-127, 127], however many, do not overflow.

@@ -24,7 +24,7 @@ struct Recipe {
   std::vector<StepConfig> steps;      // run in this order
   std::vector<std::string> skip;      // shell patterns of layers to leave in float
   std::string embedding = "float";    // "float" | "int8"
-  int64_t samples = 128;              // calibration rows
+  int64_t samples = 128;              // calibration windows
   int64_t seq_len = 512;              // tokens a row
 
   // The long form: what --print-recipe prints, config.json and report.json hold, and read_recipe() reads.
@@ -70,10 +70,10 @@ struct RecipeOptions {
 };
 
 // The recipe of a run: the file's, or the method's with its defaults; then --set, in order; then --bits or
-// --base,
-// --rank, --target-bpw, --skip, --embedding. A path that begins with the method's name sets one of its
-// options ("quamba.percentile=auto"), any other a field of the long form ("steps.1.site=z", "seq_len=256").
-// VALUE is JSON, or else a string. Throws a usage Error for a name, path or value that does not exist.
+// --base, --rank, --target-bpw, --skip, --embedding. A path that begins with the method's name sets one of
+// its options ("quamba.percentile=auto"), any other a field of the long form ("steps.1.site=z",
+// "seq_len=256"). VALUE is JSON, or else a string. Throws a usage Error for a name, path or value that does
+// not exist.
 Recipe resolve_recipe(const RecipeOptions& options);
 
 // The long form, or the short one without steps, which is expanded as --method would:

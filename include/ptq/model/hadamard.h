@@ -12,12 +12,12 @@ namespace ptq {
 
 using at::Tensor;
 
-// An orthogonal matrix H of size n, symmetric or not, as num_blocks equal blocks of (base (x) Sylvester) /
+// An orthogonal matrix H of size n, symmetric or not, as num_blocks equal blocks of (left (x) Sylvester) /
 // sqrt(block).
 struct Hadamard {
   int64_t size = 0;   // n
   int64_t block = 0;  // m * 2^k, divides n; == n unless no Hadamard matrix of a supported form has size n
-  Tensor base;        // [m, m] of +1 and -1, float32
+  Tensor left;        // [m, m] of +1 and -1, float32
   std::string construction;  // "sylvester", "paley1(q=11)", ...: what the artifact records
 
   // H x along the last dimension. x [..., n]. Cost n log2(n / m) + n m a row. Of the rows of a weight W it

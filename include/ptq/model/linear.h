@@ -1,11 +1,13 @@
 // A linear layer in whichever form its weight and input have.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "ptq/model/site.h"
 #include "ptq/model/weight.h"
+#include "ptq/ops/integer_products.h"
 
 namespace ptq {
 
@@ -27,7 +29,11 @@ struct LowRank {
 // bits with a scale for each row of A and each column of B. A [rank, in], B [out, rank], of any float dtype.
 LowRank make_low_rank(const Tensor& A, const Tensor& B, at::ScalarType stored);
 
-struct Linear {
+// The least bits of a layer that is never rounded, such as the router of a mixture of experts.
+inline constexpr int kNeverRounded = 16;
+
+class Linear {
+ public:
   std::string name;            // "backbone.layers.0.mixer.in_proj": the weight's name without ".weight"
   std::string site;            // the Site its input comes from
   Weight weight;               // [out, in]
@@ -38,18 +44,28 @@ struct Linear {
   bool fused_elsewhere = false;
 
   // y [batch, length, out] = x W^T + bias.
-  //   float input: one float32 product with the weight's float values
-  //   codes, and a weight in codes: the integer product, exact (bit-equal to int32 arithmetic), then one
-  //   float32
-  //     multiplication by activation scale * weight scale
-  //   codes, and a weight that is float or in a format without a linear scale: the codes are dequantized
-  //   first
+  //   x in codes, and a weight in codes: the row of ops' integer products that supports both
+  //   else: one float32 product of what x and the weight stand for
   // A correction is computed in float32, on what the codes of the input stand for.
   Tensor operator()(const Activation& x) const;
-};
 
-// a [rows, k] times b [n, k], transposed: the exact integers of the product of integer matrices that are held
-// in float32, as float64 if they may pass 2^24 and float32 else. |a|, |b| at most `a_bound`, `b_bound`.
-Tensor exact_matmul(const Tensor& a, const Tensor& b, int64_t a_bound, int64_t b_bound);
+  // Turns codes of the weight once into what the product with such inputs wants, so that operator() need not
+  // at every call; no input scheme: floats. No-op for a weight in floats, or on the meta device. To be called
+  // again when the weight has changed: a form that is out of date is not used.
+  void prepare(const std::optional<ActivationScheme>& input);
+
+ private:
+  // What the weight's codes were turned into, for one kind of product.
+  struct Prepared {
+    const IntegerProduct* row = nullptr;            // null: of floats
+    Tensor codes;                                   // of which weight
+    Tensor values;                                  // of floats: [out, in] float32
+    std::shared_ptr<const PreparedWeight> integer;  // else
+  };
+  // prepared_ if it is for this row and the weight's codes, else made.
+  std::shared_ptr<const Prepared> made_for(const IntegerProduct* row) const;
+
+  std::shared_ptr<const Prepared> prepared_;
+};
 
 }  // namespace ptq

@@ -41,8 +41,8 @@ class Part {
   virtual std::unique_ptr<Part> clone() const = 0;
 
   // x [batch, length, d_model] -> the same shape, a tensor of its own. With a state, the tokens continue
-  // those seen before.
-  virtual Tensor forward(const Tensor& x, PartState* state) const = 0;
+  // those seen before. `state` and `observer` may be null.
+  virtual Tensor forward(const Tensor& x, PartState* state, Observer* observer) const = 0;
   // The state before the first token, for `batch` sequences; empty for a part that looks at one token at a
   // time.
   virtual PartState initial_state(int64_t batch) const = 0;

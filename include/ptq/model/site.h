@@ -3,23 +3,13 @@
 
 #include <ATen/ATen.h>
 
+#include <optional>
 #include <string>
 
+#include "ptq/codec/activation.h"
 #include "ptq/model/transform.h"
 
 namespace ptq {
-
-// What flows from a Site into the linears that read it: float values, or integer codes with their scale.
-struct Activation {
-  Tensor values;  // [batch, length, channels] float32; codes less their zero point if `scale` is defined
-  Tensor scale;   // undefined: float. Else [1], [batch, length, 1] (one per token), or [batch, length,
-                  // channels / group, 1] (one per token and group of channels)
-  int64_t bound = 128;  // the largest |value| that the codes can have
-
-  bool is_float() const { return !scale.defined(); }
-  // The float32 values that the codes stand for.
-  Tensor dequantize() const;
-};
 
 // How a site rounds: symmetric with one scale for the whole site (static), or with a scale per token
 // (dynamic), symmetric or with a zero point.
@@ -34,6 +24,8 @@ struct ActivationQuantizer {
 
   // "none", "static", "dynamic": as artifacts and reports spell it.
   const char* kind_name() const;
+  // Of the codes that it makes; none if it does not round.
+  std::optional<ActivationScheme> scheme() const;
 
   static ActivationQuantizer fixed(double scale, int bits);  // static
   // Static, with the scale under which |x| = amax is the highest code; for an amax of 0 the authors' floor of
@@ -45,17 +37,17 @@ struct ActivationQuantizer {
   // Static codes are clamp(round_half_even(x / scale)). A symmetric dynamic scale is clip max |x| of the
   // token / high, at least 2^-126; one with a zero point is that of ops::quantize_asymmetric.
   Activation operator()(const Tensor& x) const;
-
- private:
-  Activation quantize_rows(const Tensor& x) const;
 };
 
-// Sees the values of a site while calibrating: after its transform, before its quantizer.
+struct Site;
+
+// Is shown, on a forward that it is passed to, the values of every site: after its transform, before its
+// quantizer.
 class Observer {
  public:
   virtual ~Observer() = default;
-  // x [batch, length, channels]; each row of the batch is one calibration sample, in order.
-  virtual void observe(const Tensor& x) = 0;
+  // x [batch, length, channels].
+  virtual void observe(const Site& site, const Tensor& x) = 0;
 };
 
 struct Site {
@@ -63,12 +55,12 @@ struct Site {
   std::string kind;     // what flows here: "linear_input" | "attention" | "internal"
   Transform transform;  // applied online to what arrives
   Tensor smooth;  // [channels], what this site's channels were divided by; already folded into its producers
-  bool shared = false;  // something else than linears reads it, so it cannot be transformed
-  int64_t head = 0;     // channels of one attention head, where values are rounded head by head; else 0
+  bool shared = false;   // something else than linears reads it, so it cannot be transformed
+  int64_t head_dim = 0;  // channels of one attention head, where values are rounded head by head; else 0
   ActivationQuantizer quantizer;
-  Observer* observer = nullptr;  // not owned
 
-  Activation operator()(const Tensor& x) const;
+  // x [batch, length, channels] transformed and rounded. `observer` may be null.
+  Activation operator()(const Tensor& x, Observer* observer) const;
 };
 
 }  // namespace ptq

@@ -27,12 +27,12 @@ struct Signs {
   Tensor values;  // [C] float32
 };
 
-using TransformStage = std::variant<Signs, Hadamard, BlockRotation, Permutation>;
+using TransformOp = std::variant<Signs, Hadamard, BlockRotation, Permutation>;
 
 // The product T of stages, in the order in which they are applied: x -> x T. T is orthogonal, so a weight W
 // [out, C] that reads x becomes W T, by the same map on its rows: (W T)(x T)^T = W x^T.
 struct Transform {
-  std::vector<TransformStage> stages;
+  std::vector<TransformOp> stages;
 
   bool empty() const { return stages.empty(); }
   // x T for x [..., C], float32; x itself if there is no stage. Cost a value: log2(block) additions for a
@@ -50,6 +50,6 @@ struct Transform {
 std::string transform_text(const Transform& transform);
 
 // x T for one stage.
-Tensor apply_stage(const TransformStage& stage, const Tensor& x);
+Tensor apply_op(const TransformOp& stage, const Tensor& x);
 
 }  // namespace ptq

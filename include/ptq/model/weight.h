@@ -3,8 +3,9 @@
 
 #include <ATen/ATen.h>
 
-#include <optional>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "ptq/base/json.h"
@@ -17,18 +18,42 @@ enum class Role { kEmbedding, kHead, kNorm, kLinear, kBias, kConv, kDecay /* A_l
 
 const char* role_name(Role role);
 
-struct Weight {
+// A tensor of the model: floats, or codes.
+class Weight {
+ public:
   std::string name;  // as the source names it, with ".weight"
   Role role = Role::kLinear;
-  Tensor value;  // float32: what the forward computes with; the dequantized codes if `quantized`
   at::ScalarType stored = at::kHalf;  // dtype on disk while it is float
-  std::optional<QuantizedTensor> quantized;
 
-  // Takes the codes, and the values they stand for.
-  void set_quantized(QuantizedTensor q);
-  // Rounds a float value to its stored dtype, so that what is measured is what will be read back. No-op if
-  // quantized.
-  void settle();
+  Weight() = default;
+  // `floats`: float32, of any shape.
+  Weight(std::string own_name, Role own_role, Tensor floats, at::ScalarType stored_as)
+      : name(std::move(own_name)), role(own_role), stored(stored_as), data_(std::move(floats)) {}
+
+  // The codes; null while the weight is float.
+  const QuantizedTensor* quantized() const { return std::get_if<QuantizedTensor>(&data_); }
+  at::IntArrayRef sizes() const { return tensor().sizes(); }
+  int64_t size(int64_t dim) const { return tensor().size(dim); }
+  int64_t numel() const { return tensor().numel(); }
+  at::Device device() const { return tensor().device(); }
+  // float32, on the weight's device: what the weight stands for. Floats are the weight's own tensor, codes
+  // are dequantized at every call, unless keep_values() was called.
+  Tensor values() const;
+  // From here on, until set(), values() of codes are made once and kept beside them: for small weights that
+  // every forward reads.
+  void keep_values();
+
+  // Replaces floats or codes. Other weights that share the tensors keep them.
+  void set(Tensor floats);
+  void set(QuantizedTensor codes);
+  // Rounds floats to their stored dtype, so that what is measured is what will be read back. No-op for codes.
+  void round_to_stored_dtype();
+
+ private:
+  const Tensor& tensor() const;
+
+  std::variant<Tensor, QuantizedTensor> data_;
+  Tensor kept_values_;
 };
 
 // Where the weights of a block are read from: a float checkpoint, or an artifact with codes.

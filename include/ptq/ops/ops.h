@@ -17,41 +17,46 @@ using at::Tensor;
 //   delta = softplus(dt)                      (the identity above 20)
 //   h_t   = exp(delta_t A) h_{t-1} + delta_t B_t u_t
 //   y_t   = (C_t . h_t + D u_t) * silu(z_t)
-//   u, dt, z [batch, length, inner]    A [inner, state] (negative)    B, C [batch, length, state]    D
-//   [inner] h        [batch, inner, state] or undefined (zero); if defined it is read and overwritten with
-//   the last state
+//   u, dt, z  [batch, length, inner]
+//   A         [inner, state], negative
+//   B, C      [batch, length, state]
+//   D         [inner]
+//   h         [batch, inner, state] or undefined (zero); if defined it is read and overwritten with the last
+//             state
 // Returns y [batch, length, inner].
 Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C,
                       const Tensor& D, const Tensor& z, const Tensor& h = {});
 
 // Causal depthwise convolution over time, then silu:
 //   y[t, c] = silu(bias[c] + sum_k weight[c, k] x[t - (width - 1) + k, c])
-//   x [batch, length, inner]    weight [inner, width]    bias [inner] or undefined
-//   window [batch, width - 1, inner] or undefined (zeros): the inputs before x, oldest first; if defined it
-//   is overwritten with the last width - 1 inputs
+//   x       [batch, length, inner]
+//   weight  [inner, width]
+//   bias    [inner] or undefined
+//   window  [batch, width - 1, inner] or undefined (zeros): the inputs before x, oldest first; if defined it
+//           is overwritten with the last width - 1 inputs
 Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const Tensor& bias,
                           const Tensor& window = {});
 
-// y = H x along the last dimension, scaled by 1/sqrt(n), where H (n x n) = diag of blocks (base (x)
-// Sylvester):
-//   x     [..., num_blocks * m * 2^k]
-//   base  [m, m] of +1 and -1 (float32); m contiguous chunks of 2^k: fast Walsh-Hadamard in natural order
-//   inside each
-//         chunk, then `base` across the chunks (row i of base gives output chunk i)
-//   block the size m * 2^k of one block; scaled by 1/sqrt(block)
-Tensor hadamard(const Tensor& x, const Tensor& base, int64_t block);
+// y = H x along the last dimension, where H is diagonal of blocks (left (x) Sylvester) / sqrt(block):
+//   x      [..., num_blocks * block]
+//   left   [m, m] of +1 and -1 (float32)
+//   block  the size m * 2^k of one block: m contiguous chunks of 2^k. A fast Walsh-Hadamard transform in
+//          natural order inside each chunk, then `left` across the chunks (row i of left gives output chunk i)
+Tensor hadamard(const Tensor& x, const Tensor& left, int64_t block);
 
-// round_half_even(x / scale) clamped to [low, high], as float32 integers. The division is a float32 division.
+// round_half_even(x / scale) clamped to [low, high], within -128 to 127. The division is a float32 division.
 //   x [..., n]; scale [1], or [..., 1] (one per row)
-Tensor quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
+// Returns the codes, int8 [..., n], and their scale: a copy of `scale`, but NaN where the codes under it stand
+// for a NaN, whose own code is `low`.
+std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
 
 // Rounds every row to `bits` bits with a zero point (DuQuant, arXiv 2406.01721), dynamic:
 //   last = 2^bits - 1, mx = clip max(row, 0), mn = clip min(row, 0), step = max((mx - mn) / last, 2^-126),
 //   z = clamp(round_half_even(-mn / step), 0, last), q = clamp(round_half_even(x / step) + z, 0, last)
 // x [..., n]; bits 2 to 8; clip in (0, 1]. The divisions are float32 divisions.
-// Returns q - z as float32 integers [..., n], |q - z| < 2^bits, and step [..., 1]: x is about (q - z) step. A
-// row with a NaN is NaN throughout.
-std::tuple<Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip);
+// Returns q uint8 [..., n], z uint8 [..., 1] and step [..., 1]: x is about (q - z) step. The step of a row with
+// a NaN is NaN, and its q and z are 0.
+std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip);
 
 // max |x| over the last dimension: x [..., n] -> [..., 1].
 Tensor abs_max_rows(const Tensor& x);

@@ -27,10 +27,11 @@ struct RunOptions {
   std::string token_dtype;
   std::string text_field;  // --text-field; empty: "text"
   uint64_t seed = 0;
-  std::string eval_text;  // empty: quality is measured on the calibration rows kept aside, if there are any
+  std::string eval_text;  // empty: quality is measured on the held-out windows, if there are any
   // What came out of those of the files above that are pipes, by path: it can be read only once.
   std::map<std::string, std::shared_ptr<const std::string>> piped;
   at::Device device = at::kCPU;
+  bool hidden_states_in_file = false;  // of the work directory, not in memory; on the CPU only
   int64_t max_shard_bytes = int64_t{5} << 30;
   bool strict = false;  // what was not done as asked is an error
   bool resume = false;  // goes on after the last finished block of a run that was stopped, if there is one
@@ -43,9 +44,9 @@ struct RunOptions {
 
 // Quantizes the model and writes the artifact, report.json and SHA256SUMS. Returns the report that was
 // written. Throws Error, and then the output is as it was. If the Error may_pass(), what was kept last stays
-// in
-// `.NAME.partial` beside it, and the log says so; if not, nothing stays. After a signal the block is finished
-// and kept first. Memory: a few blocks and the hidden states of the calibration rows.
+// in `.NAME.partial` beside it, and the log says so; if not, nothing stays. After a signal the block is
+// finished and kept first. Memory: a few blocks and, unless they lie in a file, the hidden states of the
+// calibration windows.
 Report run(const RunOptions& options, const Recipe& recipe, Progress& progress);
 
 // The tokenizer of --tokenizer (`option`, if it is not empty), or of the model's folder, or null if there is

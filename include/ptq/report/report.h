@@ -24,7 +24,7 @@ struct RivalBase {
 struct CorrectionRow {
   int64_t rank = 0;
   std::string variant = {};  // "exact", "approx", "lqer", "identity"
-  // Mean squared error of a token's outputs, summed, over the calibration rows: of the base alone...
+  // Mean squared error of a token's outputs, summed, over the calibration windows: of the base alone...
   std::optional<double> energy_before = {};
   std::optional<double> energy_after = {};    // ...and with the correction as stored
   double shrinkage = 0;                       // of the second moment towards its diagonal ("exact")

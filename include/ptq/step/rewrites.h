@@ -12,11 +12,11 @@ namespace ptq {
 // (W T)(x T)^T = W x^T. Statistics of the site, if there are any, follow.
 // Throws Error if the stage does not fit the site's channels, or if two rotations of a site differ in block
 // (an artifact stores them as one tensor).
-void append_stage(Block& block, const std::string& site, const TransformStage& stage, Statistics& statistics);
+void append_op(Sublayer& sublayer, const std::string& site, const TransformOp& stage, Statistics& statistics);
 
-// The site's part of append_stage(): checks the stage and puts it behind the site's transform, and leaves
+// The site's part of append_op(): checks the stage and puts it behind the site's transform, and leaves
 // weights and statistics as they are.
-void place_stage(Block& block, const std::string& site, const TransformStage& stage);
+void place_op(Sublayer& sublayer, const std::string& site, const TransformOp& stage);
 
 // SmoothQuant (arXiv 2211.10438, equation 4): s_c = a_c^alpha / w_c^(1 - alpha), with a_c the largest
 // |activation| of channel c and w_c the largest |weight| of column c. Both are at least 1e-5, s_c at least
@@ -29,7 +29,7 @@ Tensor share_scales(const FoldEdge& edge, const Tensor& s);
 
 // Folds s across the edge and records it at the edge's sites, whose statistics follow. REQUIRES: s =
 // share_scales(edge, s).
-void smooth_edge(Block& block, const FoldEdge& edge, const Tensor& s, Statistics& statistics);
+void smooth_edge(Sublayer& sublayer, const FoldEdge& edge, const Tensor& s, Statistics& statistics);
 
 // The largest power of two, at most `most`, that divides n.
 int64_t power_of_two_block(int64_t n, int64_t most = 128);

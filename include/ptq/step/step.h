@@ -1,9 +1,10 @@
 // Steps: what a recipe is made of.
 //
-// A rewrite (smooth, Hadamard) leaves the block's output as it was, so that rounding it hurts less. A
+// A rewrite (smooth, Hadamard) leaves what a sublayer computes as it was, so that rounding it hurts less. A
 // rounding turns floats into codes and scales. A correction adds a term that takes back some of the error.
-// Each step says what it needs to know about a block's activations, and is then applied to one block at a
-// time. The mathematics of a step is a free function on tensors in the header beside it.
+// Each step says what it needs to know about a sublayer's activations, and is then applied to one sublayer at
+// a time; one that has not the sites that the step works on is passed over. The mathematics of steps is in
+// solve/.
 #pragma once
 
 #include <functional>
@@ -26,35 +27,34 @@ const char* step_kind_name(StepKind kind);
 // The reason of a fallback: SiteStatistics::all_zero().
 inline constexpr const char* kNoActivity = "all its calibration activations are zero";
 
-// What steps have to say about a block, as the report lists it.
+// What steps have to say about a sublayer, as the report lists it.
 struct Remarks {
   std::vector<Remark> fallbacks;  // not done as asked
   std::vector<Remark> decisions;  // asked for by an option or by the architecture's table
 };
 
-// What a step may look at, besides the block.
+// What a step may look at, besides the sublayer.
 struct StepContext {
   Statistics& statistics;  // what needs() asked for; a rewrite takes along what it changes
-  // Rows that are kept aside from calibration, for choices: the block's input and its float output
-  // [rows, length, d_model].
+  // Held-out windows, for choices: the sublayer's input and its float output [windows, length, d_model].
   const Tensor& inputs;
   const Tensor& outputs;
   const std::function<bool(const std::string& linear)>& skip;  // --skip: layers to leave in float
   Remarks& remarks;
   // --seed of the run: what a step draws depends on it, on the step's options and the site.
   uint64_t seed = 0;
-  // The block after its rewrites and before its roundings; null while it is rewritten.
-  Block* rewritten = nullptr;
+  // The sublayer after its rewrites and before its roundings; null while it is rewritten.
+  Sublayer* rewritten = nullptr;
   std::map<std::string, CorrectionRow>* corrections = nullptr;  // by linear: what a correction did
   std::vector<std::string>* warnings = nullptr;                 // each different one is said once a run
 };
 
-// What a step costs on one block, besides the passes that its needs() cause: for `quantize plan`.
+// What a step costs on one sublayer, besides the passes that its needs() cause: for `quantize plan`.
 struct StepCost {
   double operations = 0;  // of floating point; at most, where a search may end early
   int64_t bytes = 0;      // of working memory at a time, besides the block and the statistics
-  double forwards = 0;    // of the block over `forward_rows` rows kept aside; at most
-  int64_t forward_rows = 0;
+  double forwards = 0;    // of the sublayer over `forward_windows` held-out windows; at most
+  int64_t forward_windows = 0;
 };
 
 // What a step may look at when nothing is to be done yet.
@@ -70,12 +70,15 @@ struct PlanContext {
 class Step {
  public:
   virtual ~Step() = default;
-  virtual Needs needs(Block& block) const = 0;
-  // Leaves the block with the schemes, quantizers, transforms and shapes that apply() would leave it with,
-  // and gives the same remarks and errors, from shapes alone: the block's tensors are on the meta device.
+  // Throws a usage Error if no sublayer of a model has what the options name: a site, queries and keys.
+  virtual void check(const std::vector<Sublayer*>&) const {}
+  // Throws a usage Error if the step cannot be applied to the sublayer.
+  virtual Needs needs(Sublayer& sublayer) const = 0;
+  // Leaves the sublayer with the schemes, quantizers, transforms and shapes that apply() would leave it with,
+  // and gives the same remarks and errors, from shapes alone: its tensors are on the meta device.
   // Where apply() chooses by values, the choice that takes more bytes.
-  virtual void plan(Block& block, PlanContext& context) const = 0;
-  virtual void apply(Block& block, StepContext& context) const = 0;
+  virtual void plan(Sublayer& sublayer, PlanContext& context) const = 0;
+  virtual void apply(Sublayer& sublayer, StepContext& context) const = 0;
   // True if the options ask for what sites make of activations, so that a step before has to give them
   // quantizers.
   virtual bool reads_rounded_activations() const { return false; }

@@ -9,8 +9,7 @@
 //   any other        one document
 //
 // The text of an object is its field "text", or another that is asked for. A field that is an array of chat
-// messages
-// ({"role": ..., "content": ...}) is the contents, joined by newlines; no chat template is applied.
+// messages ({"role": ..., "content": ...}) is the contents, joined by newlines; no chat template is applied.
 //
 // Bytes are UTF-8; a byte order mark is dropped. gzip data, told by its first bytes, is unpacked, and UTF-16
 // with a mark is converted. All else is refused with what it seems to be: known binary formats by their first

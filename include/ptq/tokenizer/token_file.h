@@ -10,8 +10,7 @@ namespace ptq {
 // The ids in `path`, in the order of the file.
 //
 //   .npy       NumPy array, format 1 to 3, signed or unsigned integers of 8 to 64 bits in either byte order,
-//   one
-//              dimension or two in C order (rows follow each other)
+//              one dimension or two in C order (rows follow each other)
 //   any other  raw little-endian integers of the type `dtype`
 //
 // `dtype` is u8, u16, u32, u64, i8, i16, i32, i64 or NumPy's long name of one; for .npy it may be empty and

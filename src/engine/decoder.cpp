@@ -1,4 +1,4 @@
-#include "ptq/model/decoder.h"
+#include "ptq/engine/decoder.h"
 
 #include <limits>
 

@@ -1,0 +1,138 @@
+#include "ptq/model/sublayer.h"
+
+#include "ptq/base/error.h"
+#include "ptq/base/suggest.h"
+#include "ptq/ops/ops.h"
+
+namespace ptq {
+namespace {
+
+// "These sites read that norm", for each norm of the sublayer that any site reads directly.
+void add_norm_edges(Sublayer& sublayer, std::vector<FoldEdge>& edges) {
+  for (size_t n = 0; n < sublayer.norms.size(); ++n) {
+    FoldEdge edge;
+    edge.producers.push_back({&sublayer.norms[n].gain});
+    for (Branch& branch : sublayer.branches) {
+      if (branch.norm != static_cast<int>(n)) continue;
+      for (PartInput& input : branch.part->inputs()) {
+        edge.sites.push_back(input.site);
+        edge.readers.insert(edge.readers.end(), input.readers.begin(), input.readers.end());
+      }
+    }
+    if (!edge.sites.empty()) edges.push_back(std::move(edge));
+  }
+}
+
+// What `of(part)` lists, for all parts.
+template <typename Of>
+auto of_parts(const std::vector<Branch>& branches, const Of& of) {
+  decltype(of(*branches.front().part)) all;
+  for (const Branch& branch : branches) {
+    for (auto& item : of(*branch.part)) all.push_back(std::move(item));
+  }
+  return all;
+}
+
+}  // namespace
+
+Tensor Norm::operator()(const Tensor& x) const {
+  return ops::rms_norm(x, gain.values(), eps);
+}
+
+Sublayer Sublayer::clone() const {
+  Sublayer copy;
+  copy.prefix = prefix;
+  copy.norms = norms;
+  copy.post = post;
+  copy.residual_scale = residual_scale;
+  for (const Branch& branch : branches)
+    copy.branches.push_back({branch.part->clone(), branch.norm, branch.in_scale, branch.out_scale});
+  return copy;
+}
+
+Tensor Sublayer::forward(const Tensor& hidden, PartState* states, Observer* observer) const {
+  std::vector<Tensor> normed;
+  for (const Norm& norm : norms) normed.push_back(norm(hidden));
+  Tensor sum;
+  for (size_t b = 0; b < branches.size(); ++b) {
+    const Branch& branch = branches[b];
+    Tensor x = branch.norm < 0 ? hidden : normed.at(static_cast<size_t>(branch.norm));
+    if (branch.in_scale != 1) x = x * branch.in_scale;
+    Tensor y = branch.part->forward(x, states == nullptr ? nullptr : &states[b], observer);
+    if (branch.out_scale != 1) y.mul_(branch.out_scale);
+    sum = sum.defined() ? sum.add_(y) : y;
+  }
+  if (post) sum = (*post)(sum);
+  if (residual_scale != 1) sum.mul_(residual_scale);
+  return sum.add_(hidden);
+}
+
+void Sublayer::prepare() {
+  for (Linear* linear : linears()) linear->prepare(site(linear->site).quantizer.scheme());
+  for (Weight* weight : part_weights()) {
+    if (weight->role != Role::kLinear && !weight->device().is_meta()) weight->keep_values();
+  }
+}
+
+std::vector<Site*> Sublayer::sites() {
+  return of_parts(branches, [](Part& part) { return part.sites(); });
+}
+
+std::vector<Linear*> Sublayer::linears() {
+  return of_parts(branches, [](Part& part) { return part.linears(); });
+}
+
+std::vector<Weight*> Sublayer::norm_weights() {
+  std::vector<Weight*> all;
+  for (Norm& norm : norms) all.push_back(&norm.gain);
+  if (post) all.push_back(&post->gain);
+  return all;
+}
+
+std::vector<Weight*> Sublayer::part_weights() {
+  return of_parts(branches, [](Part& part) { return part.weights(); });
+}
+
+std::vector<Weight*> Sublayer::weights() {
+  std::vector<Weight*> all = norm_weights();
+  for (Weight* weight : part_weights()) all.push_back(weight);
+  return all;
+}
+
+std::vector<FoldEdge> Sublayer::fold_edges() {
+  std::vector<FoldEdge> all;
+  add_norm_edges(*this, all);
+  for (FoldEdge& edge : of_parts(branches, [](Part& part) { return part.fold_edges(); }))
+    all.push_back(std::move(edge));
+  return all;
+}
+
+std::vector<ProductPair> Sublayer::product_pairs() {
+  return of_parts(branches, [](Part& part) { return part.product_pairs(); });
+}
+
+MixingCost Sublayer::mixing_cost(int64_t length) const {
+  MixingCost cost;
+  for (const Branch& branch : branches) {
+    const MixingCost of_part = branch.part->mixing_cost(length);
+    cost.operations += of_part.operations;
+    cost.state_values += of_part.state_values;
+  }
+  return cost;
+}
+
+Site* Sublayer::find_site(const std::string& name) {
+  for (Site* site : sites()) {
+    if (site->name == name) return site;
+  }
+  return nullptr;
+}
+
+Site& Sublayer::site(const std::string& name) {
+  if (Site* found = find_site(name)) return *found;
+  std::vector<std::string> names;
+  for (const Site* site : sites()) names.push_back(site->name);
+  throw Error(prefix, "no activation site \"" + name + "\"", suggest(name, names));
+}
+
+}  // namespace ptq

@@ -1,0 +1,89 @@
+// Decoding with state against all tokens at once, and sampling.
+#include "ptq/engine/decoder.h"
+
+#include <gtest/gtest.h>
+
+#include "../base/expect_error.h"
+#include "../support/toy_llama.h"
+#include "../support/toy_source.h"
+
+namespace ptq {
+namespace {
+
+using testing::logits_of;
+using testing::odd_llamas;
+using testing::Source;
+using testing::toy_ids;
+using testing::ToyModel;
+
+TEST(LlamaDecoder, StepsOfAnyLengthGiveTheLogitsOfAllAtOnce) {
+  for (const ToyModel& toy : odd_llamas()) {
+    SCOPED_TRACE(toy.config.dump());
+    const Source source(toy.tensors, toy.config);
+    const auto model = source.model();
+    const Tensor expected = logits_of(*model, toy_ids());
+    for (const int64_t step : {1, 2, 5, 12}) {
+      Decoder decoder(*model, 2);
+      for (int64_t begin = 0; begin < 12; begin += step) {
+        const int64_t end = std::min<int64_t>(12, begin + step);
+        const Tensor logits = decoder.advance(toy_ids().slice(1, begin, end));
+        EXPECT_TRUE(at::allclose(logits, expected.select(1, end - 1), 0, 1e-4)) << step << ", " << begin;
+      }
+    }
+  }
+}
+
+class MambaDecoder : public ::testing::TestWithParam<int64_t> {};
+
+TEST_P(MambaDecoder, StepsGiveTheLogitsOfAllAtOnce) {
+  const Source source(testing::toy_mamba({24, 48, 8, 4}));
+  const auto model = source.model();
+  const Tensor expected = logits_of(*model, toy_ids());
+  Decoder decoder(*model, 2);
+  for (int64_t begin = 0; begin < 12; begin += GetParam()) {
+    const int64_t end = std::min<int64_t>(12, begin + GetParam());
+    const Tensor logits = decoder.advance(toy_ids().slice(1, begin, end));
+    EXPECT_TRUE(at::allclose(logits, expected.select(1, end - 1), 0, 1e-4)) << begin;
+    // Without what came before, the logits are others: the state matters.
+    if (begin > 0) {
+      Decoder fresh(*model, 2);
+      EXPECT_FALSE(at::allclose(fresh.advance(toy_ids().slice(1, begin, end)), logits, 0, 1e-4));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Lengths, MambaDecoder, ::testing::Values(1, 2, 5, 12));
+
+TEST(Decoder, ValuesThatAreNotFiniteAreAnErrorThatSaysWhereTheyArise) {
+  const auto decode = [](const testing::TensorMap& tensors) {
+    const Source source(tensors);
+    const auto model = source.model();
+    Decoder(*model, 2).advance(toy_ids());
+  };
+  testing::TensorMap head = testing::toy_mamba({}), block = head;
+  head["backbone.norm_f.weight"] = at::full({24}, 3e38);
+  EXPECT_ERROR(decode(head), ExitCode::kFailed, "the head: ");
+  EXPECT_ERROR(decode(head), ExitCode::kFailed, "values of the logits are NaN or infinite");
+  block["backbone.layers.1.mixer.out_proj.weight"] = at::full({24, 48}, 3e38);
+  EXPECT_ERROR(decode(block), ExitCode::kFailed, "backbone.layers.1.mixer: ");
+}
+
+TEST(Sample, ZeroTemperatureTakesTheLargestLogit) {
+  const Tensor logits = at::tensor({0.F, 3.F, 1.F, 5.F, -1.F, 2.F}).reshape({2, 3});
+  EXPECT_TRUE(at::equal(sample(logits, 0, 1, 0), at::tensor({1, 0}).to(at::kLong).reshape({2, 1})));
+}
+
+TEST(Sample, FollowsTheDistributionAndTheSeed) {
+  const Tensor logits = at::tensor({0.F, 1.F, 2.F}).reshape({1, 3}).expand({3000, 3});
+  const Tensor ids = sample(logits, 1, 5, 0);
+  const Tensor frequencies = at::bincount(ids.flatten(), {}, 3).to(at::kFloat) / 3000;
+  EXPECT_TRUE(at::allclose(frequencies, at::softmax(logits[0], 0), 0, 0.04));
+  EXPECT_TRUE(at::equal(sample(logits, 1, 5, 0), ids));
+  EXPECT_FALSE(at::equal(sample(logits, 1, 6, 0), ids));
+  EXPECT_FALSE(at::equal(sample(logits, 1, 5, 1), ids));
+  // A row's draw does not depend on how many rows there are.
+  EXPECT_TRUE(at::equal(sample(logits.slice(0, 0, 10), 1, 5, 0), ids.slice(0, 0, 10)));
+}
+
+}  // namespace
+}  // namespace ptq
