@@ -5,7 +5,7 @@
 // channel, step and state (state = 16: 12.6 million for 512 steps of 1536 channels); the rest is per channel
 // and step.
 //
-// For kWidth channels, time goes by in tiles of kTile steps, each in three sweeps over arrays that stay in L1:
+// For kWidth channels, time goes by in tiles of kTile steps, each in three sweeps over arrays in L1:
 //   1. delta = softplus(dt), delta u and D u for all steps of the tile: independent, so they overlap
 //   2. the recurrence, for a group of states whose h stays in registers over the tile
 //   3. the gate
@@ -49,8 +49,8 @@ inline void from_state_major(const float* src, int64_t count, int64_t state, flo
 }
 
 // Asks for the cache lines that the channels after the next ones need: a tile touches four arrays in kTile
-// pages each, more streams than the processor's own prefetcher follows. Inlined by force: GCC 12 sees no effect
-// in the function and drops its calls.
+// pages each, more streams than the processor's own prefetcher follows. Inlined by force: GCC 12 sees no
+// effect in the function and drops its calls.
 [[gnu::always_inline]] inline void prefetch_row(const SelectiveScan& s, int64_t c, int64_t t) {
   const int64_t ahead = c + 2 * kWidth;
   if (ahead >= s.channels) return;

@@ -35,7 +35,8 @@ class BlockPass {
   BlockPass(const Recipe& recipe, uint64_t seed);
 
   // True if any step looks at activations: if not, windows serve only for measuring, and a run may have none.
-  // `model`: its values are not looked at. Throws a usage Error if a step's options name what no sublayer has.
+  // `model`: its values are not looked at. Throws a usage Error if a step's options name what no sublayer
+  // has.
   bool needs_data(const Model& model) const;
 
   // Leaves a block on the meta device as apply() would leave it, but for values. Throws the Errors that

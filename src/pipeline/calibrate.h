@@ -34,8 +34,8 @@ void expect_own_text_is_possible(const RunOptions& options, const Recipe& recipe
                                  bool needs_data);
 
 // Reads --calib, or lets the float model write its own text. If no step needs data there are no windows
-// without --calib, and with it all are for measuring. Warnings (fewer windows than asked) go to `warnings`. With a model
-// on the meta device, text that it would write has a shape only.
+// without --calib, and with it all are for measuring. Warnings (fewer windows than asked) go to `warnings`.
+// With a model on the meta device, text that it would write has a shape only.
 CalibrationWindows calibration_windows(const RunOptions& options, const Recipe& recipe, const Model& model,
                                        const Tokenizer* tokenizer, bool needs_data, Progress& progress,
                                        std::vector<std::string>& warnings);

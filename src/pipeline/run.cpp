@@ -1,9 +1,9 @@
 // The loop of a run: start reading here.
 //
-// A checkpoint is opened, its headers checked and its windows of calibration tokens made. Then block after block
-// is read, taken through the recipe's steps (block_pass.cpp), measured and written, while the hidden states
-// of the float model move along. From time to time all that is kept in run_state.h, for --resume. At the end
-// the artifact is read back and its perplexity compared with the float model's.
+// A checkpoint is opened, its headers checked and its windows of calibration tokens made. Then block after
+// block is read, taken through the recipe's steps (block_pass.cpp), measured and written, while the hidden
+// states of the float model move along. From time to time all that is kept in run_state.h, for --resume. At
+// the end the artifact is read back and its perplexity compared with the float model's.
 #include "ptq/pipeline/run.h"
 
 #include <spdlog/spdlog.h>

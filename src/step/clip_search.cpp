@@ -1,11 +1,12 @@
 // Clips by what they cost.
 //
 // A tighter clip makes every code finer and cuts a few values off: which of the two matters depends on what
-// the site feeds. Percentiles and local errors guess; the sublayer's own output knows. Costs are kept low by few
-// windows (the error is a mean over thousands of outputs, and two candidates are compared on the same ones) and
-// by stopping where a site gets no better. The error over the clip has one minimum, blurred by which values
-// happen to lie next to a code's edge, so one candidate that is no better is forgiven: stopping at the first
-// costs 0.1 % of perplexity on a small model. Quamba (arXiv 2410.13229) clips one site at one percentile.
+// the site feeds. Percentiles and local errors guess; the sublayer's own output knows. Costs are kept low by
+// few windows (the error is a mean over thousands of outputs, and two candidates are compared on the same
+// ones) and by stopping where a site gets no better. The error over the clip has one minimum, blurred by
+// which values happen to lie next to a code's edge, so one candidate that is no better is forgiven: stopping
+// at the first costs 0.1 % of perplexity on a small model. Quamba (arXiv 2410.13229) clips one site at one
+// percentile.
 #include "ptq/step/clip_search.h"
 
 #include <algorithm>

@@ -13,7 +13,8 @@ namespace ptq {
 
 struct LowRankStepOptions {
   // What the error of a weight is measured with: the second moment (exact), its diagonal (approx), mean
-  // magnitudes of channels (lqer), nothing (identity); auto takes the best of several shrinkages of the first.
+  // magnitudes of channels (lqer), nothing (identity); auto takes the best of several shrinkages of the
+  // first.
   enum class Variant { kAuto, kExact, kApprox, kLqer, kIdentity };
 
   Variant variant = Variant::kExact;

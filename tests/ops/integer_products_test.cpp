@@ -1,5 +1,5 @@
-// Every row of the table of integer products against int64 loops and against the reference, and exact products
-// of integers that floats hold.
+// Every row of the table of integer products against int64 loops and against the reference, and exact
+// products of integers that floats hold.
 #include "ptq/ops/integer_products.h"
 
 #include <gtest/gtest.h>

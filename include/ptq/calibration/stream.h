@@ -24,8 +24,8 @@ void observe(const Sublayer& sublayer, const Tensor& hidden, Observer& observer)
 // The outputs for hidden [windows, length, d_model], batch by batch; the same shape.
 Tensor outputs_of(const Sublayer& sublayer, const Tensor& hidden);
 Tensor outputs_of(const Block& block, const Tensor& hidden);
-// The same, in place: hidden becomes the output. `observer` may be null. Throws Error, naming the block and the first site, if an
-// output is NaN or infinite.
+// The same, in place: hidden becomes the output. `observer` may be null. Throws Error, naming the block and
+// the first site, if an output is NaN or infinite.
 void advance(const Sublayer& sublayer, Tensor& hidden, Observer* observer = nullptr);
 void advance(const Block& block, Tensor& hidden);
 

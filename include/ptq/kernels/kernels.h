@@ -66,8 +66,8 @@ struct Hadamard {
   int64_t m;        // 1 to kMaxHadamardLeft
 };
 
-// y = clamp(round_half_even(x / scale), low, high). The code of NaN is `low`, and *has_nan says that there was
-// one; it is set in either case.
+// y = clamp(round_half_even(x / scale), low, high). The code of NaN is `low`, and *has_nan says that there
+// was one; it is set in either case.
 struct QuantizeCodes {
   const float* x;      // [rows, columns]
   const float* scale;  // [rows], or one value if scale_stride is 0

@@ -19,7 +19,8 @@ class PreparedWeight {
   // x in codes [..., in] times W [out, in] transposed: [..., out] float32, without a bias. Every row of the
   // table gives the same bits: those of int32 sums of (code - zero point) products, each converted to float32
   // and then multiplied by the scales: by their product if the weight has one scale and x one for all tokens,
-  // else by the weight's and then by x's. With groups of weights the scaled sums of groups are added in order, in float32.
+  // else by the weight's and then by x's. With groups of weights the scaled sums of groups are added in
+  // order, in float32.
   virtual Tensor product(const Activation& x) const = 0;
 };
 

@@ -41,21 +41,21 @@ Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const Tensor& b
 //   x      [..., num_blocks * block]
 //   left   [m, m] of +1 and -1 (float32)
 //   block  the size m * 2^k of one block: m contiguous chunks of 2^k. A fast Walsh-Hadamard transform in
-//          natural order inside each chunk, then `left` across the chunks (row i of left gives output chunk i)
+//          natural order inside each chunk, then `left` across the chunks (row i gives output chunk i)
 Tensor hadamard(const Tensor& x, const Tensor& left, int64_t block);
 
 // round_half_even(x / scale) clamped to [low, high], within -128 to 127. The division is a float32 division.
 //   x [..., n]; scale [1], or [..., 1] (one per row)
-// Returns the codes, int8 [..., n], and their scale: a copy of `scale`, but NaN where the codes under it stand
-// for a NaN, whose own code is `low`.
+// Returns the codes, int8 [..., n], and their scale: a copy of `scale`, but NaN where the codes under it
+// stand for a NaN, whose own code is `low`.
 std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
 
 // Rounds every row to `bits` bits with a zero point (DuQuant, arXiv 2406.01721), dynamic:
 //   last = 2^bits - 1, mx = clip max(row, 0), mn = clip min(row, 0), step = max((mx - mn) / last, 2^-126),
 //   z = clamp(round_half_even(-mn / step), 0, last), q = clamp(round_half_even(x / step) + z, 0, last)
 // x [..., n]; bits 2 to 8; clip in (0, 1]. The divisions are float32 divisions.
-// Returns q uint8 [..., n], z uint8 [..., 1] and step [..., 1]: x is about (q - z) step. The step of a row with
-// a NaN is NaN, and its q and z are 0.
+// Returns q uint8 [..., n], z uint8 [..., 1] and step [..., 1]: x is about (q - z) step. The step of a row
+// with a NaN is NaN, and its q and z are 0.
 std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip);
 
 // max |x| over the last dimension: x [..., n] -> [..., 1].
