@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # check_format.sh CLANG_FORMAT: whether every C++ file of the project is formatted as .clang-format says.
 set -euo pipefail
+: "${1:?the path of clang-format}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [[ -e .git ]]; then

@@ -24,7 +24,7 @@ const std::vector<MethodEntry>& methods() {
        "INT4 weights and activations: rotate, permute, rotate (arXiv 2406.01721)",
        {"w4a4", "w6a6", "w4a8", "w8a8", "w4a16"},
        {"transformer"},
-       "transformers (Llama, Mistral, Qwen2, Qwen3)",
+       "transformers",
        8,
        2048,
        duquant_steps,

@@ -38,12 +38,16 @@ std::string mismatch(const WeightSource& source, const std::vector<std::string>&
     if (declares_all(entry, declared))
       return "the configuration says " + name + ", but no tensor's name begins with " + entry.blocks;
   }
-  std::string text = "the architecture " + name + " is not supported";
   for (const ArchitectureEntry& entry : architectures()) {
     if (!entry.has_tensors(source)) continue;
-    return text + "; its tensors have the names of " + entry.name + ", and what is declared is another model";
+    std::vector<std::string> others;
+    for (const std::string& each : declared) {
+      if (!declares_all(entry, {each})) others.push_back(each);
+    }
+    return "the architecture " + joined(others, ", ") + " is not supported; its tensors have the names of " +
+           entry.name + ", and what is declared is another model";
   }
-  return text;
+  return "the architecture " + name + " is not supported";
 }
 
 }  // namespace

@@ -31,6 +31,7 @@ class GatedFeedForward : public Part {
   std::vector<Site*> sites() override { return {&gate_up_input_, &down_input_}; }
   std::vector<Linear*> linears() override { return {&gate_, &up_, &down_}; }
   std::vector<Weight*> weights() override { return weights_of(linears()); }
+  // Of up, which is multiplied by the gate; silu does not let a scale of the gate pass.
   std::vector<FoldEdge> fold_edges() override { return {edge_between("down.input", up_, down_)}; }
   MixingCost mixing_cost(int64_t) const override { return {}; }
 

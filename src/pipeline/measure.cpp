@@ -117,8 +117,8 @@ void measure_sublayer(Sublayer& rewritten, Sublayer& quantized, const Tensor& in
   if (inputs.defined()) {
     const Tensor some = first_windows(inputs, kLayerTokens).slice(1, 0, kLayerTokens);
     rewritten.forward(some, nullptr, &recorder);
+    quantized.prepare();  // for its layers here, and for the block
   }
-  quantized.prepare();
   const std::vector<Linear*> float_linears = rewritten.linears(), linears = quantized.linears();
   for (size_t i = 0; i < linears.size(); ++i) {
     report.layers.push_back(layer_row(*float_linears[i], *linears[i], quantized.site(linears[i]->site),

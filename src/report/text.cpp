@@ -88,7 +88,8 @@ std::string format_number(double value, int digits) {
   if (!std::isfinite(value)) return std::isnan(value) ? "nan" : (value > 0 ? "inf" : "-inf");
   char text[64];
   std::snprintf(text, sizeof(text), "%.*f", digits, value);
-  return text;
+  const bool is_zero = std::string_view(text).find_first_not_of("-0.") == std::string_view::npos;
+  return is_zero && text[0] == '-' ? text + 1 : text;  // nothing has the sign of what was rounded away
 }
 
 std::string format_bytes(int64_t bytes) {

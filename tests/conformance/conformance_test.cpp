@@ -85,7 +85,8 @@ ToyModel toy_of(const Case& test) {
   for (const Toy& toy : kToys) {
     if (std::string(toy.architecture) == test.architecture->name) return toy.make(test.size);
   }
-  throw std::runtime_error(std::string("no toy model for the architecture ") + test.architecture->name);
+  throw std::runtime_error(std::string("no toy model for the architecture ") + test.architecture->name +
+                           ": it wants a row in kToys (tests/conformance/workbench.h)");
 }
 
 void expect_same_files(const Workbench& bench, const std::string& a, const std::string& b) {

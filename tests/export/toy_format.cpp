@@ -53,7 +53,7 @@ ExportResult write_toy(const OpenModel& artifact, const ExportTarget& target) {
   Json config = model.config();
   config["quantization_config"] = {{"quant_method", "toy"}};
   write_file(output.path("config.json"), python_json_text(config, 1) + "\n");
-  std::vector<std::string> warnings;
+  std::vector<std::string> warnings;  // of the artifact's own files, said when it was made
   copy_companions(companion_files(artifact.checkpoint->directory(), "", warnings), output);
   write_checksums(output);
   output.commit();

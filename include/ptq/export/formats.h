@@ -1,8 +1,8 @@
 // Output formats: our own and those of other programs. `quantize list` prints the table, `quantize export`
 // writes by it, and the commands that run a model open by it. Nothing else in the program names a format.
 //
-// To add one: src/export/<name>.cpp with a function that returns its row, and that function's name in
-// src/export/rows.h and src/export/formats.cpp.
+// To add one: src/export/<name>.cpp with a function that returns its row, that function's name in
+// src/export/rows.h and src/export/formats.cpp, and the file in src/export/CMakeLists.txt.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -54,7 +54,8 @@ struct FormatEntry {
 
   // Whether what lies at `path`, which may be anything, says that it is in this format. Null if `open` is.
   bool (*is_at)(const std::string& path);
-  // Throws Error, as open_model() does. Null: what is written cannot be run, and `why_not_opened` says why.
+  // Throws Error, as open_model() does. Null, with the reason in `why_not_opened`: what is written cannot be
+  // run, or it is a float checkpoint, which needs no row to be opened.
   OpenModel (*open)(const std::string& path, const CheckpointOptions& options, at::Device device);
   const char* why_not_opened;
 };

@@ -43,7 +43,7 @@ class Linear {
   // Other runtimes read the weight past the layer, in a fused kernel, so that nothing can be put beside it.
   bool fused_elsewhere = false;
 
-  // y [batch, length, out] = x W^T + bias.
+  // y [batch, length, out] = x W^T + bias, a tensor of its own.
   //   x in codes, and a weight in codes: the row of ops' integer products that supports both
   //   else: one float32 product of what x and the weight stand for
   // A correction is computed in float32, on what the codes of the input stand for.

@@ -21,7 +21,7 @@ struct PartState {
   std::vector<Tensor> tensors;
 };
 
-// What a part does for one sequence besides its linears.
+// What a part does for one sequence besides its linears and what is done to each value alone.
 struct MixingCost {
   double operations = 0;     // of floating point, for all tokens of the sequence
   int64_t state_values = 0;  // floats in the state after its last token
@@ -47,13 +47,16 @@ class Part {
   // time.
   virtual PartState initial_state(int64_t batch) const = 0;
 
+  // Empty: the norm before the part is never folded into it, and so not smoothed.
   virtual std::vector<PartInput> inputs() = 0;
   // In the order in which the forward reaches them.
   virtual std::vector<Site*> sites() = 0;
   virtual std::vector<Linear*> linears() = 0;
   // Every tensor of the part, those of the linears included.
   virtual std::vector<Weight*> weights() = 0;
-  // Those within the part. The edges from the norms before it are the block's.
+  // Those within the part: where a linear makes channels that reach a site scaled as they were made, so that
+  // between them there is nothing but products with what does not depend on them. The edges from the norms
+  // before the part are the sublayer's.
   virtual std::vector<FoldEdge> fold_edges() = 0;
   virtual std::vector<ProductPair> product_pairs() { return {}; }
 

@@ -51,7 +51,7 @@ class Observer {
 };
 
 struct Site {
-  std::string name;     // "ssm.x"; S of the artifact is "<block prefix>.sites.<name>"
+  std::string name;     // "ssm.x", unique in a block; S of the artifact is "<block prefix>.sites.<name>"
   std::string kind;     // what flows here: "linear_input" | "attention" | "internal"
   Transform transform;  // applied online to what arrives
   Tensor smooth;  // [channels], what this site's channels were divided by; already folded into its producers
