@@ -20,6 +20,9 @@ bool always() {
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
+bool has_avxvnni() {
+  return has_avx2() && __builtin_cpu_supports("avxvnni");
+}
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
@@ -39,9 +42,8 @@ struct IsaRow {
 constexpr IsaRow kIsas[] = {
     {Isa::kPlain, "plain", always},
 #ifdef PTQ_KERNELS_X86
-    {Isa::kAvx2, "avx2", has_avx2},
-    {Isa::kAvx512, "avx512", has_avx512},
-    {Isa::kAvx512Vnni, "avx512vnni", has_avx512vnni},
+    {Isa::kAvx2, "avx2", has_avx2},       {Isa::kAvxVnni, "avxvnni", has_avxvnni},
+    {Isa::kAvx512, "avx512", has_avx512}, {Isa::kAvx512Vnni, "avx512vnni", has_avx512vnni},
 #endif
 };
 
@@ -141,6 +143,19 @@ std::span<const Candidate<ProductExtremes>> candidates() {
       {Isa::kPlain, run<Isa::kPlain, ProductExtremes>},
 #ifdef PTQ_KERNELS_X86
       {Isa::kAvx512Vnni, run<Isa::kAvx512Vnni, ProductExtremes>},
+#endif
+  };
+  return rows;
+}
+
+template <>
+std::span<const Candidate<CodeProduct>> candidates() {
+  static constexpr Candidate<CodeProduct> rows[] = {
+      {Isa::kPlain, run<Isa::kPlain, CodeProduct>},
+#ifdef PTQ_KERNELS_X86
+      {Isa::kAvx2, run<Isa::kAvx2, CodeProduct>},
+      {Isa::kAvxVnni, run<Isa::kAvxVnni, CodeProduct>},
+      {Isa::kAvx512Vnni, run<Isa::kAvx512Vnni, CodeProduct>},
 #endif
   };
   return rows;

@@ -183,6 +183,42 @@ void product_extremes(const ProductExtremes& s) {
   }
 }
 
+int64_t groups_of(const CodeProduct& s) {
+  return (s.quads + s.group_quads - 1) / s.group_quads;
+}
+
+// The sum of a group, which fits in 32 bits though its terms may not: in unsigned numbers, which wrap.
+int32_t group_sum(const CodeProduct& s, int64_t row, int64_t column, int64_t group) {
+  const int64_t tile = column / kCodeColumns, lane = column % kCodeColumns;
+  const int8_t* x = s.row_codes + row * s.row_stride;
+  const uint8_t* w = s.column_codes + (tile * s.quads * kCodeColumns + lane) * 4;
+  const int64_t at = (tile * groups_of(s) + group) * kCodeColumns + lane;
+  const int64_t end = std::min(s.quads, (group + 1) * s.group_quads);
+  uint32_t sum = 0;
+  for (int64_t quad = group * s.group_quads; quad < end; ++quad) {
+    for (int64_t k = 0; k < 4; ++k)
+      sum += static_cast<uint32_t>(x[quad * 4 + k] * w[quad * kCodeColumns * 4 + k]);
+  }
+  const uint32_t zero = s.column_zero ? s.column_zero[at] : 128;
+  sum -= zero * static_cast<uint32_t>(s.row_sums[row * groups_of(s) + group]);
+  if (s.row_zero) sum -= static_cast<uint32_t>(s.row_zero[row]) * static_cast<uint32_t>(s.column_sums[at]);
+  return static_cast<int32_t>(sum);
+}
+
+void code_product(const CodeProduct& s) {
+  for (int64_t r = 0; r < s.rows; ++r) {
+    for (int64_t c = 0; c < s.columns; ++c) {
+      float y = 0;
+      for (int64_t g = 0; g < groups_of(s); ++g) {
+        const int64_t at = (c / kCodeColumns * groups_of(s) + g) * kCodeColumns + c % kCodeColumns;
+        const float part = static_cast<float>(group_sum(s, r, c, g)) * s.column_scale[at];
+        y = g == 0 ? part : y + part;
+      }
+      s.y[r * s.y_stride + c] = y * s.row_scale[r * s.row_scale_stride];
+    }
+  }
+}
+
 }  // namespace
 
 template <>
@@ -224,6 +260,10 @@ void run<Isa::kPlain>(const RoundColumns& s) {
 template <>
 void run<Isa::kPlain>(const ProductExtremes& s) {
   product_extremes(s);
+}
+template <>
+void run<Isa::kPlain>(const CodeProduct& s) {
+  code_product(s);
 }
 
 }  // namespace ptq::kernels

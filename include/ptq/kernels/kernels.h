@@ -1,6 +1,6 @@
 // CPU kernels on raw pointers: for each operation a list of candidates, one an instruction set.
 //
-// Layout, for every kernel but product_extremes: float32; rows of contiguous values, with a stride in floats
+// Layout, for every kernel but product_extremes and code_product: float32; rows of contiguous values, with a stride in floats
 // from one row to the next; no alignment is asked for. Outputs must not overlap inputs unless said. A kernel
 // runs on the calling thread, allocates nothing and does not throw. A value depends on its own inputs only,
 // never on how rows or channels are split among calls, so callers may split as they like and get the same
@@ -24,6 +24,7 @@ constexpr int64_t kMaxHadamardLeft = 64;  // rows of the left factor
 constexpr int64_t kProductRows = 64;      // of one call of product_extremes
 constexpr int64_t kProductColumns = 6;    // of a tile of product_extremes
 constexpr int64_t kMaxProductQuads = 16384;
+constexpr int64_t kCodeColumns = 16;  // of a tile of code_product
 
 // One row of a batch, for `channels` channels. The recurrence of ops.h:
 //   delta = softplus(dt);  h = exp(delta A) h + delta B_t u_t;  y_t = (C_t . h + D u_t) silu(z_t)
@@ -162,10 +163,38 @@ struct ProductExtremes {
   int64_t tiles;
 };
 
-// Instruction sets that kernels are written for. A processor may support any of them.
-enum class Isa { kPlain, kAvx2, kAvx512, kAvx512Vnni };
+// A product of 8-bit codes with their scales and zero points. Of row r, column c and a group g of inputs k:
+//   sum[g]  = sum_k (rows[r][k] - row_zero[r]) (columns[c][k] - zero[g][c])
+//   part[g] = float(sum[g]) scale[g][c]
+//   y[r][c] = (part[0] + part[1] + ...) row_scale[r]
+// in float32, each multiplication and addition rounded by itself, the groups in order.
+//
+// Columns are unsigned and rows signed, as an instruction multiplies them four neighbours k at once: a quad.
+// Signed codes of a column are passed plus 128, with their zero point. The row's own zero point needs the sums
+// that are given with the columns; the column's those that are given with the rows. A quad that reaches past
+// the inputs has zeros in the row there, and anything in the column.
+//
+// Sums have 32 bits. One of (column - zero) or of a group may wrap on the way, sum[g] itself must fit.
+// A call has any number of columns, from the first one of a tile on.
+struct CodeProduct {
+  const int8_t* row_codes;      // [rows, quads * 4]
+  const int32_t* row_sums;      // [rows, groups]: of the codes
+  const int32_t* row_zero;      // [rows], -128 to 127; null: all 0
+  const float* row_scale;       // [rows], or one value if row_scale_stride is 0
+  const uint8_t* column_codes;  // [tiles, quads, kCodeColumns, 4]
+  const int32_t* column_sums;   // [tiles, groups, kCodeColumns]: of code - zero; read if there is row_zero
+  const uint8_t* column_zero;   // [tiles, groups, kCodeColumns]; null: all 128
+  const float* column_scale;    // [tiles, groups, kCodeColumns]
+  float* y;                     // [rows, columns]
+  int64_t row_stride, row_scale_stride, y_stride;
+  int64_t rows, columns, quads;
+  int64_t group_quads;  // of a group, of which there are as many as `quads` takes; the last may have fewer
+};
 
-// "plain", "avx2", "avx512", "avx512vnni": what PTQ_ISA takes.
+// Instruction sets that kernels are written for. A processor may support any of them.
+enum class Isa { kPlain, kAvx2, kAvxVnni, kAvx512, kAvx512Vnni };
+
+// "plain", "avx2", "avxvnni", "avx512", "avx512vnni": what PTQ_ISA takes.
 const char* isa_name(Isa isa);
 // Whether this processor and its system can run it. Plain loops run everywhere.
 bool supports(Isa isa);
@@ -205,6 +234,8 @@ template <>
 std::span<const Candidate<RoundColumns>> candidates();
 template <>
 std::span<const Candidate<ProductExtremes>> candidates();
+template <>
+std::span<const Candidate<CodeProduct>> candidates();
 
 // The fastest that is supported and not beyond highest_isa().
 template <typename Operands>
