@@ -27,8 +27,8 @@ class PreparedWeight {
 struct IntegerProduct {
   const char* name;
   bool (*supports)(const WeightScheme& weight, const ActivationScheme& activation);
-  // REQUIRES: supports() the weight's scheme. The result is independent of the weight given. Cost: a few
-  // passes over the weight.
+  // REQUIRES: supports() the weight's scheme. The result is independent of the weight given. Where the row
+  // cannot serve it, by its device or size, this is the reference's. Cost: a few passes over the weight.
   std::shared_ptr<const PreparedWeight> (*prepare)(const QuantizedTensor& weight);
 };
 

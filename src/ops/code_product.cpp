@@ -1,0 +1,214 @@
+// Weights are packed once, in the tiles that the kernel reads. Activations are passed as they are if they are
+// signed; unsigned ones are moved by 128 with their zero points, which changes no difference. Columns are shared
+// among threads, and each computes all rows of its own: a weight is read by one thread, and an output does not
+// depend on which.
+#include "ops/code_product.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "ops/exact_product.h"
+#include "ptq/kernels/kernels.h"
+
+namespace ptq {
+namespace {
+
+using kernels::kCodeColumns;
+
+constexpr int64_t kLargestRowCode = 255;  // |code - zero point|
+constexpr int64_t kWork = 1 << 18;        // multiplications that are worth a thread
+
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+// Codes of activations as the kernel wants them. The rows' sums are of what it multiplies.
+struct Rows {
+  Tensor codes;  // [rows, quads * 4] int8
+  Tensor sums;   // [rows, groups] int32
+  Tensor zero;   // [rows] int32; undefined: all 0
+  Tensor scale;  // [rows] float32, or [1]
+};
+
+// How the inputs of a row are cut into quads and groups.
+struct Cut {
+  int64_t in, quads, group_quads, groups;
+};
+
+Cut cut_of(int64_t in, const WeightScheme& scheme) {
+  const int64_t quads = ceil_div(in, 4);
+  const int64_t group_quads = scheme.granularity == Granularity::kGroup ? scheme.group / 4 : quads;
+  return {in, quads, group_quads, ceil_div(quads, group_quads)};
+}
+
+int32_t sum_of(const int8_t* codes, int64_t count) {
+  int32_t sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += codes[i];
+  return sum;
+}
+
+// One row: its codes, moved by `flip` = 0x80 if they are unsigned, and the sums of its groups.
+void place_row(const uint8_t* from, int flip, const Cut& cut, int8_t* to, int32_t* sums) {
+  if (reinterpret_cast<uint8_t*>(to) != from) {
+    for (int64_t k = 0; k < cut.in; ++k) to[k] = static_cast<int8_t>(from[k] ^ flip);
+    std::fill(to + cut.in, to + cut.quads * 4, int8_t{0});
+  }
+  const int64_t group = cut.group_quads * 4;
+  for (int64_t g = 0; g < cut.groups; ++g)
+    sums[g] = sum_of(to + g * group, std::min(group, cut.in - g * group));
+}
+
+Rows rows_of(const Activation& x, const Cut& cut) {
+  const Tensor codes = x.codes.reshape({-1, cut.in}).contiguous();
+  const int64_t count = codes.size(0);
+  const bool is_signed = codes.scalar_type() == at::kChar;
+  Rows rows;
+  const bool in_place = is_signed && cut.in % 4 == 0;
+  rows.codes = in_place ? codes : at::empty({count, cut.quads * 4}, at::kChar);
+  rows.sums = at::empty({count, cut.groups}, at::kInt);
+  const auto* from = static_cast<const uint8_t*>(codes.const_data_ptr());
+  auto* to = static_cast<int8_t*>(rows.codes.data_ptr());
+  auto* sums = rows.sums.data_ptr<int32_t>();
+  at::parallel_for(0, count, std::max<int64_t>(1, kWork / cut.in), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      place_row(from + r * cut.in, is_signed ? 0 : 0x80, cut, to + r * cut.quads * 4, sums + r * cut.groups);
+  });
+  if (x.zero.defined()) rows.zero = (x.zero.to(at::kInt).flatten() - 128).expand({count}).contiguous();
+  rows.scale = x.scale.flatten().contiguous();
+  return rows;
+}
+
+class PackedWeight : public PreparedWeight {
+ public:
+  explicit PackedWeight(const QuantizedTensor& q);
+  Tensor product(const Activation& x) const override;
+
+ private:
+  Tensor tiled(const Tensor& grid) const;
+  void pack_tile(const int8_t* from, int64_t tile);
+  void multiply(const Rows& rows, const Tensor& scale, float* y) const;
+
+  int64_t out_;
+  int64_t tiles_;
+  Cut cut_;
+  WeightScheme scheme_;
+  Tensor codes_;      // [tiles, quads, kCodeColumns, 4] uint8
+  Tensor sums_;       // [tiles, groups, kCodeColumns] int32: of code - zero point
+  Tensor scale_;      // [tiles, groups, kCodeColumns] float32
+  Tensor zero_;       // the same, uint8; undefined: all 128
+  Tensor one_scale_;  // a weight with one scale: that, [1]; and ones in the shape of scale_
+  Tensor ones_;
+};
+
+// An entry for each scale, [1], [out, 1] or [out, groups], in the order of the tiles.
+Tensor PackedWeight::tiled(const Tensor& grid) const {
+  const Tensor all = grid.expand({out_, cut_.groups});
+  const Tensor padded = at::constant_pad_nd(all, {0, 0, 0, tiles_ * kCodeColumns - out_});
+  return padded.view({tiles_, kCodeColumns, cut_.groups}).transpose(1, 2).contiguous();
+}
+
+void PackedWeight::pack_tile(const int8_t* from, int64_t tile) {
+  uint8_t* to = codes_.data_ptr<uint8_t>() + tile * cut_.quads * kCodeColumns * 4;
+  int32_t* sums = sums_.data_ptr<int32_t>() + tile * cut_.groups * kCodeColumns;
+  const uint8_t* zero =
+      zero_.defined() ? zero_.const_data_ptr<uint8_t>() + tile * cut_.groups * kCodeColumns : nullptr;
+  const int64_t columns = std::min(kCodeColumns, out_ - tile * kCodeColumns), group = cut_.group_quads * 4;
+  std::memset(to, 0x80, static_cast<size_t>(cut_.quads * kCodeColumns * 4));
+  for (int64_t c = 0; c < columns; ++c) {
+    const int8_t* row = from + (tile * kCodeColumns + c) * cut_.in;
+    for (int64_t k = 0; k < cut_.in; ++k)
+      to[(k / 4 * kCodeColumns + c) * 4 + k % 4] = static_cast<uint8_t>(row[k] + 128);
+    for (int64_t g = 0; g < cut_.groups; ++g) {
+      const int64_t at = g * kCodeColumns + c, size = std::min(group, cut_.in - g * group);
+      const int32_t zero_point = zero == nullptr ? 0 : zero[at] - 128;
+      sums[at] = sum_of(row + g * group, size) - zero_point * static_cast<int32_t>(size);
+    }
+  }
+}
+
+PackedWeight::PackedWeight(const QuantizedTensor& q)
+    : out_(q.codes.size(0)),
+      tiles_(ceil_div(out_, kCodeColumns)),
+      cut_(cut_of(q.codes.size(1), q.scheme)),
+      scheme_(q.scheme),
+      codes_(at::empty({tiles_, cut_.quads, kCodeColumns, 4}, at::kByte)),
+      sums_(at::zeros({tiles_, cut_.groups, kCodeColumns}, at::kInt)),
+      scale_(tiled(q.scale)) {
+  if (q.zero.defined()) zero_ = (tiled(q.zero).to(at::kInt) + 128).to(at::kByte);
+  if (scheme_.granularity == Granularity::kTensor) {
+    one_scale_ = q.scale;
+    ones_ = at::ones_like(scale_);
+  }
+  const Tensor codes = q.codes.contiguous();
+  const auto* from = codes.const_data_ptr<int8_t>();
+  at::parallel_for(0, tiles_, ceil_div(kWork, cut_.in * kCodeColumns), [&](int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; ++tile) pack_tile(from, tile);
+  });
+}
+
+void PackedWeight::multiply(const Rows& rows, const Tensor& scale, float* y) const {
+  const int64_t count = rows.codes.size(0), grid = cut_.groups * kCodeColumns;
+  const auto multiply_tiles = [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kCodeColumns;
+    kernels::run(kernels::CodeProduct{
+        .row_codes = rows.codes.const_data_ptr<int8_t>(),
+        .row_sums = rows.sums.const_data_ptr<int32_t>(),
+        .row_zero = rows.zero.defined() ? rows.zero.const_data_ptr<int32_t>() : nullptr,
+        .row_scale = rows.scale.const_data_ptr<float>(),
+        .column_codes = codes_.const_data_ptr<uint8_t>() + first * cut_.quads * 4,
+        .column_sums = sums_.const_data_ptr<int32_t>() + begin * grid,
+        .column_zero = zero_.defined() ? zero_.const_data_ptr<uint8_t>() + begin * grid : nullptr,
+        .column_scale = scale.const_data_ptr<float>() + begin * grid,
+        .y = y + first,
+        .row_stride = cut_.quads * 4,
+        .row_scale_stride = rows.scale.numel() == 1 ? 0 : 1,
+        .y_stride = out_,
+        .rows = count,
+        .columns = std::min(out_, end * kCodeColumns) - first,
+        .quads = cut_.quads,
+        .group_quads = cut_.group_quads});
+  };
+  const int64_t work = std::max<int64_t>(1, count) * cut_.in * kCodeColumns;  // of a tile
+  at::parallel_for(0, tiles_, ceil_div(kWork, work), multiply_tiles);
+}
+
+Tensor PackedWeight::product(const Activation& x) const {
+  TORCH_CHECK(x.codes.is_cpu() && x.codes.size(-1) == cut_.in, "activations ", x.codes.sizes(), " on ",
+              x.codes.device(), " for a weight with ", cut_.in, " columns on the CPU");
+  Rows rows = rows_of(x, cut_);
+  // If both scales are one number their product is taken first, and the columns' are 1.
+  const bool one_scale = ones_.defined() && !x.scheme.per_token;
+  if (one_scale) rows.scale = rows.scale * one_scale_;
+  std::vector<int64_t> shape = x.codes.sizes().vec();
+  shape.back() = out_;
+  const Tensor y = at::empty(shape, at::kFloat);
+  multiply(rows, one_scale ? ones_ : scale_, y.data_ptr<float>());
+  return y;
+}
+
+// The longest row, or group, whose sums fit in 32 bits.
+int64_t longest_sum(const WeightScheme& scheme) {
+  return std::numeric_limits<int32_t>::max() / (kLargestRowCode * centered_bound(scheme));
+}
+
+}  // namespace
+
+bool code_product_supports(const WeightScheme& weight, const ActivationScheme& activation) {
+  return exact_product_supports(weight, activation) &&
+         (weight.granularity != Granularity::kGroup || weight.group % 4 == 0);
+}
+
+std::shared_ptr<const PreparedWeight> prepare_code_product(const QuantizedTensor& weight) {
+  const Cut cut = cut_of(weight.codes.size(1), weight.scheme);
+  const bool serves = weight.codes.is_cpu() && weight.codes.numel() > 0 &&
+                      std::min(cut.in, cut.group_quads * 4) <= longest_sum(weight.scheme) &&
+                      kernels::chosen<kernels::CodeProduct>().isa != kernels::Isa::kPlain;
+  if (!serves) return prepare_exact_product(weight);
+  return std::make_shared<PackedWeight>(weight);
+}
+
+}  // namespace ptq
