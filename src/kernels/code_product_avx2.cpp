@@ -13,6 +13,7 @@ using Codes = __m256i;
 
 constexpr int kVectors = 4;
 constexpr int kRowsAtOnce = 3;
+constexpr int kRowsInGroups = 3;
 constexpr int tiles_at_once(int rows) {
   return rows == 1 ? 2 : 1;
 }

@@ -33,6 +33,7 @@ using Codes = __m512i;
 
 constexpr int kVectors = 1;
 constexpr int kRowsAtOnce = 6;
+constexpr int kRowsInGroups = 3;
 constexpr int tiles_at_once(int) {
   return 4;
 }

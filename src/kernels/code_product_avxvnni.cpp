@@ -9,6 +9,7 @@ using Codes = __m256i;
 
 constexpr int kVectors = 2;
 constexpr int kRowsAtOnce = 5;
+constexpr int kRowsInGroups = 5;
 constexpr int tiles_at_once(int rows) {
   return rows <= 2 ? 2 : 1;
 }

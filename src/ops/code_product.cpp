@@ -62,6 +62,15 @@ void place_row(const uint8_t* from, int flip, const Cut& cut, int8_t* to, int32_
     sums[g] = sum_of(to + g * group, std::min(group, cut.in - g * group));
 }
 
+// A zero point a row, from as many or from one.
+Tensor moved_zeros(const Tensor& zero, int64_t count) {
+  const Tensor moved = at::empty({count}, at::kInt);
+  const auto* from = zero.const_data_ptr<uint8_t>();
+  const int64_t step = zero.numel() == 1 ? 0 : 1;
+  for (int64_t r = 0; r < count; ++r) moved.data_ptr<int32_t>()[r] = from[r * step] - 128;
+  return moved;
+}
+
 Rows rows_of(const Activation& x, const Cut& cut) {
   const Tensor codes = x.codes.reshape({-1, cut.in}).contiguous();
   const int64_t count = codes.size(0);
@@ -77,7 +86,7 @@ Rows rows_of(const Activation& x, const Cut& cut) {
     for (int64_t r = begin; r < end; ++r)
       place_row(from + r * cut.in, is_signed ? 0 : 0x80, cut, to + r * cut.quads * 4, sums + r * cut.groups);
   });
-  if (x.zero.defined()) rows.zero = (x.zero.to(at::kInt).flatten() - 128).expand({count}).contiguous();
+  if (x.zero.defined()) rows.zero = moved_zeros(x.zero.contiguous(), count);
   rows.scale = x.scale.flatten().contiguous();
   return rows;
 }
