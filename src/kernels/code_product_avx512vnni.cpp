@@ -34,8 +34,8 @@ using Codes = __m512i;
 constexpr int kVectors = 1;
 constexpr int kRowsAtOnce = 6;
 constexpr int kRowsInGroups = 3;
-constexpr int tiles_at_once(int) {
-  return 4;
+constexpr int tiles_at_once(int rows) {
+  return rows == 1 ? 8 : 4;
 }
 
 inline Ints load_tile(const uint8_t* p, int) {

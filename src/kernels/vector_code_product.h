@@ -10,7 +10,7 @@
 //
 // A block of rows and tiles has its sums in registers while it goes along the quads of a group. Blocks of rows
 // are the inner loop: a tile is read from memory once, and from a cache after. One row, which reads a tile once,
-// is as fast as the memory.
+// is as fast as the memory if several tiles are read at once: four streams are a quarter faster than one.
 #pragma once
 
 #include "kernels/tables.h"
@@ -121,15 +121,20 @@ void multiply_block(const CodeProduct& s, int64_t row, int64_t tile) {
   store_block<kRows, kTiles>(s, row, tile, total);
 }
 
-// `rows` rows, at most kRows, and tiles [tile, end).
+// Tiles [tile, end): as many at once as there are registers for, then the rest.
+template <int kRows, int kTiles>
+inline void multiply_tiles(const CodeProduct& s, int64_t row, int64_t tile, int64_t end) {
+  for (; tile + kTiles <= end; tile += kTiles) multiply_block<kRows, kTiles>(s, row, tile);
+  if constexpr (kTiles > 1) multiply_tiles<kRows, kTiles / 2>(s, row, tile, end);
+}
+
+// `rows` rows, at most kRows.
 template <int kRows>
 inline void multiply_rows(const CodeProduct& s, int64_t row, int64_t rows, int64_t tile, int64_t end) {
   if constexpr (kRows > 1) {
     if (rows < kRows) return multiply_rows<kRows - 1>(s, row, rows, tile, end);
   }
-  constexpr int kTiles = tiles_at_once(kRows);
-  for (; tile + kTiles <= end; tile += kTiles) multiply_block<kRows, kTiles>(s, row, tile);
-  for (; tile < end; ++tile) multiply_block<kRows, 1>(s, row, tile);
+  multiply_tiles<kRows, tiles_at_once(kRows)>(s, row, tile, end);
 }
 
 inline void code_product(const CodeProduct& s) {
