@@ -12,8 +12,8 @@ namespace {
 using Codes = __m256i;
 
 constexpr int kVectors = 4;
-constexpr int kRowsAtOnce = 3;
-constexpr int kRowsInGroups = 3;
+constexpr int kRowsAtOnce = 2;
+constexpr int kRowsInGroups = 2;
 constexpr int tiles_at_once(int rows) {
   return rows == 1 ? 2 : 1;
 }
@@ -22,9 +22,8 @@ inline Ints load_tile(const uint8_t* p, int i) {
   return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p) + i));
 }
 inline Codes load_codes(const int8_t* p) {
-  int32_t four = 0;
-  __builtin_memcpy(&four, p, 4);
-  return _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+  const __m128 four = _mm_broadcast_ss(reinterpret_cast<const float*>(p));  // no shuffle: the load repeats it
+  return _mm256_cvtepi8_epi16(_mm_castps_si128(four));
 }
 inline Ints add_products(Ints sum, Ints tile, Codes row) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(tile, row));
