@@ -120,6 +120,14 @@ Tensor PackedWeight::tiled(const Tensor& grid) const {
   return padded.view({tiles_, kCodeColumns, cut_.groups}).transpose(1, 2).contiguous();
 }
 
+// Up to 4 codes plus 128.
+void place_quad(const int8_t* from, int64_t count, uint8_t* to) {
+  uint32_t four = 0;
+  std::memcpy(&four, from, static_cast<size_t>(count));
+  four ^= 0x80808080U;
+  std::memcpy(to, &four, 4);
+}
+
 void PackedWeight::pack_tile(const int8_t* from, int64_t tile) {
   uint8_t* to = codes_.data_ptr<uint8_t>() + tile * cut_.quads * kCodeColumns * 4;
   int32_t* sums = sums_.data_ptr<int32_t>() + tile * cut_.groups * kCodeColumns;
@@ -129,8 +137,9 @@ void PackedWeight::pack_tile(const int8_t* from, int64_t tile) {
   std::memset(to, 0x80, static_cast<size_t>(cut_.quads * kCodeColumns * 4));
   for (int64_t c = 0; c < columns; ++c) {
     const int8_t* row = from + (tile * kCodeColumns + c) * cut_.in;
-    for (int64_t k = 0; k < cut_.in; ++k)
-      to[(k / 4 * kCodeColumns + c) * 4 + k % 4] = static_cast<uint8_t>(row[k] + 128);
+    for (int64_t quad = 0; quad < cut_.quads; ++quad)
+      place_quad(row + quad * 4, std::min<int64_t>(4, cut_.in - quad * 4),
+                 to + (quad * kCodeColumns + c) * 4);
     for (int64_t g = 0; g < cut_.groups; ++g) {
       const int64_t at = g * kCodeColumns + c, size = std::min(group, cut_.in - g * group);
       const int32_t zero_point = zero == nullptr ? 0 : zero[at] - 128;

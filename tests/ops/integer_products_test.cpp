@@ -2,6 +2,7 @@
 // products of integers that floats hold.
 #include "ptq/ops/integer_products.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -156,6 +157,61 @@ TEST_P(IntegerProducts, EveryRowIsBitEqualToTheReferenceAtAnyShape) {
   }
 }
 
+TEST_P(IntegerProducts, EveryRowIsBitEqualToTheReferenceOfFewInputsAndOutputs) {
+  at::manual_seed(9);
+  for (int64_t in = 1; in <= 9; ++in) {
+    for (const int64_t out : {1, 2, 15, 16, 17}) {
+      SCOPED_TRACE(std::to_string(out) + " x " + std::to_string(in));
+      const QuantizedTensor q = round_to_nearest(at::randn({out, in}), GetParam().weight);
+      const Activation x = rounded(at::randn({2, 3, in}) + 0.3, GetParam().activation);
+      expect_of_every_row(q, x, integer_products().back().prepare(q)->product(x));
+    }
+  }
+}
+
+// Codes of one value each, and zero points at the other end.
+TEST_P(IntegerProducts, ExtremeCodesAreBitEqualToInt64LoopsInEveryRow) {
+  at::manual_seed(10);
+  const auto& [weight, activation] = GetParam();
+  for (const int64_t in : {5, 128, 4100}) {
+    for (const bool high : {false, true}) {
+      QuantizedTensor q = round_to_nearest(at::randn({17, in}), weight);
+      q.codes.fill_(high ? weight.high() : weight.low());
+      if (q.zero.defined()) q.zero.fill_(high ? weight.low() : weight.high());
+      Activation x = rounded(at::randn({1, 2, in}), activation);
+      for (const int64_t code : {activation.low(), activation.high()}) {
+        x.codes.fill_(code);
+        if (x.zero.defined()) x.zero.fill_(code == 0 ? activation.high() : 0);
+        expect_of_every_row(q, x, by_loops(q, x));
+      }
+    }
+  }
+}
+
+TEST_P(IntegerProducts, RowsInPartsAndOtherLayoutsGiveTheBitsOfTheWhole) {
+  at::manual_seed(11);
+  QuantizedTensor q = round_to_nearest(at::randn({70, 260}), GetParam().weight);
+  const Activation x = rounded(at::randn({1, 13, 260}), GetParam().activation);
+  const Tensor whole = find_integer_product(q.scheme, x.scheme)->prepare(q)->product(x);
+  Activation part = x;
+  part.codes = x.codes.slice(1, 3, 8);
+  if (x.scale.numel() > 1) part.scale = x.scale.slice(1, 3, 8);
+  if (x.zero.defined()) part.zero = x.zero.slice(1, 3, 8);
+  q.codes = q.codes.t().contiguous().t();
+  part.codes = part.codes.transpose(1, 2).contiguous().transpose(1, 2);
+  expect_of_every_row(q, part, whole.slice(1, 3, 8));
+}
+
+TEST_P(IntegerProducts, NoRowsHaveNoOutputs) {
+  const QuantizedTensor q = round_to_nearest(at::ones({5, 40}), GetParam().weight);
+  Activation x = rounded(at::ones({1, 2, 40}), GetParam().activation);
+  x.codes = x.codes.slice(1, 0, 0);
+  if (x.scale.numel() > 1) x.scale = x.scale.slice(1, 0, 0);
+  if (x.zero.defined()) x.zero = x.zero.slice(1, 0, 0);
+  const Tensor y = find_integer_product(q.scheme, x.scheme)->prepare(q)->product(x);
+  EXPECT_EQ(y.sizes(), (std::vector<int64_t>{1, 0, 5}));
+}
+
 TEST_P(IntegerProducts, NanOfATokenReachesItsOutputsInEveryRow) {
   at::manual_seed(8);
   const QuantizedTensor q = round_to_nearest(at::randn({5, 40}), GetParam().weight);
@@ -208,7 +264,9 @@ INSTANTIATE_TEST_SUITE_P(Forms, IntegerProducts,
                                                    {.bits = 4, .per_token = true}},
                                            Schemes{{4, Granularity::kTensor}, {.bits = 4}},
                                            Schemes{{4, Granularity::kGroup, 128, true}, kStatic},
-                                           Schemes{{4, Granularity::kGroup, 1100, false}, kPerToken}));
+                                           Schemes{{4, Granularity::kGroup, 1100, false}, kPerToken},
+                                           Schemes{{2, Granularity::kGroup, 8, true}, kPerToken},
+                                           Schemes{{3, Granularity::kGroup, 6, true}, kPerToken}));
 
 // Zero points on both sides.
 INSTANTIATE_TEST_SUITE_P(
@@ -225,6 +283,51 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(Mxint, IntegerProducts,
                          ::testing::Values(Schemes{mxint(4), kStatic}, Schemes{mxint(8), kPerToken},
                                            Schemes{mxint(3), asymmetric(6)}));
+
+// |code - zero point| of 255 on both sides, of more inputs than 32 bits hold the sum of.
+TEST(IntegerProduct, SumsPast32BitsAreExactInEveryRow) {
+  const WeightScheme weight{8, Granularity::kChannel, 0, false, false};
+  QuantizedTensor q = round_to_nearest(at::randn({3, 40000}), weight);
+  q.codes.fill_(127);
+  q.zero.fill_(-128);
+  Activation x = rounded(at::randn({1, 2, 40000}), asymmetric(8));
+  x.codes.fill_(255);
+  x.zero.fill_(0);
+  expect_of_every_row(q, x, by_loops(q, x));
+}
+
+TEST(IntegerProduct, WeightOnAnotherDeviceHasAProductThere) {
+  QuantizedTensor q = round_to_nearest(at::randn({6, 40}), {8, Granularity::kChannel});
+  Activation x = rounded(at::randn({1, 2, 40}), kPerToken);
+  for (Tensor* tensor : {&q.codes, &q.scale, &x.codes, &x.scale}) *tensor = tensor->to(at::kMeta);
+  for (const IntegerProduct& row : integer_products()) {
+    const Tensor y = row.prepare(q)->product(x);
+    EXPECT_TRUE(y.is_meta()) << row.name;
+    EXPECT_EQ(y.sizes(), (std::vector<int64_t>{1, 2, 6})) << row.name;
+  }
+}
+
+TEST(IntegerProduct, NumberOfThreadsDoesNotMatter) {
+  at::manual_seed(12);
+  const int threads = at::get_num_threads();
+  const QuantizedTensor q = round_to_nearest(at::randn({333, 512}), {4, Granularity::kGroup, 128, true});
+  const auto prepared = integer_products().front().prepare(q);
+  for (const int64_t tokens : {1, 50}) {
+    const Activation x = rounded(at::randn({1, tokens, 512}), kPerToken);
+    at::set_num_threads(1);
+    const Tensor y = prepared->product(x);
+    for (const int number : {2, 3, 4}) {
+      at::set_num_threads(number);
+      EXPECT_TRUE(at::equal(prepared->product(x), y)) << number << " threads, " << tokens << " tokens";
+    }
+  }
+  at::set_num_threads(threads);
+}
+
+TEST(FindIntegerProduct, GroupsOfAnySizeHaveOne) {
+  for (const int64_t group : {1, 2, 3, 6, 33})
+    EXPECT_NE(find_integer_product({4, Granularity::kGroup, group, true}, kPerToken), nullptr) << group;
+}
 
 TEST(FindIntegerProduct, CodesThatAreNoIntegersHaveNone) {
   const WeightScheme nf4{4, Granularity::kGroup, kNf4Group, false, true, NumberFormat::kNf4};
