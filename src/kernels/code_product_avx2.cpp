@@ -22,8 +22,9 @@ inline Ints load_tile(const uint8_t* p, int i) {
   return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p) + i));
 }
 inline Codes load_codes(const int8_t* p) {
-  const __m128 four = _mm_broadcast_ss(reinterpret_cast<const float*>(p));  // no shuffle: the load repeats it
-  return _mm256_cvtepi8_epi16(_mm_castps_si128(four));
+  float four = 0;  // a load of a float repeats it without a shuffle
+  __builtin_memcpy(&four, p, 4);
+  return _mm256_cvtepi8_epi16(_mm_castps_si128(_mm_set1_ps(four)));
 }
 inline Ints add_products(Ints sum, Ints tile, Codes row) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(tile, row));

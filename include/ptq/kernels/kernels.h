@@ -174,8 +174,8 @@ struct ProductExtremes {
 // that are given with the columns; the column's those that are given with the rows. A quad that reaches past
 // the inputs has zeros in the row there, and anything in the column.
 //
-// Sums have 32 bits. One of (column - zero) or of a group may wrap on the way, sum[g] itself must fit.
-// A call has any number of columns, from the first one of a tile on.
+// Sums have 32 bits: sum[g] must fit, what it is made of may wrap on the way. A call has any number of columns,
+// from the first one of a tile on; the last tile is as long as the others.
 struct CodeProduct {
   const int8_t* row_codes;      // [rows, quads * 4]
   const int32_t* row_sums;      // [rows, groups]: of the codes
