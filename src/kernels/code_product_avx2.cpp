@@ -2,8 +2,8 @@
 // program: they would be compiled for this instruction set.
 //
 // The instruction that multiplies bytes saturates its sums of two products at 16 bits, which 8-bit codes pass.
-// So codes are widened to 16 bits first; products of those are added in pairs, in 32 bits. A quad has two pairs:
-// a vector holds 4 columns, and its pairs are added at the end of a group.
+// So codes are widened to 16 bits first; products of those are added in pairs, in 32 bits. A quad has two
+// pairs: a vector holds 4 columns, and its pairs are added at the end of a group.
 #include "kernels/ints_avx2.h"
 
 namespace ptq::kernels {

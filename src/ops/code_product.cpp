@@ -1,7 +1,7 @@
 // Weights are packed once, in the tiles that the kernel reads. Activations are passed as they are if they are
-// signed; unsigned ones are moved by 128 with their zero points, which changes no difference. Columns are shared
-// among threads, and each computes all rows of its own: a weight is read by one thread, and an output does not
-// depend on which.
+// signed; unsigned ones are moved by 128 with their zero points, which changes no difference. Columns are
+// shared among threads, and each computes all rows of its own: a weight is read by one thread, and an output
+// does not depend on which.
 #include "ops/code_product.h"
 
 #include <ATen/Parallel.h>
@@ -41,7 +41,8 @@ struct Cut {
 
 Cut cut_of(int64_t in, const WeightScheme& scheme) {
   const int64_t quads = ceil_div(in, 4);
-  const int64_t group_quads = scheme.granularity == Granularity::kGroup ? scheme.group / 4 : quads;
+  const int64_t group_quads =
+      scheme.granularity == Granularity::kGroup ? scheme.group / 4 : std::max<int64_t>(1, quads);
   return {in, quads, group_quads, ceil_div(quads, group_quads)};
 }
 

@@ -342,6 +342,7 @@ TEST(Dispatch, PlainLoopsComeFirstAndTheChosenIsTheLastSupported) {
   EXPECT_EQ(plain_loops<RmsNorm>().isa, Isa::kPlain);
   EXPECT_EQ(chosen<RmsNorm>().isa, supported<RmsNorm>().back().isa);
   EXPECT_EQ(chosen<ProductExtremes>().isa, supported<ProductExtremes>().back().isa);
+  EXPECT_EQ(chosen<CodeProduct>().isa, supported<CodeProduct>().back().isa);
 }
 
 // The choice is made once a process, so each value needs a process of its own.

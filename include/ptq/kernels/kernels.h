@@ -1,10 +1,10 @@
 // CPU kernels on raw pointers: for each operation a list of candidates, one an instruction set.
 //
-// Layout, for every kernel but product_extremes and code_product: float32; rows of contiguous values, with a stride in floats
-// from one row to the next; no alignment is asked for. Outputs must not overlap inputs unless said. A kernel
-// runs on the calling thread, allocates nothing and does not throw. A value depends on its own inputs only,
-// never on how rows or channels are split among calls, so callers may split as they like and get the same
-// bits.
+// Layout, for every kernel but product_extremes and code_product: float32; rows of contiguous values, with a
+// stride in floats from one row to the next; no alignment is asked for. Outputs must not overlap inputs unless
+// said. A kernel runs on the calling thread, allocates nothing and does not throw. A value depends on its own
+// inputs only, never on how rows or channels are split among calls, so callers may split as they like and get
+// the same bits.
 //
 // Across instruction sets all give the same bits but selective_scan, causal_conv1d_silu and rms_norm
 // (hadamard for a left of +1 and -1). Those differ in rounding: exp is right to 2 units in the last place and
