@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Holds the shape of the tree: folders in layers, torch only where it belongs, files of at most 400 lines.
+"""Holds the shape of the tree: folders in layers, torch only where it belongs, files of at most 400 lines, and comments
+of at most 110 columns, which clang-format leaves as they are.
 
 The order of the folders is PTQ_FOLDERS in CMakeLists.txt: a file of one folder includes files of the same folder or
 of those before it, as "ptq/<folder>/..." (public headers) or "<folder>/..." (private ones). tools/ may use all of
@@ -11,6 +12,7 @@ import sys
 import tempfile
 
 MAX_LINES = 400
+MAX_COLUMNS = 110
 TORCH_FREE = {"base", "report", "tokenizer", "kernels", "checkpoint"}
 SUFFIXES = {".h", ".cpp", ".inc"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^">]+)[">]')
@@ -47,6 +49,8 @@ def check_file(path, root, folders):
         yield f"{where}: the folder {own} is not in PTQ_FOLDERS"
         return
     for number, line in enumerate(lines, 1):
+        if len(line) > MAX_COLUMNS and line.lstrip().startswith("//"):
+            yield f"{where}:{number}: a comment of {len(line)} columns; at most {MAX_COLUMNS}"
         match = INCLUDE.match(line)
         if not match:
             continue
@@ -79,10 +83,11 @@ def self_test():
         "src/ops/nowhere.cpp": '#include "ptq/utils/x.h"\n',
         "src/helpers/x.cpp": "\n",
         "tools/long.cpp": '#include "ptq/ops/ops.h"\n' * 401,
+        "tools/wide.cpp": "// " + "x" * 108 + "\n  // " + "x" * 105 + "\n",
     }
     expected = ["base/up.cpp:1: base may not use report", "base/up_private.cpp:1: base may not use report",
                 "helpers is not in PTQ_FOLDERS", "ptq/utils/x.h is in no folder", "report is free of torch",
-                "401 lines; at most 400"]
+                "401 lines; at most 400", "wide.cpp:1: a comment of 111 columns"]
     with tempfile.TemporaryDirectory() as name:
         root = pathlib.Path(name)
         for path, text in files.items():

@@ -1,11 +1,11 @@
 // bench_products [ROWS...]: times the rows of the table of integer products, and the float32 product of the
-// same weight, on one thread; the default is 1, 8, 64 and 512 rows of activations. First the rows are compared
-// with each other: they must give the same bits.
+// same weight, on one thread; the default is 1, 8, 64 and 512 rows of activations. First the rows are
+// compared with each other: they must give the same bits.
 //
-// Weights are copied until those in floats take 256 MB and the copies are used in turn, so that, as in a model
-// with many layers, a weight is not in a cache when its turn comes. A time is the median of several rounds, in
-// each of which every product has its turn, of the time that the thread had the processor. GB/s counts a
-// byte a weight in codes and 4 in floats; GOP/s two operations a weight and row.
+// Weights are copied until those in floats take 256 MB and the copies are used in turn, so that, as in a
+// model with many layers, a weight is not in a cache when its turn comes. A time is the median of several
+// rounds, in each of which every product has its turn, of the time that the thread had the processor. GB/s
+// counts a byte a weight in codes and 4 in floats; GOP/s two operations a weight and row.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <time.h>

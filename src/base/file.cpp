@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "ptq/base/error.h"
+#include "ptq/base/memory.h"
 
 namespace ptq {
 namespace {
@@ -96,12 +97,7 @@ void MappedFile::read_into(size_t offset, std::span<std::byte> out) const {
 }
 
 void MappedFile::drop(size_t offset, size_t length) const {
-  if (!mapped() || length == 0) return;
-  // Whole pages inside the range only: the edges may belong to a neighbour that is still in use.
-  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  const size_t begin = (offset + page - 1) / page * page;
-  const size_t end = (offset + length) / page * page;
-  if (end > begin) ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+  if (mapped()) drop_pages(data_ + offset, length);
 }
 
 std::string last_name(const std::string& path) {

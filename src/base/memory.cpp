@@ -1,6 +1,8 @@
 #include "ptq/base/memory.h"
 
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
@@ -71,6 +73,13 @@ int64_t available_memory_bytes() {
   const auto kib = number_after("/proc/meminfo", "MemAvailable:");
   if (!kib) return -1;
   return std::min(*kib * 1024, left_in_groups());
+}
+
+void drop_pages(const void* data, size_t bytes) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t begin = (address + page - 1) / page * page, end = (address + bytes) / page * page;
+  if (end > begin) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 void return_free_memory() {

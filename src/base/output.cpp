@@ -31,18 +31,6 @@ std::string reason(int error) {
   return std::strerror(error);
 }
 
-std::string hint_for(int error) {
-  switch (error) {
-    case ENOSPC:
-    case EDQUOT:
-      return "free some space or write to another disk with -o";
-    case EFBIG:
-      return "raise the limit on file sizes (ulimit -f) or use a smaller --max-shard-size";
-    default:
-      return "";
-  }
-}
-
 // Flushes a file or directory by name. Returns 0 or errno.
 int flush_path(const std::string& path) noexcept {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -56,7 +44,7 @@ int flush_path(const std::string& path) noexcept {
 
 void expect_flushed(const std::string& path) {
   const int error = flush_path(path);
-  if (error != 0) throw passing_error(path, "cannot flush to disk: " + reason(error), hint_for(error));
+  if (error != 0) throw passing_error(path, "cannot flush to disk: " + reason(error), write_hint(error));
 }
 
 // The parent is resolved, so that a later chdir() changes nothing and `a/..` means what the kernel means by
@@ -142,7 +130,7 @@ void expect_replaceable(const std::string& path) {
 }
 
 Error cannot_write_beside(const std::string& final_path, int error) {
-  return {final_path, "cannot write beside it: " + reason(error), hint_for(error)};
+  return {final_path, "cannot write beside it: " + reason(error), write_hint(error)};
 }
 
 std::string make_temporary(const std::string& final_path) {
@@ -160,9 +148,21 @@ std::string make_temporary(const std::string& final_path) {
 
 }  // namespace
 
+std::string write_hint(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+      return "free some space or write to another disk with -o";
+    case EFBIG:
+      return "raise the limit on file sizes (ulimit -f) or use a smaller --max-shard-size";
+    default:
+      return "";
+  }
+}
+
 OutputFile::OutputFile(const std::string& path) : path_(path) {
   fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (fd_ < 0) throw passing_error(path, "cannot create: " + reason(errno), hint_for(errno));
+  if (fd_ < 0) throw passing_error(path, "cannot create: " + reason(errno), write_hint(errno));
 }
 
 OutputFile::OutputFile(const std::string& path, int64_t keep_bytes) : path_(path), offset_(keep_bytes) {
@@ -191,7 +191,7 @@ void OutputFile::write(std::span<const std::byte> bytes) {
       throw passing_error(path_,
                           "cannot write " + std::to_string(bytes.size()) + " bytes at " +
                               std::to_string(offset_) + ": " + reason(error),
-                          hint_for(error));
+                          write_hint(error));
     }
     offset_ += written;
     bytes = bytes.subspan(static_cast<size_t>(written));
@@ -207,14 +207,14 @@ void OutputFile::flush() {
   const int error = ::fsync(fd_) == 0 ? 0 : errno;
   // EINVAL: a pipe or device has nothing to flush.
   if (error != 0 && error != EINVAL) {
-    throw passing_error(path_, "cannot flush to disk: " + reason(error), hint_for(error));
+    throw passing_error(path_, "cannot flush to disk: " + reason(error), write_hint(error));
   }
 }
 
 void OutputFile::close() {
   flush();
   if (::close(std::exchange(fd_, -1)) != 0) {
-    throw passing_error(path_, "cannot flush to disk: " + reason(errno), hint_for(errno));
+    throw passing_error(path_, "cannot flush to disk: " + reason(errno), write_hint(errno));
   }
 }
 
@@ -304,7 +304,7 @@ OutputDirectory::OutputDirectory(const std::string& path, bool force, const std:
   std::error_code ignored;
   fs::remove_all(temporary_, ignored);
   if (::mkdir(temporary_.c_str(), 0777) != 0) {
-    throw passing_error(temporary_, "cannot be made: " + reason(errno), hint_for(errno));
+    throw passing_error(temporary_, "cannot be made: " + reason(errno), write_hint(errno));
   }
 }
 
@@ -320,7 +320,7 @@ std::string OutputDirectory::path(const std::string& file) const {
 void OutputDirectory::make_directory(const std::string& name) {
   const std::string directory = path(name);
   if (::mkdir(directory.c_str(), 0777) != 0 && errno != EEXIST)
-    throw passing_error(directory, "cannot be made: " + reason(errno), hint_for(errno));
+    throw passing_error(directory, "cannot be made: " + reason(errno), write_hint(errno));
 }
 
 std::vector<std::string> OutputDirectory::files() const {

@@ -15,6 +15,7 @@
 #include "ptq/base/file.h"
 #include "ptq/base/hash.h"
 #include "ptq/base/interrupt.h"
+#include "ptq/base/memory.h"
 #include "ptq/base/output.h"
 
 namespace ptq {
@@ -47,7 +48,8 @@ class Mapping {
     if (fd_ < 0) fail("cannot open", errno);
     // Reserved, because a write to a mapped page that has no space on disk would end the process.
     if ((flags & O_CREAT) != 0) {
-      if (const int error = ::posix_fallocate(fd_, 0, static_cast<off_t>(bytes))) fail("cannot write", error);
+      if (const int error = ::posix_fallocate(fd_, 0, static_cast<off_t>(bytes)))
+        fail("cannot take " + std::to_string(bytes) + " bytes of the disk", error);
     }
     data_ = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
     if (data_ == MAP_FAILED) fail("cannot map the file", errno);
@@ -64,9 +66,9 @@ class Mapping {
   float* data() const { return static_cast<float*>(data_); }
 
  private:
-  [[noreturn]] void fail(const char* what, int error) {
+  [[noreturn]] void fail(const std::string& what, int error) {
     if (fd_ >= 0) ::close(fd_);
-    throw passing_error(path_, std::string(what) + ": " + std::strerror(error));
+    throw passing_error(path_, what + ": " + std::strerror(error), write_hint(error));
   }
 
   std::string path_;
@@ -150,10 +152,7 @@ void MappedTensor::rename(const std::string& path) {
 }
 
 void MappedTensor::drop(const Tensor& part) const {
-  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto data = reinterpret_cast<uintptr_t>(part.const_data_ptr());
-  const uintptr_t begin = (data + page - 1) / page * page, end = (data + part.nbytes()) / page * page;
-  if (end > begin) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  drop_pages(part.const_data_ptr(), part.nbytes());
 }
 
 }  // namespace ptq

@@ -28,7 +28,10 @@ Decoder::Decoder(const Model& model, int64_t batch) : model_(model) {
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     std::unique_ptr<Block> block = model.load_block(i);
     states_.push_back(block->initial_state(batch));
-    if (resident) blocks_.push_back(std::move(block));
+    if (resident) {
+      block->prepare();
+      blocks_.push_back(std::move(block));
+    }
     return_free_memory();  // what reading a block has taken lies between what stays
   }
 }

@@ -18,15 +18,6 @@ int64_t windows_per_group(const Model& model, const Tensor& windows) {
   return std::clamp<int64_t>(kStreamBytes / window_bytes, 1, windows.size(0));
 }
 
-Tensor run_blocks(const Model& model, const Tensor& ids, const std::function<void()>& on_block) {
-  Tensor hidden = embed_windows(model, ids);
-  for (int64_t i = 0; i < model.num_blocks(); ++i) {
-    advance(*model.load_block(i), hidden);
-    on_block();
-  }
-  return hidden;
-}
-
 Tensor log_probabilities(const Model& model, const Tensor& states, const char* which) {
   const Tensor logits = model.logits(states);
   expect_finite(logits, which, "the logits");
@@ -82,6 +73,17 @@ void add_losses(LossSums& sums, const Model& model, const Tensor& hidden, const 
     sums.kl += ordered_sum((log_q.exp() * (log_q - log_p)).sum(1));
     sums.agreeing += (log_p.argmax(1) == log_q.argmax(1)).sum().item<int64_t>();
   }
+}
+
+Tensor run_blocks(const Model& model, const Tensor& ids, const std::function<void()>& on_block) {
+  Tensor hidden = embed_windows(model, ids);
+  for (int64_t i = 0; i < model.num_blocks(); ++i) {
+    const std::unique_ptr<Block> block = model.load_block(i);
+    block->prepare();
+    advance(*block, hidden);
+    on_block();
+  }
+  return hidden;
 }
 
 Tensor evaluation_windows(const std::vector<int64_t>& ids, int64_t length, const std::string& where) {

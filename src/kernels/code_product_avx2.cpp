@@ -1,9 +1,9 @@
 // code_product compiled for AVX2. Includes no header whose inline functions could end up in the rest of the
 // program: they would be compiled for this instruction set.
 //
-// The instruction that multiplies bytes saturates its sums of two products at 16 bits, which 8-bit codes pass.
-// So codes are widened to 16 bits first; products of those are added in pairs, in 32 bits. A quad has two
-// pairs: a vector holds 4 columns, and its pairs are added at the end of a group.
+// The instruction that multiplies bytes saturates its sums of two products at 16 bits, which 8-bit codes
+// pass. So codes are widened to 16 bits first; products of those are added in pairs, in 32 bits. A quad has
+// two pairs: a vector holds 4 columns, and its pairs are added at the end of a group.
 #include "kernels/ints_avx2.h"
 
 namespace ptq::kernels {

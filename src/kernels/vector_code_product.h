@@ -1,6 +1,7 @@
 // Products of codes, written once for the instruction sets that multiply and add bytes. Besides the floats of
 // vec_avx2.h or vec_avx512.h it wants these words:
-//   Ints                    kWidth integers of 32 bits: load_ints, load_bytes, broadcast_int, sub, mul, to_floats
+//   Ints                    kWidth integers of 32 bits: load_ints, load_bytes, broadcast_int, sub, mul,
+//                           to_floats
 //   kVectors                of Ints: the sums of a row and a tile
 //   columns_of(sums, part)  of those, the sums of kWidth columns
 //   load_tile(p, i)         what is multiplied into vector i, from the bytes of a quad
@@ -9,9 +10,10 @@
 //   kRowsAtOnce, tiles_at_once(rows)  what fits in registers
 //   kRowsInGroups           rows of weights in groups, whose sums in floats are in registers too
 //
-// A block of rows and tiles has its sums in registers while it goes along the quads of a group. Blocks of rows
-// are the inner loop: a tile is read from memory once, and from a cache after. One row, which reads a tile
-// once, is as fast as the memory if several tiles are read at once: four streams are a quarter faster than one.
+// A block of rows and tiles has its sums in registers while it goes along the quads of a group. Blocks of
+// rows are the inner loop: a tile is read from memory once, and from a cache after. One row, which reads a
+// tile once, is as fast as the memory if several tiles are read at once: four streams are a quarter faster
+// than one.
 #pragma once
 
 #include "kernels/tables.h"

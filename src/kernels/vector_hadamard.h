@@ -97,7 +97,7 @@ inline void left_rows(const Hadamard& s, int64_t row, const float* tile, float* 
 }
 
 // y [m, chunk] = left y, in place.
-inline void multiply_base(const Hadamard& s, float* y, int64_t chunk, Vec factor) {
+inline void multiply_left(const Hadamard& s, float* y, int64_t chunk, Vec factor) {
   alignas(64) float in[kMaxHadamardLeft * kWidth];
   alignas(64) float out[kMaxHadamardLeft * kWidth];
   for (int64_t p = 0; p < chunk; p += kWidth) {
@@ -123,7 +123,7 @@ inline void transform_block(const Hadamard& s, const float* x, float* y, float f
       transform_short_chunk(x + begin, y + begin, chunk, chunk_factor);
     }
   }
-  if (!trivial_left) multiply_base(s, y, chunk, broadcast(factor));
+  if (!trivial_left) multiply_left(s, y, chunk, broadcast(factor));
 }
 
 void hadamard(const Hadamard& s) {

@@ -1,8 +1,5 @@
 #include "ptq/model/block.h"
 
-#include "ptq/base/error.h"
-#include "ptq/base/suggest.h"
-
 namespace ptq {
 namespace {
 
@@ -24,6 +21,10 @@ Tensor Block::forward(const Tensor& hidden, BlockState* state, Observer* observe
     if (states != nullptr) states += sublayer.branches.size();
   }
   return x;
+}
+
+void Block::prepare() {
+  for (Sublayer& sublayer : sublayers_) sublayer.prepare();
 }
 
 BlockState Block::initial_state(int64_t batch) const {
@@ -60,21 +61,12 @@ std::vector<Weight*> Block::weights() {
 }
 
 Site& Block::site(const std::string& name) {
-  std::vector<std::string> names;
-  for (Site* site : sites()) {
-    if (site->name == name) return *site;
-    names.push_back(site->name);
-  }
-  throw Error(prefix(), "no activation site \"" + name + "\"", suggest(name, names));
+  return site_named(name, sites(), prefix_);
 }
 
 MixingCost Block::mixing_cost(int64_t length) const {
   MixingCost cost;
-  for (const Sublayer& sublayer : sublayers_) {
-    const MixingCost of_sublayer = sublayer.mixing_cost(length);
-    cost.operations += of_sublayer.operations;
-    cost.state_values += of_sublayer.state_values;
-  }
+  for (const Sublayer& sublayer : sublayers_) cost += sublayer.mixing_cost(length);
   return cost;
 }
 

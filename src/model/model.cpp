@@ -51,7 +51,6 @@ std::unique_ptr<Block> Model::load_block(int64_t index) const {
     sublayers.push_back(read_sublayer(source_, layout.prefix, sublayer, hidden_size()));
   auto block = std::make_unique<Block>(layout.prefix, std::move(sublayers));
   if (on_load_) on_load_(*block);
-  for (Sublayer& sublayer : block->sublayers()) sublayer.prepare();
   return block;
 }
 

@@ -4,6 +4,8 @@
 #include <limits>
 #include <tuple>
 
+#include "ptq/base/error.h"
+#include "ptq/base/suggest.h"
 #include "ptq/ops/ops.h"
 
 namespace ptq {
@@ -79,6 +81,15 @@ Activation Site::operator()(const Tensor& x, Observer* observer) const {
   const Tensor y = transform.apply(x);
   if (observer != nullptr) observer->observe(*this, y);
   return quantizer(y);
+}
+
+Site& site_named(const std::string& name, const std::vector<Site*>& sites, const std::string& where) {
+  std::vector<std::string> names;
+  for (Site* site : sites) {
+    if (site->name == name) return *site;
+    names.push_back(site->name);
+  }
+  throw Error(where, "no activation site \"" + name + "\"", suggest(name, names));
 }
 
 }  // namespace ptq

@@ -1,7 +1,5 @@
 #include "ptq/model/sublayer.h"
 
-#include "ptq/base/error.h"
-#include "ptq/base/suggest.h"
 #include "ptq/ops/ops.h"
 
 namespace ptq {
@@ -113,11 +111,7 @@ std::vector<ProductPair> Sublayer::product_pairs() {
 
 MixingCost Sublayer::mixing_cost(int64_t length) const {
   MixingCost cost;
-  for (const Branch& branch : branches) {
-    const MixingCost of_part = branch.part->mixing_cost(length);
-    cost.operations += of_part.operations;
-    cost.state_values += of_part.state_values;
-  }
+  for (const Branch& branch : branches) cost += branch.part->mixing_cost(length);
   return cost;
 }
 
@@ -129,10 +123,7 @@ Site* Sublayer::find_site(const std::string& name) {
 }
 
 Site& Sublayer::site(const std::string& name) {
-  if (Site* found = find_site(name)) return *found;
-  std::vector<std::string> names;
-  for (const Site* site : sites()) names.push_back(site->name);
-  throw Error(prefix, "no activation site \"" + name + "\"", suggest(name, names));
+  return site_named(name, sites(), prefix);
 }
 
 }  // namespace ptq

@@ -1,6 +1,5 @@
 #include "pipeline/quality.h"
 
-#include "ptq/calibration/stream.h"
 #include "ptq/engine/evaluate.h"
 
 namespace ptq {
@@ -20,9 +19,7 @@ Quality quality_of(const LossSums& sums, const std::string& text) {
 
 Quality quality_on_windows(const Model& float_model, const Tensor& hidden, const Tensor& ids,
                            const OpenModel& artifact) {
-  Tensor quantized = embed_windows(*artifact.model, ids);
-  for (int64_t i = 0; i < artifact.model->num_blocks(); ++i)
-    advance(*artifact.model->load_block(i), quantized);
+  const Tensor quantized = run_blocks(*artifact.model, ids);
   LossSums sums;
   add_losses(sums, *artifact.model, quantized, ids, &float_model, hidden);
   return quality_of(sums, "the held-out calibration windows");

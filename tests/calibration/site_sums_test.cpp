@@ -8,16 +8,10 @@
 #include <limits>
 
 #include "../base/expect_error.h"
+#include "needs.h"
 
 namespace ptq {
 namespace {
-
-SiteNeeds percentiles(std::vector<double> p, PercentileMode mode) {
-  SiteNeeds needs;
-  needs.percentiles = std::move(p);
-  needs.mode = mode;
-  return needs;
-}
 
 TEST(SiteSums, MovingPercentileFollowsSamplesInOrder) {
   at::manual_seed(2);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "../base/expect_error.h"
+#include "needs.h"
 #include "ptq/calibration/tokens.h"
 
 namespace ptq {
@@ -56,13 +57,6 @@ TEST(Quantile, EqualsTorchsBitForBit) {
       EXPECT_EQ(ours, x.abs().quantile(p).item<float>()) << name << " " << p;
     }
   }
-}
-
-SiteNeeds percentiles(std::vector<double> p, PercentileMode mode) {
-  SiteNeeds needs;
-  needs.percentiles = std::move(p);
-  needs.mode = mode;
-  return needs;
 }
 
 TEST(SiteNeeds, MergedNeedsAskForWhatEitherAsked) {

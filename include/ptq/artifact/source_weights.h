@@ -12,8 +12,6 @@
 
 namespace ptq {
 
-class ShapeSource;
-
 struct SourceWeight {
   Tensor value;         // float32
   double bits = 0;      // of a code, or of the stored float

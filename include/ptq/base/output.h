@@ -114,6 +114,9 @@ class OutputDirectory {
   std::unique_ptr<RemoveOnSignal> remove_on_signal_;
 };
 
+// What to try after a write that failed with this errno; "" if there is nothing to say.
+std::string write_hint(int error);
+
 // Writes SHA256SUMS over every file of the output, in the form that `sha256sum -c` reads. Throws Error.
 void write_checksums(OutputDirectory& output);
 

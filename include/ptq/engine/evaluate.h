@@ -33,6 +33,10 @@ struct LossSums {
 void add_losses(LossSums& sums, const Model& model, const Tensor& hidden, const Tensor& ids,
                 const Model* reference, const Tensor& reference_hidden);
 
+// The hidden states after the last block, of ids [windows, length]: [windows, length, d_model]. Blocks are
+// loaded one at a time; `on_block` is called after each. Throws Error as advance() does.
+Tensor run_blocks(const Model& model, const Tensor& ids, const std::function<void()>& on_block = [] {});
+
 // Windows of `length` ids that do not overlap, in order; the last short one is dropped, unless it is the only
 // one. [windows, length]. Throws Error if there are fewer than 2 ids.
 Tensor evaluation_windows(const std::vector<int64_t>& ids, int64_t length, const std::string& where);

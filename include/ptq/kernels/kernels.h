@@ -1,15 +1,15 @@
 // CPU kernels on raw pointers: for each operation a list of candidates, one an instruction set.
 //
 // Layout, for every kernel but product_extremes and code_product: float32; rows of contiguous values, with a
-// stride in floats from one row to the next; no alignment is asked for. Outputs must not overlap inputs unless
-// said. A kernel runs on the calling thread, allocates nothing and does not throw. A value depends on its own
-// inputs only, never on how rows or channels are split among calls, so callers may split as they like and get
-// the same bits.
+// stride in floats from one row to the next; no alignment is asked for. Outputs must not overlap inputs
+// unless said. A kernel runs on the calling thread, allocates nothing and does not throw. A value depends on
+// its own inputs only, never on how rows or channels are split among calls, so callers may split as they like
+// and get the same bits.
 //
 // Across instruction sets all give the same bits but selective_scan, causal_conv1d_silu and rms_norm
-// (hadamard for a left of +1 and -1). Those differ in rounding: exp is right to 2 units in the last place and
-// results agree with the plain loops to 2e-6 of the largest one. The vector forms of exp give 0 below 2^-126
-// where AVX-512 is missing.
+// (hadamard for a left factor of +1 and -1). Those differ in rounding: exp is right to 2 units in the last
+// place and results agree with the plain loops to 2e-6 of the largest one. The vector forms of exp give 0
+// below 2^-126 where AVX-512 is missing.
 #pragma once
 
 #include <cstddef>
@@ -170,12 +170,12 @@ struct ProductExtremes {
 // in float32, each multiplication and addition rounded by itself, the groups in order.
 //
 // Columns are unsigned and rows signed, as an instruction multiplies them four neighbours k at once: a quad.
-// Signed codes of a column are passed plus 128, with their zero point. The row's own zero point needs the sums
-// that are given with the columns; the column's those that are given with the rows. A quad that reaches past
-// the inputs has zeros in the row there, and anything in the column.
+// Signed codes of a column are passed plus 128, with their zero point. The row's own zero point needs the
+// sums that are given with the columns; the column's those that are given with the rows. A quad that reaches
+// past the inputs has zeros in the row there, and anything in the column.
 //
-// Sums have 32 bits: sum[g] must fit, what it is made of may wrap on the way. A call has any number of columns,
-// from the first one of a tile on; the last tile is as long as the others.
+// Sums have 32 bits: sum[g] must fit, what it is made of may wrap on the way. A call has any number of
+// columns, from the first one of a tile on; the last tile is as long as the others.
 struct CodeProduct {
   const int8_t* row_codes;      // [rows, quads * 4]
   const int32_t* row_sums;      // [rows, groups]: of the codes

@@ -25,6 +25,8 @@ class Block {
   // hidden [batch, length, d_model] -> the same shape. `state` and `observer` may be null. With a state, the
   // tokens continue those seen before.
   Tensor forward(const Tensor& hidden, BlockState* state = nullptr, Observer* observer = nullptr) const;
+  // What Sublayer::prepare() does, for each: for whoever runs the block more than once.
+  void prepare();
   // The state before the first token, for `batch` sequences.
   BlockState initial_state(int64_t batch) const;
 

@@ -25,6 +25,12 @@ struct PartState {
 struct MixingCost {
   double operations = 0;     // of floating point, for all tokens of the sequence
   int64_t state_values = 0;  // floats in the state after its last token
+
+  MixingCost& operator+=(const MixingCost& other) {
+    operations += other.operations;
+    state_values += other.state_values;
+    return *this;
+  }
 };
 
 // A site that sees the part's input as it comes from the norm, and the linears that read it: the norm's gain

@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "ptq/codec/activation.h"
 #include "ptq/model/transform.h"
@@ -62,5 +63,8 @@ struct Site {
   // x [batch, length, channels] transformed and rounded. `observer` may be null.
   Activation operator()(const Tensor& x, Observer* observer) const;
 };
+
+// The one of that name. Throws Error, with `where` and a suggestion, if there is none.
+Site& site_named(const std::string& name, const std::vector<Site*>& sites, const std::string& where);
 
 }  // namespace ptq
