@@ -76,7 +76,7 @@ void expect_form(const TensorInfo& info, DType dtype, const std::vector<int64_t>
 }  // namespace
 
 ArtifactSource::ArtifactSource(const Checkpoint& checkpoint, at::Device device)
-    : checkpoint_(checkpoint), floats_(checkpoint, device) {
+    : checkpoint_(checkpoint), floats_(checkpoint, device, Floats::kStored) {
   const std::string where = checkpoint.path() + ": quantization_config";
   JsonFields fields(checkpoint.config().at("quantization_config"), where);
   fields.has("quant_method");
@@ -291,7 +291,7 @@ OpenModel assemble_model(std::unique_ptr<Checkpoint> checkpoint, std::unique_ptr
 
 OpenModel open_model(std::unique_ptr<Checkpoint> checkpoint, at::Device device) {
   if (!is_artifact(*checkpoint)) {
-    auto floats = std::make_unique<FloatSource>(*checkpoint, device);
+    auto floats = std::make_unique<FloatSource>(*checkpoint, device, Floats::kStored);
     return assemble_model(std::move(checkpoint), std::move(floats), /*quantized=*/false);
   }
   auto artifact = std::make_unique<ArtifactSource>(*checkpoint, device);

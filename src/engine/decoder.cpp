@@ -29,7 +29,7 @@ Decoder::Decoder(const Model& model, int64_t batch) : model_(model) {
     std::unique_ptr<Block> block = model.load_block(i);
     states_.push_back(block->initial_state(batch));
     if (resident) {
-      block->prepare();
+      block->seal();
       blocks_.push_back(std::move(block));
     }
     return_free_memory();  // what reading a block has taken lies between what stays

@@ -79,7 +79,7 @@ Tensor run_blocks(const Model& model, const Tensor& ids, const std::function<voi
   Tensor hidden = embed_windows(model, ids);
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     const std::unique_ptr<Block> block = model.load_block(i);
-    block->prepare();
+    block->seal();
     advance(*block, hidden);
     on_block();
   }

@@ -18,7 +18,7 @@ bool always() {
 #ifdef PTQ_KERNELS_X86
 // The compiler's builtins ask CPUID, and XGETBV whether the system saves the wide registers.
 bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
 bool has_avxvnni() {
   return has_avx2() && __builtin_cpu_supports("avxvnni");
@@ -134,6 +134,14 @@ std::span<const Candidate<GatherColumns>> candidates() {
 template <>
 std::span<const Candidate<RoundColumns>> candidates() {
   return float_candidates<RoundColumns>();
+}
+template <>
+std::span<const Candidate<WidenRows>> candidates() {
+  return float_candidates<WidenRows>();
+}
+template <>
+std::span<const Candidate<StoredProduct>> candidates() {
+  return float_candidates<StoredProduct>();
 }
 
 // Vectors of floats are of no use to it.

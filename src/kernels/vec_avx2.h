@@ -101,6 +101,12 @@ inline Vec negative_abs(Vec v) {
   return _mm256_or_ps(v, _mm256_set1_ps(-0.0f));
 }
 
+inline float sum_lanes(Vec v) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
 // 2^n is made by writing n + 127 into the exponent bits. The ends of the range fall out right: -127 writes
 // the bits of 0, 128 those of infinity.
 inline Vec clamp_exponent(Vec v) {

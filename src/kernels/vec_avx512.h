@@ -100,6 +100,14 @@ inline Vec negative_abs(Vec v) {
   return _mm512_or_ps(v, _mm512_set1_ps(-0.0f));
 }
 
+// The sum of the lanes: halves are added to each other until one is left.
+inline float sum_lanes(Vec v) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
 // For v = n + r with n the nearest integer: r, then p 2^n. r is 0 for an infinite v.
 inline Vec clamp_exponent(Vec v) {
   return v;

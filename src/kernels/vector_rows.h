@@ -132,11 +132,7 @@ inline float sum_of_squares(const float* x, int64_t columns) {
     const Vec v = load(x + c, SomeLanes(columns - c < kWidth ? columns - c : kWidth));
     sum[0] = fma(v, v, sum[0]);
   }
-  alignas(64) float lanes[kWidth];
-  store(lanes, add(add(sum[0], sum[1]), add(sum[2], sum[3])));
-  for (int64_t half = kWidth / 2; half >= 1; half /= 2)
-    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  return lanes[0];
+  return sum_lanes(add(add(sum[0], sum[1]), add(sum[2], sum[3])));
 }
 
 void rms_norm(const RmsNorm& s) {

@@ -27,6 +27,10 @@ void Block::prepare() {
   for (Sublayer& sublayer : sublayers_) sublayer.prepare();
 }
 
+void Block::seal() {
+  for (Sublayer& sublayer : sublayers_) sublayer.seal();
+}
+
 BlockState Block::initial_state(int64_t batch) const {
   BlockState state;
   for (const Sublayer& sublayer : sublayers_) {

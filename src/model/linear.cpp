@@ -5,14 +5,6 @@
 #include "ptq/ops/ops.h"
 
 namespace ptq {
-namespace {
-
-Tensor low_rank_term(const Tensor& x, const LowRank& correction) {
-  return ops::linear(ops::linear(x, correction.A), correction.B);
-}
-
-}  // namespace
-
 int64_t LowRank::bytes() const {
   const int64_t scales = A_scale.defined() ? 2 * rank() * static_cast<int64_t>(sizeof(float)) : 0;
   return (A.numel() + B.numel()) * static_cast<int64_t>(at::elementSize(stored)) + scales;
@@ -39,32 +31,69 @@ LowRank make_low_rank(const Tensor& A, const Tensor& B, at::ScalarType stored) {
   return result;
 }
 
-std::shared_ptr<const Linear::Prepared> Linear::made_for(const IntegerProduct* row) const {
-  const QuantizedTensor& q = *weight.quantized();
-  if (prepared_ && prepared_->row == row && prepared_->codes.is_same(q.codes)) return prepared_;
-  if (row == nullptr) return std::make_shared<Prepared>(Prepared{row, q.codes, dequantize(q), nullptr});
-  return std::make_shared<Prepared>(Prepared{row, q.codes, {}, row->prepare(q)});
+Linear::Prepared Linear::made_for(const IntegerProduct* row) const {
+  const QuantizedTensor* q = weight.quantized();
+  Prepared form{.row = row};
+  if (q != nullptr) form.codes = q->codes;
+  if (row != nullptr) {
+    form.integer = row->prepare(*q);
+  } else {
+    form.floats = weight.as_stored();
+  }
+  return form;
+}
+
+bool Linear::is_prepared(const IntegerProduct* row) const {
+  if (!prepared_ || prepared_->row != row) return false;
+  return sealed_ || (weight.quantized() != nullptr && prepared_->codes.is_same(weight.quantized()->codes));
+}
+
+const IntegerProduct* Linear::row_for(const std::optional<ActivationScheme>& input) const {
+  if (sealed_) return input ? prepared_->row : nullptr;
+  const QuantizedTensor* q = weight.quantized();
+  return q != nullptr && input ? find_integer_product(q->scheme, *input) : nullptr;
 }
 
 void Linear::prepare(const std::optional<ActivationScheme>& input) {
-  const QuantizedTensor* q = weight.quantized();
-  if (q == nullptr || q->codes.is_meta()) return;
-  prepared_ = made_for(input ? find_integer_product(q->scheme, *input) : nullptr);
+  if (weight.quantized() == nullptr || weight.device().is_meta()) return;
+  const IntegerProduct* row = row_for(input);
+  if (!is_prepared(row)) prepared_ = std::make_shared<Prepared>(made_for(row));
+}
+
+void Linear::seal(const std::optional<ActivationScheme>& input) {
+  if (sealed_ || weight.device().is_meta()) return;
+  Prepared form = made_for(row_for(input));
+  form.codes = Tensor();
+  if (correction) {
+    // What is stored in codes has a scale for each column of B; such factors stay float32.
+    const at::ScalarType held = correction->stored == at::kChar ? at::kFloat : correction->stored;
+    form.A = StoredWeight(correction->A.to(held));
+    form.B = StoredWeight(correction->B.to(held));
+    correction.reset();
+  }
+  prepared_ = std::make_shared<Prepared>(std::move(form));
+  weight.release();
+  sealed_ = true;
+}
+
+Tensor Linear::low_rank_term(const Tensor& x) const {
+  if (sealed_) return prepared_->B->product(prepared_->A->product(x));
+  return ops::linear(ops::linear(x, correction->A), correction->B);
 }
 
 Tensor Linear::operator()(const Activation& x) const {
-  const QuantizedTensor* q = weight.quantized();
-  const IntegerProduct* row =
-      q != nullptr && x.in_codes() ? find_integer_product(q->scheme, x.scheme) : nullptr;
+  const IntegerProduct* row = row_for(x.in_codes() ? std::optional(x.scheme) : std::nullopt);
+  const bool corrected = sealed_ ? prepared_->A.has_value() : correction.has_value();
+  const std::shared_ptr<const Prepared> form =
+      is_prepared(row) ? prepared_ : std::make_shared<Prepared>(made_for(row));
   if (row != nullptr) {
-    Tensor y = made_for(row)->integer->product(x);
+    Tensor y = form->integer->product(x);
     if (bias) y.add_(bias->values());
-    return correction ? y.add_(low_rank_term(x.dequantize(), *correction)) : y;
+    return corrected ? y.add_(low_rank_term(x.dequantize())) : y;
   }
   const Tensor values = x.dequantize();
-  const Tensor y = ops::linear(values, q != nullptr ? made_for(nullptr)->values : weight.values(),
-                               bias ? bias->values() : Tensor());
-  return correction ? y + low_rank_term(values, *correction) : y;
+  const Tensor y = form->floats->product(values, bias ? bias->values() : Tensor());
+  return corrected ? y + low_rank_term(values) : y;
 }
 
 }  // namespace ptq

@@ -1,7 +1,6 @@
 #include "model/outer_weights.h"
 
 #include "model/parts.h"
-#include "ptq/ops/ops.h"
 
 namespace ptq {
 namespace {
@@ -43,23 +42,11 @@ void read_head(const WeightSource& source, const ModelLayout& layout, OuterWeigh
 }  // namespace
 
 Tensor OuterWeights::embed(const Tensor& ids) const {
-  const Tensor on_device = ids.to(embedding.device());
-  const QuantizedTensor* q = embedding.quantized();
-  if (q == nullptr) return at::embedding(embedding.values(), on_device);
-  // Of the rows that are looked up, no more.
-  const Tensor rows = on_device.flatten();
-  const auto of_rows = [&](const Tensor& t) {
-    const bool by_row = t.defined() && t.dim() == 2;
-    return by_row ? t.index_select(0, rows) : t;
-  };
-  const Tensor values = dequantize({of_rows(q->codes), of_rows(q->scale), of_rows(q->zero), q->scheme});
-  std::vector<int64_t> shape = ids.sizes().vec();
-  shape.push_back(embedding.size(1));
-  return values.reshape(shape);
+  return embedding_rows->rows(ids);
 }
 
 Tensor OuterWeights::logits(const Tensor& hidden) const {
-  return ops::linear(final_norm(hidden), head_values);
+  return head_product->product(final_norm(hidden));
 }
 
 std::vector<Weight*> OuterWeights::all() {
@@ -85,8 +72,9 @@ OuterWeights read_outer_weights(const WeightSource& source, const ModelLayout& l
   outer.embedding = source.read(embedding, Role::kEmbedding, shape);
   outer.final_norm = read_norm(source, layout.final_norm, shape[1]);
   read_head(source, layout, outer, notes, warnings);
-  const Weight& head = outer.head ? *outer.head : outer.embedding;
-  if (!head.device().is_meta()) outer.head_values = head.values();
+  if (source.device().is_meta()) return outer;
+  outer.embedding_rows = outer.embedding.as_stored();
+  outer.head_product = outer.head ? outer.head->as_stored() : outer.embedding_rows;
   return outer;
 }
 

@@ -16,7 +16,7 @@ struct OuterWeights {
   Weight embedding;            // [vocab, d]
   Norm final_norm;             // [d]
   std::optional<Weight> head;  // [vocab, d]; absent if it is the embedding
-  Tensor head_values;          // what the head computes with, float32; shared with a head that is float
+  std::optional<StoredWeight> embedding_rows, head_product;  // what forwards use; not on the meta device
 
   // ids [batch, length] int64 -> [batch, length, d].
   Tensor embed(const Tensor& ids) const;

@@ -67,6 +67,16 @@ Tensor Sublayer::forward(const Tensor& hidden, PartState* states, Observer* obse
 
 void Sublayer::prepare() {
   for (Linear* linear : linears()) linear->prepare(site(linear->site).quantizer.scheme());
+  keep_values();
+}
+
+void Sublayer::seal() {
+  for (Linear* linear : linears()) linear->seal(site(linear->site).quantizer.scheme());
+  keep_values();
+}
+
+// Those of small weights.
+void Sublayer::keep_values() {
   for (Weight* weight : part_weights()) {
     if (weight->role != Role::kLinear && !weight->device().is_meta()) weight->keep_values();
   }

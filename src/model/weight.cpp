@@ -1,9 +1,11 @@
 #include "ptq/model/weight.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/reading.h"
 #include "ptq/base/error.h"
+#include "ptq/base/memory.h"
 #include "ptq/ops/ops.h"
 
 namespace ptq {
@@ -38,11 +40,16 @@ const Tensor& Weight::tensor() const {
 Tensor Weight::values() const {
   if (kept_values_.defined()) return kept_values_;
   const QuantizedTensor* codes = quantized();
-  return codes != nullptr ? dequantize(*codes) : std::get<Tensor>(data_);
+  return codes != nullptr ? dequantize(*codes) : std::get<Tensor>(data_).to(at::kFloat);
+}
+
+StoredWeight Weight::as_stored() const {
+  const QuantizedTensor* codes = quantized();
+  return codes != nullptr ? StoredWeight(*codes) : StoredWeight(std::get<Tensor>(data_));
 }
 
 void Weight::keep_values() {
-  if (quantized() != nullptr) kept_values_ = values();
+  if (quantized() != nullptr || tensor().scalar_type() != at::kFloat) kept_values_ = values();
 }
 
 void Weight::set(Tensor floats) {
@@ -53,6 +60,10 @@ void Weight::set(Tensor floats) {
 void Weight::set(QuantizedTensor codes) {
   data_ = std::move(codes);
   kept_values_ = Tensor();
+}
+
+void Weight::release() {
+  set(at::empty(sizes(), at::TensorOptions().dtype(at::kFloat).device(at::kMeta)));
 }
 
 void Weight::round_to_stored_dtype() {
@@ -103,12 +114,47 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 
 namespace {
 
+constexpr int64_t kCheckedAtOnce = int64_t{1} << 20;  // values
+
 // What a weight is written as while it is float. Of float64 no more is left than the float32 of `value`.
 at::ScalarType stored_type(at::ScalarType source) {
   return source == at::kDouble ? at::kFloat : source;
 }
 
+// Throws Error if a value is NaN or infinite. Wide values are made for a few rows at a time.
+void expect_finite_weight(const Tensor& value, const std::string& name) {
+  if (value.numel() == 0) return;
+  const Tensor matrix = value.reshape({value.size(0), -1});
+  const int64_t rows = std::max<int64_t>(1, kCheckedAtOnce / matrix.size(1));
+  int64_t bad = 0;
+  for (int64_t first = 0; first < matrix.size(0); first += rows) {
+    const Tensor part =
+        matrix.narrow(0, first, std::min(rows, matrix.size(0) - first)).to(at::kFloat).contiguous();
+    // The largest magnitude shows NaN as well as infinity, in one pass; only then are they counted.
+    if (std::isfinite(ops::abs_max_rows(part).max().item<float>())) continue;
+    bad += (part.numel() - at::isfinite(part).sum()).item<int64_t>();
+  }
+  if (bad == 0) return;
+  throw Error(name,
+              std::to_string(bad) + " of " + std::to_string(value.numel()) + " values are NaN or infinite",
+              "the checkpoint is damaged or training diverged; `quantize inspect` lists every such tensor");
+}
+
+// The mapped tensor itself; its pages leave memory with it.
+Tensor mapped_tensor(const TensorBytes& bytes) {
+  const Tensor borrowed = as_tensor(bytes);
+  if (bytes.bytes.empty()) return borrowed;
+  const auto drop = [bytes](void* data) { drop_pages(data, bytes.bytes.size()); };
+  return at::from_blob(borrowed.data_ptr(), bytes.info.shape, drop, borrowed.options());
+}
+
 }  // namespace
+
+bool FloatSource::gives_stored(Role role, DType dtype) const {
+  const bool large = role == Role::kLinear || role == Role::kEmbedding || role == Role::kHead;
+  return floats_ == Floats::kStored && large && device_.is_cpu() &&
+         (dtype == DType::kF16 || dtype == DType::kBF16);
+}
 
 Weight FloatSource::read(const std::string& name, Role role, const std::vector<int64_t>& shape) const {
   const TensorInfo* info = checkpoint_.find(name);
@@ -125,19 +171,17 @@ Weight FloatSource::read(const std::string& name, Role role, const std::vector<i
     const auto options = at::TensorOptions().dtype(at::kFloat).device(device_);
     return {name, role, at::empty(shape, options), stored_type(scalar_type(info->dtype, name))};
   }
+  if (gives_stored(role, info->dtype)) {
+    const Tensor mapped = mapped_tensor(checkpoint_.read(name));
+    expect_finite_weight(mapped, name);
+    return {name, role, mapped, mapped.scalar_type()};
+  }
   const Tensor stored = as_tensor(checkpoint_.read(name));
   // copy=true: the value must not keep the mapping alive, nor be a view of it.
   const Tensor value =
       stored.to(at::TensorOptions().dtype(at::kFloat).device(device_), /*non_blocking=*/false, /*copy=*/true);
   checkpoint_.drop(name);
-  // The largest magnitude shows NaN as well as infinity, in one pass; only then are they counted.
-  const bool finite = value.numel() == 0 || std::isfinite(ops::abs_max_rows(value).max().item<float>());
-  if (!finite) {
-    const auto bad = (value.numel() - at::isfinite(value).sum()).item<int64_t>();
-    throw Error(name,
-                std::to_string(bad) + " of " + std::to_string(value.numel()) + " values are NaN or infinite",
-                "the checkpoint is damaged or training diverged; `quantize inspect` lists every such tensor");
-  }
+  expect_finite_weight(value, name);
   return {name, role, value, stored_type(stored.scalar_type())};
 }
 

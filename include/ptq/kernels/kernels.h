@@ -1,14 +1,14 @@
 // CPU kernels on raw pointers: for each operation a list of candidates, one an instruction set.
 //
-// Layout, for every kernel but product_extremes and code_product: float32; rows of contiguous values, with a
-// stride in floats from one row to the next; no alignment is asked for. Outputs must not overlap inputs
+// Layout, where nothing else is said: float32; rows of contiguous values, with a stride in floats from one row
+// to the next; no alignment is asked for. Outputs must not overlap inputs
 // unless said. A kernel runs on the calling thread, allocates nothing and does not throw. A value depends on
 // its own inputs only, never on how rows or channels are split among calls, so callers may split as they like
 // and get the same bits.
 //
-// Across instruction sets all give the same bits but selective_scan, causal_conv1d_silu and rms_norm
-// (hadamard for a left factor of +1 and -1). Those differ in rounding: exp is right to 2 units in the last
-// place and results agree with the plain loops to 2e-6 of the largest one. The vector forms of exp give 0
+// Across instruction sets all give the same bits but selective_scan, causal_conv1d_silu, rms_norm and
+// stored_product (hadamard for a left factor of +1 and -1). Those differ in rounding: exp is right to 2 units
+// in the last place and results agree with the plain loops to 2e-6 of the largest one. The vector forms of exp give 0
 // below 2^-126 where AVX-512 is missing.
 #pragma once
 
@@ -25,6 +25,7 @@ constexpr int64_t kProductRows = 64;      // of one call of product_extremes
 constexpr int64_t kProductColumns = 6;    // of a tile of product_extremes
 constexpr int64_t kMaxProductQuads = 16384;
 constexpr int64_t kCodeColumns = 16;  // of a tile of code_product
+constexpr int64_t kU4Columns = 32;    // of a weight in half bytes, that lie together
 
 // One row of a batch, for `channels` channels. The recurrence of ops.h:
 //   delta = softplus(dt);  h = exp(delta A) h + delta B_t u_t;  y_t = (C_t . h + D u_t) silu(z_t)
@@ -191,6 +192,50 @@ struct CodeProduct {
   int64_t group_quads;  // of a group, of which there are as many as `quads` takes; the last may have fewer
 };
 
+// How the values of a weight are held.
+enum class Stored {
+  kF16,
+  kBf16,
+  kI8,  // codes
+  kU4,  // places in a table of 16: of 32 columns, byte i holds number i in its low half and i + 16 above
+};
+
+// A weight [rows, columns] as it is stored, row after row, each from a byte of its own on. The value of row r
+// and column k, which belongs to group g = k / group:
+//   kF16, kBf16   the number
+//   kI8           (code - zero[r][g]) scale[r][g]
+//   kU4           (table[place] - zero[r][g]) scale[r][g]; a row is filled up to a multiple of kU4Columns
+struct StoredRows {
+  Stored stored;
+  const void* data;              // [rows, row_bytes]
+  const float* table = nullptr;  // [16]; kU4
+  const float* scale = nullptr;  // [rows, groups], or [1] if one_scale; null: all 1
+  const int8_t* zero = nullptr;  // in the shape of scale; null: all 0
+  int64_t row_bytes;
+  int64_t columns;
+  int64_t group;           // kU4: a multiple of kU4Columns, or not less than `columns`
+  bool one_scale = false;  // one scale and zero point for all rows and columns
+};
+
+// y[i][k] = the value of row first + i and column k.
+struct WidenRows {
+  StoredRows w;
+  float* y;  // [rows, w.columns]
+  int64_t y_stride;
+  int64_t first, rows;
+};
+
+// y[r][c] = sum_k x[r][k] value(w, first + c, k): for few rows x, because w is widened for every few of them.
+// A value does not depend on the other rows x.
+struct StoredProduct {
+  const float* x;  // [rows, w.columns]
+  StoredRows w;
+  float* y;  // [rows, columns]
+  int64_t x_stride, y_stride;
+  int64_t rows;
+  int64_t first, columns;  // rows of w
+};
+
 // Instruction sets that kernels are written for. A processor may support any of them.
 enum class Isa { kPlain, kAvx2, kAvxVnni, kAvx512, kAvx512Vnni };
 
@@ -236,6 +281,10 @@ template <>
 std::span<const Candidate<ProductExtremes>> candidates();
 template <>
 std::span<const Candidate<CodeProduct>> candidates();
+template <>
+std::span<const Candidate<WidenRows>> candidates();
+template <>
+std::span<const Candidate<StoredProduct>> candidates();
 
 // The fastest that is supported and not beyond highest_isa().
 template <typename Operands>

@@ -27,6 +27,8 @@ class Block {
   Tensor forward(const Tensor& hidden, BlockState* state = nullptr, Observer* observer = nullptr) const;
   // What Sublayer::prepare() does, for each: for whoever runs the block more than once.
   void prepare();
+  // What Sublayer::seal() does, for each: for whoever does nothing else, in the least memory.
+  void seal();
   // The state before the first token, for `batch` sequences.
   BlockState initial_state(int64_t batch) const;
 

@@ -53,19 +53,28 @@ class Linear {
   // at every call; no input scheme: floats. No-op for a weight in floats, or on the meta device. To be called
   // again when the weight has changed: a form that is out of date is not used.
   void prepare(const std::optional<ActivationScheme>& input);
+  // prepare(), and then gives up the weight, of which the product holds what it needs: from here on only
+  // operator() may be called, on such inputs. No-op on the meta device.
+  void seal(const std::optional<ActivationScheme>& input);
 
  private:
-  // What the weight's codes were turned into, for one kind of product.
+  // What the weight was turned into, for one kind of product.
   struct Prepared {
-    const IntegerProduct* row = nullptr;            // null: of floats
-    Tensor codes;                                   // of which weight
-    Tensor values;                                  // of floats: [out, in] float32
-    std::shared_ptr<const PreparedWeight> integer;  // else
+    const IntegerProduct* row = nullptr;                 // null: of floats
+    Tensor codes = {};                                   // of which weight; undefined if that was given up
+    std::shared_ptr<const PreparedWeight> integer = {};  // of codes
+    std::optional<StoredWeight> floats = {};             // else
+    std::optional<StoredWeight> A = {}, B = {};          // the correction, if the linear is sealed
   };
-  // prepared_ if it is for this row and the weight's codes, else made.
-  std::shared_ptr<const Prepared> made_for(const IntegerProduct* row) const;
+  // The kind of product with such inputs.
+  const IntegerProduct* row_for(const std::optional<ActivationScheme>& input) const;
+  Prepared made_for(const IntegerProduct* row) const;
+  // Whether prepared_ is for this row, and for the weight as it is.
+  bool is_prepared(const IntegerProduct* row) const;
+  Tensor low_rank_term(const Tensor& x) const;
 
   std::shared_ptr<const Prepared> prepared_;
+  bool sealed_ = false;
 };
 
 }  // namespace ptq

@@ -50,6 +50,8 @@ class Sublayer {
   // Makes what many forwards need once: Linear::prepare() for each linear and what its site makes of its
   // input, and the values of other weights.
   void prepare();
+  // prepare(), and then gives up the weights of the linears: from here on only forward() may be called.
+  void seal();
 
   // In the order in which the forward reaches them.
   std::vector<Site*> sites();
@@ -67,6 +69,9 @@ class Sublayer {
   Site* find_site(const std::string& name);
   // Throws Error if there is no such site.
   Site& site(const std::string& name);
+
+ private:
+  void keep_values();
 };
 
 }  // namespace ptq

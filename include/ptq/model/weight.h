@@ -11,6 +11,7 @@
 #include "ptq/base/json.h"
 #include "ptq/checkpoint/checkpoint.h"
 #include "ptq/codec/quantized_tensor.h"
+#include "ptq/ops/stored_weight.h"
 
 namespace ptq {
 
@@ -26,7 +27,7 @@ class Weight {
   at::ScalarType stored = at::kHalf;  // dtype on disk while it is float
 
   Weight() = default;
-  // `floats`: float32, of any shape.
+  // `floats`: float32, or in the dtype `stored_as`, of any shape.
   Weight(std::string own_name, Role own_role, Tensor floats, at::ScalarType stored_as)
       : name(std::move(own_name)), role(own_role), stored(stored_as), data_(std::move(floats)) {}
 
@@ -36,9 +37,11 @@ class Weight {
   int64_t size(int64_t dim) const { return tensor().size(dim); }
   int64_t numel() const { return tensor().numel(); }
   at::Device device() const { return tensor().device(); }
-  // float32, on the weight's device: what the weight stands for. Floats are the weight's own tensor, codes
-  // are dequantized at every call, unless keep_values() was called.
+  // float32, on the weight's device: what the weight stands for. Float32 is the weight's own tensor; codes
+  // are dequantized and others widened at every call, unless keep_values() was called.
   Tensor values() const;
+  // For products with float activations, without a copy where that is possible.
+  StoredWeight as_stored() const;
   // From here on, until set(), values() of codes are made once and kept beside them: for small weights that
   // every forward reads.
   void keep_values();
@@ -46,6 +49,8 @@ class Weight {
   // Replaces floats or codes. Other weights that share the tensors keep them.
   void set(Tensor floats);
   void set(QuantizedTensor codes);
+  // Gives up floats or codes, where a product holds all that is needed. values() are on the meta device then.
+  void release();
   // Rounds floats to their stored dtype, so that what is measured is what will be read back. No-op for codes.
   void round_to_stored_dtype();
 
@@ -72,12 +77,19 @@ class WeightSource {
   virtual at::Device device() const = 0;
 };
 
-// Reads the float tensors of a checkpoint. `checkpoint` must outlive it. Pages behind a tensor that was read
-// are dropped, so resident memory does not grow with the model. On the meta device nothing is read: values
+// In which form a source gives large tensors of 16-bit floats: matrices of linears, embedding and head.
+enum class Floats {
+  kFloat32,  // to compute with and to rewrite
+  kStored,   // to run: the mapped file itself, on the CPU
+};
+
+// Reads the float tensors of a checkpoint. `checkpoint` must outlive it. Pages behind a tensor that was read,
+// or is given up, are dropped, so resident memory does not grow with the model. On the meta device nothing is read: values
 // have shapes but no storage, and what headers show to be wrong is an Error as elsewhere.
 class FloatSource : public WeightSource {
  public:
-  FloatSource(const Checkpoint& checkpoint, at::Device device) : checkpoint_(checkpoint), device_(device) {}
+  FloatSource(const Checkpoint& checkpoint, at::Device device, Floats floats = Floats::kFloat32)
+      : checkpoint_(checkpoint), device_(device), floats_(floats) {}
   const TensorInfo* find(const std::string& name) const override { return checkpoint_.find(name); }
   Weight read(const std::string& name, Role role, const std::vector<int64_t>& shape) const override;
   std::vector<std::string> names() const override;
@@ -86,8 +98,11 @@ class FloatSource : public WeightSource {
   at::Device device() const override { return device_; }
 
  private:
+  bool gives_stored(Role role, DType dtype) const;
+
   const Checkpoint& checkpoint_;
   at::Device device_;
+  Floats floats_;
 };
 
 // The libtorch dtype of a checkpoint's dtype. Throws Error, naming the tensor, for one that libtorch lacks.
