@@ -15,7 +15,7 @@ const Command kCommands[] = {
     {"inspect", "what is in a checkpoint: tensors, bits, ties, NaN", declare_inspect},
     {"tokenize", "text to token ids, and back", declare_tokenize},
     {"eval", "perplexity on a text, alone or against another model", declare_eval},
-    {"generate", "continue a prompt", declare_generate},
+    {"generate", "continue a prompt, or many", declare_generate},
     {"export", "an output in the form that another program loads", declare_export},
     {"diff", "two checkpoints or two reports, tensor by tensor or layer by layer", declare_diff},
     {"check", "whether a report meets thresholds, alone or against a baseline", declare_check},

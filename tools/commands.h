@@ -13,6 +13,7 @@
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/progress.h"
 #include "ptq/checkpoint/checkpoint.h"
+#include "ptq/engine/sampling.h"
 #include "ptq/method/recipe.h"
 #include "ptq/pipeline/run.h"
 
@@ -81,10 +82,12 @@ struct EvalOptions {
 
 struct GenerateOptions {
   std::string model;
-  std::string prompt;
+  std::optional<std::string> prompt;
+  std::string prompts;
   int64_t max_tokens = 64;
-  double temperature = 0;
-  uint64_t seed = 0;
+  SamplingOptions sampling;
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
 };
 
 struct ExportOptions {

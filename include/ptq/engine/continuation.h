@@ -34,10 +34,10 @@ struct Continuation {
   int64_t written() const { return static_cast<int64_t>(ids.size()) - prompt_tokens; }
 };
 
-// Continues `prompt`, which has a token at least. `decoder` is for one sequence and at its beginning. `row` is
-// the number of the prompt, on which draws depend. `on_text` gets the text as it is made: that of the prompt,
-// and then what can no longer change, in whole characters. Stop strings are looked for in what is written. The
-// text depends on prompt, row and options only. Throws Error, and when it is interrupted.
+// Continues `prompt`, which has a token at least. `decoder` is for one sequence and at its beginning. `row`
+// is the number of the prompt, on which draws depend. `on_text` gets the text as it is made: that of the
+// prompt, and then what can no longer change, in whole characters. Stop strings are looked for in what is
+// written. The text depends on prompt, row and options only. Throws Error, and when it is interrupted.
 Continuation continue_text(Decoder& decoder, const Tokenizer& tokenizer, const std::vector<int64_t>& prompt,
                            int64_t row, const ContinuationOptions& options,
                            const std::function<void(const std::string&)>& on_text);

@@ -24,8 +24,8 @@ struct SamplingOptions {
   uint64_t seed = 0;
 };
 
-// logits [vocab] -> the logits that are drawn from, -infinity where a token is left out; `seen` are the ids of
-// the text so far. REQUIRES: temperature > 0.
+// logits [vocab] -> the logits that are drawn from, -infinity where a token is left out; `seen` are the ids
+// of the text so far. REQUIRES: temperature > 0.
 Tensor filtered_logits(const Tensor& logits, at::IntArrayRef seen, const SamplingOptions& options);
 
 // The next token of one text, from logits [vocab]. The draw depends only on (seed, row, position): it is that

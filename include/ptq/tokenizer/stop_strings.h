@@ -7,8 +7,8 @@
 
 namespace ptq {
 
-// A text that comes in pieces, up to where one of `strings` first becomes complete; of two that do at the same
-// byte the longer counts. How the text is cut into pieces makes no difference.
+// A text that comes in pieces, up to where one of `strings` first becomes complete; of two that do at the
+// same byte the longer counts. How the text is cut into pieces makes no difference.
 class StopStrings {
  public:
   // None of them may be empty.

@@ -19,9 +19,9 @@ class TextStream {
 
   // The text before the first token of add(). Returns decode(ids). For use once, before add().
   std::string begin(const std::vector<int64_t>& ids);
-  // What `id` adds to the text, as far as no later token can change it. Bytes of a character that is not whole
-  // yet wait, and bytes of their own (<0xE2>) until a token comes that is none: one wrong byte changes
-  // the text of all those beside it.
+  // What `id` adds to the text, as far as no later token can change it. Bytes of a character that is not
+  // whole yet wait, and bytes of their own (<0xE2>) until a token comes that is none: one wrong byte
+  // changes the text of all those beside it.
   std::string add(int64_t id);
   // What still waits: a character that did not become whole is U+FFFD.
   std::string finish();
