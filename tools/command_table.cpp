@@ -16,6 +16,7 @@ const Command kCommands[] = {
     {"tokenize", "text to token ids, and back", declare_tokenize},
     {"eval", "perplexity on a text, alone or against another model", declare_eval},
     {"generate", "continue a prompt, or many", declare_generate},
+    {"bench", "prefill and decoding speed and memory of models, side by side", declare_bench},
     {"export", "an output in the form that another program loads", declare_export},
     {"diff", "two checkpoints or two reports, tensor by tensor or layer by layer", declare_diff},
     {"check", "whether a report meets thresholds, alone or against a baseline", declare_check},

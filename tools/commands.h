@@ -90,6 +90,15 @@ struct GenerateOptions {
   bool ignore_eos = false;
 };
 
+struct BenchOptions {
+  std::vector<std::string> models;
+  int64_t prompt = 512;
+  int64_t generate = 128;
+  int64_t batch = 1;
+  int64_t repeat = 5;
+  uint64_t seed = 0;
+};
+
 struct ExportOptions {
   std::string model;
   std::string format;
@@ -110,6 +119,7 @@ void inspect_command(const InspectOptions& options, const CommonOptions& common)
 void tokenize_command(const TokenizeOptions& options, const CommonOptions& common);
 void eval_command(const EvalOptions& options, const CommonOptions& common);
 void generate_command(const GenerateOptions& options, const CommonOptions& common);
+void bench_command(const BenchOptions& options, const CommonOptions& common);
 void completion_command(const CompletionOptions& options);
 void man_command();
 

@@ -65,4 +65,26 @@ std::function<void()> declare_generate(CLI::App& app, CommonOptions& common) {
   return [options, &common] { generate_command(*options, common); };
 }
 
+std::function<void()> declare_bench(CLI::App& app, CommonOptions& common) {
+  auto options = std::make_shared<BenchOptions>();
+  const auto add_count = [&app](const char* name, int64_t& value, int64_t last, const char* description) {
+    app.add_option(name, value, description)->check(CLI::Range(int64_t{1}, last))->type_name("N");
+  };
+  app.add_option("MODEL", options->models,
+                 "checkpoints, float or quantized: the others are compared with the first, which the options "
+                 "of a checkpoint are for")
+      ->required();
+  add_count("--prompt", options->prompt, 1 << 20, "tokens of each prompt, which are random (default 512)");
+  add_count("--generate", options->generate, 1 << 20, "tokens to write after the first (default 128)");
+  add_count("--batch", options->batch, 4096, "texts at a time (default 1)");
+  add_count("--repeat", options->repeat, 10000,
+            "repeats, in each of which every model has its turn (default 5)");
+  app.add_option("--seed", options->seed, "seed of the prompts (default 0)")
+      ->check(seed_range)
+      ->type_name("N");
+  add_checkpoint_options(app, common);
+  add_device_options(app, common);
+  return [options, &common] { bench_command(*options, common); };
+}
+
 }  // namespace ptq

@@ -20,7 +20,7 @@ TEST_F(Commands, VersionAndHelpGoToStdout) {
   EXPECT_NE(version.out.find("libtorch"), std::string::npos);
   EXPECT_EQ(version.err, "");
   for (const char* command :
-       {"list", "inspect", "tokenize", "eval", "generate", "diff", "check", "report"}) {
+       {"list", "inspect", "tokenize", "eval", "generate", "bench", "diff", "check", "report"}) {
     const ProcessResult help = run_well({command, "--help"});
     EXPECT_NE(help.out.find("Exit codes: 0 done"), std::string::npos) << command;
   }
