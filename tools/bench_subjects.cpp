@@ -159,8 +159,7 @@ BenchSubject model_subject(const BenchOptions& options, const std::string& path,
   const double load_ms = clock.elapsed_ms();
   running->ids = random_ids(options, model.vocab_size());
   running->repeat(1);
-  const Json about = {{"name", file_label(path)},
-                      {"load_ms", load_ms},
+  const Json about = {{"load_ms", load_ms},
                       {"context_limit", model.context_limit()},
                       {"parameters", block_parameters(running->open)},
                       {"step_bytes", step_bytes(running->open)}};

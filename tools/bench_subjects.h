@@ -12,7 +12,7 @@ namespace ptq {
 //                            operations a multiplication; no faster product is known to the program
 BenchSubject machine_subject();
 
-// About: "name", "load_ms", "context_limit", "parameters" (those of the blocks), "step_bytes" (as stored, of
+// About: "load_ms", "context_limit", "parameters" (those of the blocks), "step_bytes" (as stored, of
 // all tensors that a decoding step reads). A repeat, after one that is not counted:
 //   "prefill_seconds"   the prompt's tokens at once, up to the first token written
 //   "decode_seconds"    the tokens after it, one at a time

@@ -46,15 +46,15 @@ Json machine_json(const std::vector<Json>& repeats) {
   return json;
 }
 
-Json model_json(const BenchOptions& options, const Json& about, const std::vector<Json>& repeats,
-                const Json& machine) {
+Json model_json(const BenchOptions& options, const std::string& path, const Json& about,
+                const std::vector<Json>& repeats, const Json& machine) {
   const auto batch = static_cast<double>(options.batch);
   const double prompt = batch * static_cast<double>(options.prompt),
                steps = static_cast<double>(options.generate);
   const auto per_second = [&](const char* seconds, double amount) {
     return spread_of(repeats, [&](const Json& repeat) { return amount / repeat[seconds].get<double>(); });
   };
-  Json json = {{"name", about["name"]},
+  Json json = {{"name", path},
                {"load_ms", about["load_ms"]},
                {"prefill_tokens_per_second", per_second("prefill_seconds", prompt)},
                {"first_token_ms",
@@ -123,13 +123,13 @@ std::string result_text(const Json& json) {
 }
 
 // A model computes past its limit, but nobody runs it there.
-void warn_of_limit(const BenchOptions& options, const Json& about) {
+void warn_of_limit(const BenchOptions& options, const std::string& path, const Json& about) {
   const int64_t limit = about["context_limit"].get<int64_t>(), total = options.prompt + options.generate;
   if (limit <= 0 || total <= limit) return;
   spdlog::warn(
       "{}: {} tokens of prompt and {} more are {}; the model was trained for {} "
       "(max_position_embeddings)",
-      about["name"].get<std::string>(), options.prompt, options.generate, total, limit);
+      path, options.prompt, options.generate, total, limit);
 }
 
 }  // namespace
@@ -143,7 +143,7 @@ void bench_command(const BenchOptions& options, const CommonOptions& common) {
     // Options of a checkpoint are for the first, as in `eval --against`.
     const CheckpointOptions checkpoint = workers.empty() ? common.checkpoint : CheckpointOptions();
     workers.emplace_back(path, [&] { return model_subject(options, path, checkpoint, common); });
-    warn_of_limit(options, workers.back().about());
+    warn_of_limit(options, path, workers.back().about());
   }
   workers.emplace_back("the machine", machine_subject);
 
@@ -161,7 +161,7 @@ void bench_command(const BenchOptions& options, const CommonOptions& common) {
   const Json machine = machine_json(repeats.back());
   Json models = Json::array();
   for (size_t j = 0; j + 1 < workers.size(); ++j)
-    models.push_back(model_json(options, workers[j].about(), repeats[j], machine));
+    models.push_back(model_json(options, options.models[j], workers[j].about(), repeats[j], machine));
   add_ratios(models);
   const Json json = {{"program", program_json()}, {"prompt", options.prompt}, {"generate", options.generate},
                      {"batch", options.batch},    {"repeat", options.repeat}, {"seed", options.seed},
