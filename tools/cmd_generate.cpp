@@ -1,13 +1,16 @@
-// quantize generate: continue a prompt.
+// quantize generate: continue a prompt, or each of many.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 #include "commands.h"
+#include "prompts.h"
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
-#include "ptq/engine/decoder.h"
+#include "ptq/engine/continuation.h"
+#include "ptq/engine/end_tokens.h"
 #include "ptq/export/formats.h"
 #include "ptq/pipeline/run.h"
-#include "ptq/tokenizer/tokenizer.h"
 
 namespace ptq {
 namespace {
@@ -22,9 +25,65 @@ void warn_of_long_text(const Model& model, int64_t prompt_tokens, int64_t writte
       prompt_tokens, written_tokens, total, limit);
 }
 
+std::vector<int64_t> tokens_of(const std::string& prompt, const std::string& where,
+                               const Tokenizer& tokenizer, const Model& model) {
+  std::vector<int64_t> ids = tokenizer.encode(prompt, /*add_special=*/true);
+  if (ids.empty()) ids = {model.start_token()};
+  for (const int64_t id : ids) {
+    if (id >= model.vocab_size()) {
+      throw Error(where,
+                  "holds the token id " + std::to_string(id) + "; the model's vocabulary has " +
+                      std::to_string(model.vocab_size()) + " entries",
+                  "--tokenizer with the file that belongs to this model");
+    }
+  }
+  return ids;
+}
+
+std::string json_text(const Continuation& result, int indent) {
+  const Json json = {{"text", result.prompt + result.text},
+                     {"completion", result.text},
+                     {"ids", result.ids},
+                     {"prompt_tokens", result.prompt_tokens},
+                     {"ending", ending_name(result.ending)}};
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+// The first token of a text comes with its prompt, so that it is the others that decoding took time for.
+struct Speed {
+  int64_t prompt_tokens = 0, decoded_tokens = 0;
+  double prompt_seconds = 0, decode_seconds = 0;
+
+  void add(const Continuation& result) {
+    if (result.written() == 0) return;
+    prompt_tokens += result.prompt_tokens;
+    decoded_tokens += result.written() - 1;
+    prompt_seconds += result.prompt_seconds;
+    decode_seconds += result.decode_seconds;
+  }
+  void log() const {
+    const auto rate = [](int64_t tokens, double seconds) {
+      return seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0;
+    };
+    spdlog::info("prompt: {} tokens, {:.1f} tokens/s; decoding: {} tokens, {:.1f} tokens/s", prompt_tokens,
+                 rate(prompt_tokens, prompt_seconds), decoded_tokens, rate(decoded_tokens, decode_seconds));
+  }
+};
+
+std::vector<std::string> prompts_of(const GenerateOptions& options) {
+  if (options.prompt.has_value() == !options.prompts.empty())
+    throw usage_error("generate", "give one of --prompt TEXT and --prompts FILE");
+  if (options.prompt) return {*options.prompt};
+  std::vector<std::string> remarks;
+  std::vector<std::string> prompts = read_prompts(options.prompts, remarks);
+  for (const std::string& remark : remarks) spdlog::warn("{}", remark);
+  return prompts;
+}
+
 }  // namespace
 
 void generate_command(const GenerateOptions& options, const CommonOptions& common) {
+  const std::vector<std::string> prompts = prompts_of(options);
   const OpenModel open = open_any_model(options.model, common.checkpoint, common.torch_device());
   log_warnings(open);
   std::vector<std::string> warnings;
@@ -35,40 +94,34 @@ void generate_command(const GenerateOptions& options, const CommonOptions& commo
     throw Error(options.model, "there is no tokenizer.json beside the model, and a prompt is text",
                 "--tokenizer FILE");
   }
-  std::vector<int64_t> ids = tokenizer->encode(options.prompt, /*add_special=*/true);
-  if (ids.empty()) ids = {open.model->start_token()};
-  for (const int64_t id : ids) {
-    if (id >= open.model->vocab_size()) {
-      throw Error("--prompt",
-                  "holds the token id " + std::to_string(id) + "; the model's vocabulary has " +
-                      std::to_string(open.model->vocab_size()) + " entries",
-                  "--tokenizer with the file that belongs to this model");
-    }
-  }
-  const size_t prompt_tokens = ids.size();
-  warn_of_long_text(*open.model, static_cast<int64_t>(prompt_tokens), options.max_tokens);
-  Decoder decoder(*open.model, 1);
-  Tensor next = at::tensor(ids, at::kLong).unsqueeze(0);
-  std::string printed = tokenizer->decode(ids);
-  if (!common.json) print(printed);
-  for (int64_t i = 0; i < options.max_tokens; ++i) {
+  ContinuationOptions how{options.sampling, options.max_tokens, {}, options.stop};
+  if (!options.ignore_eos) how.end_tokens = end_tokens(open.model->config(), open.checkpoint->directory());
+  std::vector<std::vector<int64_t>> ids;  // of each prompt
+  size_t longest = 0;
+  for (const std::string& prompt : prompts) {
     throw_if_interrupted();
-    next = sample(decoder.advance(next), options.temperature, options.seed, i);
-    ids.push_back(next.item<int64_t>());
-    // Decoded as a whole: a character may take several tokens. What is printed is only ever extended.
-    const std::string text = tokenizer->decode(ids);
-    const bool complete = text.size() < 3 || text.compare(text.size() - 3, 3, "\xEF\xBF\xBD") != 0;
-    if (!common.json && complete && text.starts_with(printed)) {
-      print(text.substr(printed.size()));
-      printed = text;
-    }
+    const std::string where =
+        options.prompt ? "--prompt" : options.prompts + ": prompt " + std::to_string(ids.size() + 1);
+    ids.push_back(tokens_of(prompt, where, *tokenizer, *open.model));
+    longest = std::max(longest, ids.back().size());
   }
-  if (!common.json) {
-    print("\n");
-    return;
+  warn_of_long_text(*open.model, static_cast<int64_t>(longest), options.max_tokens);
+
+  const bool streams = options.prompt && !common.json;
+  // One prompt at a time: products of several rows may round otherwise, and a text would depend on those
+  // beside it.
+  Decoder decoder(*open.model, 1);
+  Speed speed;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i > 0) decoder.restart();
+    const Continuation result = continue_text(decoder, *tokenizer, ids[i], static_cast<int64_t>(i), how,
+                                              [&](const std::string& text) {
+                                                if (streams) print(text);
+                                              });
+    print(streams ? "\n" : json_text(result, options.prompt ? 1 : -1));
+    speed.add(result);
   }
-  const Json json = {{"text", tokenizer->decode(ids)}, {"ids", ids}, {"prompt_tokens", prompt_tokens}};
-  print(json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+  speed.log();
 }
 
 }  // namespace ptq

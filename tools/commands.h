@@ -13,6 +13,7 @@
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/progress.h"
 #include "ptq/checkpoint/checkpoint.h"
+#include "ptq/engine/sampling.h"
 #include "ptq/method/recipe.h"
 #include "ptq/pipeline/run.h"
 
@@ -81,9 +82,20 @@ struct EvalOptions {
 
 struct GenerateOptions {
   std::string model;
-  std::string prompt;
+  std::optional<std::string> prompt;
+  std::string prompts;
   int64_t max_tokens = 64;
-  double temperature = 0;
+  SamplingOptions sampling;
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
+};
+
+struct BenchOptions {
+  std::vector<std::string> models;
+  int64_t prompt = 512;
+  int64_t generate = 128;
+  int64_t batch = 1;
+  int64_t repeat = 5;
   uint64_t seed = 0;
 };
 
@@ -107,6 +119,7 @@ void inspect_command(const InspectOptions& options, const CommonOptions& common)
 void tokenize_command(const TokenizeOptions& options, const CommonOptions& common);
 void eval_command(const EvalOptions& options, const CommonOptions& common);
 void generate_command(const GenerateOptions& options, const CommonOptions& common);
+void bench_command(const BenchOptions& options, const CommonOptions& common);
 void completion_command(const CompletionOptions& options);
 void man_command();
 

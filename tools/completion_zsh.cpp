@@ -33,7 +33,7 @@ std::string zsh_values(const OptionText& option) {
 
 std::string zsh_option(const OptionText& option) {
   const std::string name = escaped(option.value_name, ":[]");
-  if (option.positional()) return "':" + name + ":" + zsh_values(option) + "'";
+  if (option.positional()) return (option.repeatable ? "'*:" : "':") + name + ":" + zsh_values(option) + "'";
   const bool has_value = option.value != Value::kNone;
   const std::string text = "[" + escaped(option.description, "[]:") + "]" +
                            (has_value ? ":" + name + ":" + zsh_values(option) : "");

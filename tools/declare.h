@@ -18,7 +18,13 @@ struct Command;
 // Everything a run has: model, recipe, calibration, output.
 void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& common);
 
-// How a checkpoint and its tokenizer are read, and where it computes.
+// How a checkpoint is read.
+void add_checkpoint_options(CLI::App& app, CommonOptions& common);
+
+// Where a model computes.
+void add_device_options(CLI::App& app, CommonOptions& common);
+
+// Both, and how the tokenizer is read.
 void add_model_options(CLI::App& app, CommonOptions& common);
 
 // --ignore-tensors, which the options above have too.
@@ -45,6 +51,7 @@ std::function<void()> declare_inspect(CLI::App& app, CommonOptions& common);
 std::function<void()> declare_tokenize(CLI::App& app, CommonOptions& common);
 std::function<void()> declare_eval(CLI::App& app, CommonOptions& common);
 std::function<void()> declare_generate(CLI::App& app, CommonOptions& common);
+std::function<void()> declare_bench(CLI::App& app, CommonOptions& common);
 std::function<void()> declare_completion(CLI::App& app, CommonOptions& common);
 std::function<void()> declare_man(CLI::App& app, CommonOptions& common);
 

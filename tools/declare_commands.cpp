@@ -1,6 +1,5 @@
 // The options of the commands that read a model, a text or nothing.
 #include <CLI/CLI.hpp>
-#include <cstdlib>
 
 #include "declare.h"
 
@@ -49,24 +48,6 @@ std::function<void()> declare_eval(CLI::App& app, CommonOptions& common) {
   add_text_options(app, common);
   add_model_options(app, common);
   return [options, &common] { eval_command(*options, common); };
-}
-
-std::function<void()> declare_generate(CLI::App& app, CommonOptions& common) {
-  auto options = std::make_shared<GenerateOptions>();
-  app.add_option("PATH", options->model, "a checkpoint, float or quantized by this program")->required();
-  app.add_option("--prompt", options->prompt, "the text to continue")->required()->type_name("TEXT");
-  app.add_option("--max-tokens", options->max_tokens, "tokens to write (default 64)")
-      ->check(CLI::Range(0, 1 << 20))
-      ->type_name("N");
-  app.add_option("--temperature", options->temperature, "0 takes the likeliest token (default)")
-      ->check([](const std::string& text) {
-        const double value = std::strtod(text.c_str(), nullptr);
-        return value >= 0 && value <= 100 ? std::string() : "Value " + text + " not in range 0 to 100";
-      })
-      ->type_name("T");
-  app.add_option("--seed", options->seed, "seed of the draws (default 0)")->check(seed_range)->type_name("N");
-  add_model_options(app, common);
-  return [options, &common] { generate_command(*options, common); };
 }
 
 std::function<void()> declare_completion(CLI::App& app, CommonOptions&) {

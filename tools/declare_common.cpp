@@ -23,7 +23,7 @@ void add_ignore_option(CLI::App& app, CommonOptions& common) {
       ->allow_extra_args(false);
 }
 
-void add_model_options(CLI::App& app, CommonOptions& common) {
+void add_checkpoint_options(CLI::App& app, CommonOptions& common) {
   app.add_option("--config", common.checkpoint.config_path, "config.json to use instead of the model's")
       ->type_name("FILE");
   app.add_option("--state-key", common.checkpoint.state_key,
@@ -32,14 +32,22 @@ void add_model_options(CLI::App& app, CommonOptions& common) {
   add_ignore_option(app, common);
   app.add_flag_callback(
       "--no-mmap", [&common] { common.checkpoint.use_mmap = false; }, "read files instead of mapping them");
-  app.add_option("--tokenizer", common.tokenizer, "tokenizer.json (default: the one beside the model)")
-      ->type_name("FILE");
-  app.add_option("--token-dtype", common.token_dtype, "integer type of .bin token files: u16, u32, i32, i64")
-      ->type_name("TYPE");
+}
+
+void add_device_options(CLI::App& app, CommonOptions& common) {
   app.add_option("--device", common.device, "cpu, cuda or cuda:N (default cpu)")->type_name("DEVICE");
   app.add_option("--threads", common.threads, "CPU threads (default: all cores)")
       ->check(CLI::Range(0, 1024))
       ->type_name("N");
+}
+
+void add_model_options(CLI::App& app, CommonOptions& common) {
+  add_checkpoint_options(app, common);
+  app.add_option("--tokenizer", common.tokenizer, "tokenizer.json (default: the one beside the model)")
+      ->type_name("FILE");
+  app.add_option("--token-dtype", common.token_dtype, "integer type of .bin token files: u16, u32, i32, i64")
+      ->type_name("TYPE");
+  add_device_options(app, common);
 }
 
 void add_text_options(CLI::App& app, CommonOptions& common) {

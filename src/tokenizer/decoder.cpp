@@ -1,6 +1,5 @@
 #include "tokenizer/decoder.h"
 
-#include <optional>
 #include <utility>
 
 #include "ptq/base/error.h"
@@ -53,22 +52,6 @@ class ReplaceDecoder : public TokenDecoder {
   Pattern pattern_;
   std::string content_;
 };
-
-// The value of a token "<0xNN>".
-std::optional<unsigned char> fallback_byte(std::string_view token) {
-  const auto digit = [](char c) -> int {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-  };
-  if (token.size() != 6 || !token.starts_with("<0x") || !token.ends_with('>')) return std::nullopt;
-  // Rust's number parser, which the reference uses, takes a plus sign for a digit here.
-  const int high = token[3] == '+' ? 0 : digit(token[3]);
-  const int low = digit(token[4]);
-  if (high < 0 || low < 0) return std::nullopt;
-  return static_cast<unsigned char>(high * 16 + low);
-}
 
 // Joins runs of <0xNN> tokens into text; every byte of a run that is not valid UTF-8 becomes U+FFFD.
 class ByteFallback : public TokenDecoder {
@@ -218,6 +201,21 @@ constexpr ComponentKind<Made> kDecoders[] = {
 };
 
 }  // namespace
+
+std::optional<unsigned char> fallback_byte(std::string_view token) {
+  const auto digit = [](char c) -> int {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+  };
+  if (token.size() != 6 || !token.starts_with("<0x") || !token.ends_with('>')) return std::nullopt;
+  // Rust's number parser, which the reference uses, takes a plus sign for a digit here.
+  const int high = token[3] == '+' ? 0 : digit(token[3]);
+  const int low = digit(token[4]);
+  if (high < 0 || low < 0) return std::nullopt;
+  return static_cast<unsigned char>(high * 16 + low);
+}
 
 std::unique_ptr<TokenDecoder> make_decoder(const Json& json, const std::string& where) {
   return make_component<Made>(json, where, "decoder", kDecoders);

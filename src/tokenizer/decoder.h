@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ptq/base/json.h"
@@ -18,5 +20,8 @@ class TokenDecoder {
 
 // Null for a JSON null: tokens are then joined with spaces. Throws Error for an unknown type or field.
 std::unique_ptr<TokenDecoder> make_decoder(const Json& json, const std::string& where);
+
+// The value of a token "<0xNN>".
+std::optional<unsigned char> fallback_byte(std::string_view token);
 
 }  // namespace ptq

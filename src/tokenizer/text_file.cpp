@@ -253,6 +253,10 @@ std::optional<std::string> TextFile::next_document() {
   return source_->next_document();
 }
 
+bool TextFile::is_json() const {
+  return source_->form != Form::kText;
+}
+
 bool TextFile::read(std::string& text) {
   if (source_->form == Form::kText) {
     if (source_->buffer.empty()) return source_->reader.read(text);

@@ -135,6 +135,11 @@ class FileTokenizer : public Tokenizer {
     return text;
   }
 
+  bool is_byte(int64_t id) const override {
+    const std::string* found = token(id);
+    return found != nullptr && fallback_byte(*found).has_value();
+  }
+
   int64_t own_vocab_size() const override { return model_->vocabulary().max_id() + 1; }
   int64_t vocab_size() const override { return std::max(model_->vocabulary().max_id(), added_.max_id()) + 1; }
 

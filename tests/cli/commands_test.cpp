@@ -19,7 +19,8 @@ TEST_F(Commands, VersionAndHelpGoToStdout) {
   EXPECT_EQ(version.out.find("quantize "), 0U);
   EXPECT_NE(version.out.find("libtorch"), std::string::npos);
   EXPECT_EQ(version.err, "");
-  for (const char* command : {"list", "inspect", "tokenize", "eval", "generate", "diff", "check", "report"}) {
+  for (const char* command :
+       {"list", "inspect", "tokenize", "eval", "generate", "bench", "diff", "check", "report"}) {
     const ProcessResult help = run_well({command, "--help"});
     EXPECT_NE(help.out.find("Exit codes: 0 done"), std::string::npos) << command;
   }
@@ -97,7 +98,7 @@ TEST_F(Commands, EvalAgainstAnotherModelAddsDivergence) {
 TEST_F(Commands, GenerateContinuesAPrompt) {
   const Words arguments = {"generate", model_, "--prompt", "First Citizen:", "--max-tokens", "8"};
   const Json json = run_json(arguments);
-  EXPECT_EQ(keys_of(json), (Words{"text", "ids", "prompt_tokens"}));
+  EXPECT_EQ(keys_of(json), (Words{"text", "completion", "ids", "prompt_tokens", "ending"}));
   EXPECT_EQ(json["ids"].size(), json["prompt_tokens"].get<size_t>() + 8);
   EXPECT_EQ(json["text"].get<std::string>().find("First Citizen:"), 0U);
   EXPECT_EQ(run_well(arguments).out, json["text"].get<std::string>() + "\n");

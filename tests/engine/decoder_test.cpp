@@ -1,4 +1,4 @@
-// Decoding with state against all tokens at once, and sampling.
+// Decoding with state against all tokens at once.
 #include "ptq/engine/decoder.h"
 
 #include <gtest/gtest.h>
@@ -54,6 +54,16 @@ TEST_P(MambaDecoder, StepsGiveTheLogitsOfAllAtOnce) {
 
 INSTANTIATE_TEST_SUITE_P(Lengths, MambaDecoder, ::testing::Values(1, 2, 5, 12));
 
+TEST(Decoder, RestartedGivesTheLogitsOfOneThatBegins) {
+  const Source source(testing::toy_mamba({24, 48, 8, 4}));
+  const auto model = source.model();
+  Decoder decoder(*model, 2);
+  const Tensor logits = decoder.advance(toy_ids());
+  EXPECT_FALSE(at::equal(decoder.advance(toy_ids()), logits));
+  decoder.restart();
+  EXPECT_TRUE(at::equal(decoder.advance(toy_ids()), logits));
+}
+
 TEST(Decoder, ValuesThatAreNotFiniteAreAnErrorThatSaysWhereTheyArise) {
   const auto decode = [](const testing::TensorMap& tensors) {
     const Source source(tensors);
@@ -66,23 +76,6 @@ TEST(Decoder, ValuesThatAreNotFiniteAreAnErrorThatSaysWhereTheyArise) {
   EXPECT_ERROR(decode(head), ExitCode::kFailed, "values of the logits are NaN or infinite");
   block["backbone.layers.1.mixer.out_proj.weight"] = at::full({24, 48}, 3e38);
   EXPECT_ERROR(decode(block), ExitCode::kFailed, "backbone.layers.1.mixer: ");
-}
-
-TEST(Sample, ZeroTemperatureTakesTheLargestLogit) {
-  const Tensor logits = at::tensor({0.F, 3.F, 1.F, 5.F, -1.F, 2.F}).reshape({2, 3});
-  EXPECT_TRUE(at::equal(sample(logits, 0, 1, 0), at::tensor({1, 0}).to(at::kLong).reshape({2, 1})));
-}
-
-TEST(Sample, FollowsTheDistributionAndTheSeed) {
-  const Tensor logits = at::tensor({0.F, 1.F, 2.F}).reshape({1, 3}).expand({3000, 3});
-  const Tensor ids = sample(logits, 1, 5, 0);
-  const Tensor frequencies = at::bincount(ids.flatten(), {}, 3).to(at::kFloat) / 3000;
-  EXPECT_TRUE(at::allclose(frequencies, at::softmax(logits[0], 0), 0, 0.04));
-  EXPECT_TRUE(at::equal(sample(logits, 1, 5, 0), ids));
-  EXPECT_FALSE(at::equal(sample(logits, 1, 6, 0), ids));
-  EXPECT_FALSE(at::equal(sample(logits, 1, 5, 1), ids));
-  // A row's draw does not depend on how many rows there are.
-  EXPECT_TRUE(at::equal(sample(logits.slice(0, 0, 10), 1, 5, 0), ids.slice(0, 0, 10)));
 }
 
 }  // namespace

@@ -1,9 +1,10 @@
-// Decoding: one token after another with a state, and sampling.
+// Decoding: one token after another with a state.
 #pragma once
 
 #include <memory>
 #include <vector>
 
+#include "ptq/engine/sampling.h"
 #include "ptq/model/model.h"
 
 namespace ptq {
@@ -27,16 +28,15 @@ class Decoder {
   // Any split of a text into calls gives the same logits (up to the order of float additions). Throws Error,
   // naming the block or the head, where a value is NaN or infinite.
   Tensor advance(const Tensor& ids);
+  // Forgets all tokens: the next ones begin other texts.
+  void restart();
 
  private:
   const Model& model_;
+  int64_t batch_;
   std::vector<std::unique_ptr<Block>> blocks_;  // empty: read again for every step
   std::vector<BlockState> states_;
 };
-
-// One token a row from softmax(logits / temperature), the largest logit if temperature is 0: logits [batch,
-// vocab] -> ids [batch, 1]. The draw depends only on (seed, row, position), not on threads or batch size.
-Tensor sample(const Tensor& logits, double temperature, uint64_t seed, int64_t position);
 
 // `rows` texts of `length` tokens that the model writes itself, each beginning with its start token;
 // temperature 1. [rows, length] int64. Cost: `length` decoding steps of `rows` sequences. `on_step` is called

@@ -42,6 +42,9 @@ class TextFile {
   // no JSON of the forms above.
   std::optional<std::string> next_document();
 
+  // Whether the file has several documents, in one of the forms of JSON, and is not one document itself.
+  bool is_json() const;
+
   // Appends the next part of all documents, joined by a newline each; documents before the first that is not
   // empty add none. False at the end. For one caller of either this or next_document(). Throws as that does.
   bool read(std::string& text);

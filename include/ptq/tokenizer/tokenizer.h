@@ -34,6 +34,8 @@ class Tokenizer {
   // Text of `ids`; special tokens are kept unless `skip_special`. Ids that are not in the vocabulary are
   // skipped.
   virtual std::string decode(const std::vector<int64_t>& ids, bool skip_special = false) const = 0;
+  // Whether the token stands for one byte by its number, as <0xE2> does.
+  virtual bool is_byte(int64_t id) const = 0;
   // One more than the largest id, added tokens included.
   virtual int64_t vocab_size() const = 0;
   // The same of the vocabulary alone, without the tokens added to it.
