@@ -5,7 +5,8 @@
 // Weights are copied until those in floats take 256 MB and the copies are used in turn, so that, as in a
 // model with many layers, a weight is not in a cache when its turn comes. A time is the median of several
 // rounds, in each of which every product has its turn, of the time that the thread had the processor. GB/s
-// counts a byte a weight in codes and 4 in floats; GOP/s two operations a weight and row.
+// counts a byte a weight in codes, half of one in codes of up to 4 bits, and 4 in floats; GOP/s two
+// operations a weight and row.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <time.h>
@@ -35,9 +36,11 @@ struct Case {
 
 constexpr ptq::ActivationScheme kTokens{.per_token = true};
 constexpr ptq::ActivationScheme kAsymmetric{8, /*symmetric=*/false, /*per_token=*/true};
+constexpr ptq::ActivationScheme kAsymmetric4{4, /*symmetric=*/false, /*per_token=*/true};
 constexpr Case kCases[] = {
     {"W8A8, a scale a channel", {8, ptq::Granularity::kChannel}, kTokens},
     {"W4A8, groups of 128, zero points", {4, ptq::Granularity::kGroup, 128, true, false}, kAsymmetric},
+    {"W4A4, a scale a channel, zero points of tokens", {4, ptq::Granularity::kChannel}, kAsymmetric4},
     {"MXINT8", {8, ptq::Granularity::kGroup, 32, false, true, ptq::NumberFormat::kMxint}, kTokens},
 };
 
@@ -88,7 +91,10 @@ std::vector<Product> products_of(const Case& c, int64_t out, int64_t in, const T
     const bool in_floats = &row == &ptq::integer_products().back();
     std::vector<std::shared_ptr<const ptq::PreparedWeight>> prepared;
     for (size_t i = 0; i < copies; ++i) prepared.push_back(row.prepare(q));
-    all.push_back({std::string("table's ") + row.name, in_floats ? 4.0 : 1.0,
+    all.push_back({std::string("table's ") + row.name,
+                   in_floats            ? 4.0
+                   : c.weight.bits <= 4 ? 0.5
+                                        : 1.0,
                    [=](size_t i) { return prepared[i % copies]->product(codes); }});
   }
   return all;

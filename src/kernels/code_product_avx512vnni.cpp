@@ -19,6 +19,9 @@ inline Ints load_bytes(const uint8_t* p) {
 inline Ints broadcast_int(int32_t x) {
   return _mm512_set1_epi32(x);
 }
+inline Ints add(Ints a, Ints b) {
+  return _mm512_add_epi32(a, b);
+}
 inline Ints sub(Ints a, Ints b) {
   return _mm512_sub_epi32(a, b);
 }
@@ -29,29 +32,32 @@ inline Vec to_floats(Ints x) {
   return _mm512_cvtepi32_ps(x);
 }
 
-using Codes = __m512i;
+struct Bytes {
+  static constexpr int kVectors = 1;
+  static constexpr int64_t kStepQuads = 1;
+  static constexpr int64_t kMostSteps = 0;
+  static constexpr int kRowsAtOnce = 6;
+  static constexpr int kRowsInGroups = 3;
+  static constexpr int tiles_at_once(int rows) { return rows == 1 ? 8 : 4; }
 
-constexpr int kVectors = 1;
-constexpr int kRowsAtOnce = 6;
-constexpr int kRowsInGroups = 3;
-constexpr int tiles_at_once(int rows) {
-  return rows == 1 ? 8 : 4;
-}
+  static Ints load_tile(const uint8_t* p, int, int) { return _mm512_loadu_si512(p); }
+  static Ints load_codes(const int8_t* p) {
+    int32_t four = 0;
+    __builtin_memcpy(&four, p, 4);
+    return _mm512_set1_epi32(four);
+  }
+  static Ints add_products(Ints sum, Ints tile, Ints row) { return _mm512_dpbusd_epi32(sum, tile, row); }
+  static Ints columns_of(const Ints* sums, int) { return sums[0]; }
+};
 
-inline Ints load_tile(const uint8_t* p, int) {
-  return _mm512_loadu_si512(p);
-}
-inline Codes load_codes(const int8_t* p) {
-  int32_t four = 0;
-  __builtin_memcpy(&four, p, 4);
-  return _mm512_set1_epi32(four);
-}
-inline Ints add_products(Ints sum, Ints tile, Codes row) {
-  return _mm512_dpbusd_epi32(sum, tile, row);
-}
-inline Ints columns_of(const Ints* sums, int) {
-  return sums[0];
-}
+struct Nibbles : Bytes {
+  static constexpr int64_t kStepQuads = 2;
+
+  static Ints load_tile(const uint8_t* p, int, int quad) {
+    const Ints bytes = _mm512_loadu_si512(p);
+    return _mm512_and_si512(quad == 0 ? bytes : _mm512_srli_epi16(bytes, 4), _mm512_set1_epi8(15));
+  }
+};
 
 }  // namespace
 }  // namespace ptq::kernels

@@ -5,29 +5,27 @@
 namespace ptq::kernels {
 namespace {
 
-using Codes = __m256i;
+struct Bytes {
+  static constexpr int kVectors = 2;
+  static constexpr int64_t kStepQuads = 1;
+  static constexpr int64_t kMostSteps = 0;
+  static constexpr int kRowsAtOnce = 5;
+  static constexpr int kRowsInGroups = 5;
+  static constexpr int tiles_at_once(int rows) { return rows <= 2 ? 2 : 1; }
 
-constexpr int kVectors = 2;
-constexpr int kRowsAtOnce = 5;
-constexpr int kRowsInGroups = 5;
-constexpr int tiles_at_once(int rows) {
-  return rows <= 2 ? 2 : 1;
-}
+  static Ints load_tile(const uint8_t* p, int i, int) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p) + i);
+  }
+  static Ints load_codes(const int8_t* p) { return repeat_quad(p); }
+  static Ints add_products(Ints sum, Ints tile, Ints row) { return _mm256_dpbusd_avx_epi32(sum, tile, row); }
+  static Ints columns_of(const Ints* sums, int part) { return sums[part]; }
+};
 
-inline Ints load_tile(const uint8_t* p, int i) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p) + i);
-}
-inline Codes load_codes(const int8_t* p) {
-  int32_t four = 0;
-  __builtin_memcpy(&four, p, 4);
-  return _mm256_set1_epi32(four);
-}
-inline Ints add_products(Ints sum, Ints tile, Codes row) {
-  return _mm256_dpbusd_avx_epi32(sum, tile, row);
-}
-inline Ints columns_of(const Ints* sums, int part) {
-  return sums[part];
-}
+struct Nibbles : Bytes {
+  static constexpr int64_t kStepQuads = 2;
+
+  static Ints load_tile(const uint8_t* p, int i, int quad) { return load_nibbles(p + 32 * i, quad); }
+};
 
 }  // namespace
 }  // namespace ptq::kernels

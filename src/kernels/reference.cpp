@@ -187,19 +187,26 @@ int64_t groups_of(const CodeProduct& s) {
   return (s.quads + s.group_quads - 1) / s.group_quads;
 }
 
+// Code k of a quad.
+int32_t column_code(const CodeProduct& s, int64_t column, int64_t quad, int64_t k) {
+  const int64_t in_byte = 8 / s.column_bits;  // quads of which a byte has codes
+  const int64_t at = column / kCodeColumns * (s.quads / in_byte) + quad / in_byte;
+  const uint8_t byte = s.column_codes[(at * kCodeColumns + column % kCodeColumns) * 4 + k];
+  if (s.column_bits == 8) return byte;
+  return quad % 2 == 0 ? byte & 15 : byte >> 4;
+}
+
 // The sum of a group, which fits in 32 bits though its terms may not: in unsigned numbers, which wrap.
 int32_t group_sum(const CodeProduct& s, int64_t row, int64_t column, int64_t group) {
-  const int64_t tile = column / kCodeColumns, lane = column % kCodeColumns;
   const int8_t* x = s.row_codes + row * s.row_stride;
-  const uint8_t* w = s.column_codes + (tile * s.quads * kCodeColumns + lane) * 4;
-  const int64_t at = (tile * groups_of(s) + group) * kCodeColumns + lane;
+  const int64_t at = (column / kCodeColumns * groups_of(s) + group) * kCodeColumns + column % kCodeColumns;
   const int64_t end = std::min(s.quads, (group + 1) * s.group_quads);
   uint32_t sum = 0;
   for (int64_t quad = group * s.group_quads; quad < end; ++quad) {
     for (int64_t k = 0; k < 4; ++k)
-      sum += static_cast<uint32_t>(x[quad * 4 + k] * w[quad * kCodeColumns * 4 + k]);
+      sum += static_cast<uint32_t>(x[quad * 4 + k] * column_code(s, column, quad, k));
   }
-  const uint32_t zero = s.column_zero ? s.column_zero[at] : 128;
+  const uint32_t zero = s.column_zero ? s.column_zero[at] : 1U << (s.column_bits - 1);
   sum -= zero * static_cast<uint32_t>(s.row_sums[row * groups_of(s) + group]);
   if (s.row_zero) sum -= static_cast<uint32_t>(s.row_zero[row]) * static_cast<uint32_t>(s.column_sums[at]);
   return static_cast<int32_t>(sum);

@@ -157,9 +157,20 @@ TEST_P(IntegerProducts, EveryRowIsBitEqualToTheReferenceAtAnyShape) {
   }
 }
 
+TEST_P(IntegerProducts, AnyNumberOfTokensIsBitEqualToTheReferenceInEveryRow) {
+  at::manual_seed(13);
+  const QuantizedTensor q = round_to_nearest(at::randn({37, 203}), GetParam().weight);
+  const auto reference = integer_products().back().prepare(q);
+  for (int64_t tokens = 1; tokens <= 33; ++tokens) {
+    SCOPED_TRACE(tokens);
+    const Activation x = rounded(at::randn({1, tokens, 203}) + 0.3, GetParam().activation);
+    expect_of_every_row(q, x, reference->product(x));
+  }
+}
+
 TEST_P(IntegerProducts, EveryRowIsBitEqualToTheReferenceOfFewInputsAndOutputs) {
   at::manual_seed(9);
-  for (int64_t in = 1; in <= 9; ++in) {
+  for (int64_t in = 1; in <= 17; ++in) {
     for (const int64_t out : {1, 2, 15, 16, 17}) {
       SCOPED_TRACE(std::to_string(out) + " x " + std::to_string(in));
       const QuantizedTensor q = round_to_nearest(at::randn({out, in}), GetParam().weight);
@@ -173,7 +184,7 @@ TEST_P(IntegerProducts, EveryRowIsBitEqualToTheReferenceOfFewInputsAndOutputs) {
 TEST_P(IntegerProducts, ExtremeCodesAreBitEqualToInt64LoopsInEveryRow) {
   at::manual_seed(10);
   const auto& [weight, activation] = GetParam();
-  for (const int64_t in : {5, 132}) {
+  for (const int64_t in : {5, 8, 132}) {
     for (const bool high : {false, true}) {
       QuantizedTensor q = round_to_nearest(at::randn({3, in}), weight);
       q.codes.fill_(high ? weight.high() : weight.low());
@@ -279,6 +290,27 @@ INSTANTIATE_TEST_SUITE_P(
                       Schemes{{4, Granularity::kGroup, 128, true, false}, asymmetric(4)},
                       Schemes{{8, Granularity::kGroup, 1100, true, false}, asymmetric(8)},
                       Schemes{{4, Granularity::kChannel, 0, false, true}, asymmetric(8)}));
+
+// Up to 4 bits, with groups that are and are not a whole number of bytes.
+std::vector<Schemes> low_bits() {
+  std::vector<Schemes> all;
+  for (const bool symmetric : {true, false}) {
+    for (const int64_t group : {8, 12, 32, 64, 128}) {
+      all.push_back({{4, Granularity::kGroup, group, false, symmetric}, kPerToken});
+      all.push_back({{4, Granularity::kGroup, group, true, symmetric}, asymmetric(8)});
+    }
+    for (const int bits : {2, 3}) {
+      all.push_back({{bits, Granularity::kChannel, 0, false, symmetric}, kPerToken});
+      all.push_back({{bits, Granularity::kGroup, 32, true, symmetric}, asymmetric(4)});
+    }
+    all.push_back({{4, Granularity::kTensor, 0, false, symmetric}, asymmetric(8)});
+    all.push_back({{4, Granularity::kChannel, 0, false, symmetric}, kStatic});
+    all.push_back({{5, Granularity::kChannel, 0, false, symmetric}, kPerToken});
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(LowBits, IntegerProducts, ::testing::ValuesIn(low_bits()));
 
 INSTANTIATE_TEST_SUITE_P(Mxint, IntegerProducts,
                          ::testing::Values(Schemes{mxint(4), kStatic}, Schemes{mxint(8), kPerToken},

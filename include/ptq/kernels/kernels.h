@@ -164,16 +164,20 @@ struct ProductExtremes {
   int64_t tiles;
 };
 
-// A product of 8-bit codes with their scales and zero points. Of row r, column c and a group g of inputs k:
+// A product of rows of 8-bit codes with columns of 8- or 4-bit ones, their scales and zero points. Of row r,
+// column c and a group g of inputs k:
 //   sum[g]  = sum_k (rows[r][k] - row_zero[r]) (columns[c][k] - zero[g][c])
 //   part[g] = float(sum[g]) scale[g][c]
 //   y[r][c] = (part[0] + part[1] + ...) row_scale[r]
 // in float32, each multiplication and addition rounded by itself, the groups in order.
 //
 // Columns are unsigned and rows signed, as an instruction multiplies them four neighbours k at once: a quad.
-// Signed codes of a column are passed plus 128, with their zero point. The row's own zero point needs the
-// sums that are given with the columns; the column's those that are given with the rows. A quad that reaches
-// past the inputs has zeros in the row there, and anything in the column.
+// Signed codes of a column are passed plus 2^(column_bits - 1), with their zero point. The row's own zero
+// point needs the sums that are given with the columns; the column's those that are given with the rows. A
+// quad that reaches past the inputs has zeros in the row there, and anything in the column.
+//
+// At 4 bits `quads` and `group_quads` are even, and a byte of a column holds two codes, 0 to 15: that of an
+// even quad in the low half, and in the high half that of the same place in the quad after it.
 //
 // Sums have 32 bits: sum[g] must fit, what it is made of may wrap on the way. A call has any number of
 // columns, from the first one of a tile on; the last tile is as long as the others.
@@ -182,14 +186,15 @@ struct CodeProduct {
   const int32_t* row_sums;      // [rows, groups]: of the codes
   const int32_t* row_zero;      // [rows], -128 to 127; null: all 0
   const float* row_scale;       // [rows], or one value if row_scale_stride is 0
-  const uint8_t* column_codes;  // [tiles, quads, kCodeColumns, 4]
+  const uint8_t* column_codes;  // [tiles, quads, kCodeColumns, 4]; at 4 bits [tiles, quads / 2, ...]
   const int32_t* column_sums;   // [tiles, groups, kCodeColumns]: of code - zero; read if there is row_zero
-  const uint8_t* column_zero;   // [tiles, groups, kCodeColumns]; null: all 128
+  const uint8_t* column_zero;   // [tiles, groups, kCodeColumns]; null: all 2^(column_bits - 1)
   const float* column_scale;    // [tiles, groups, kCodeColumns]
   float* y;                     // [rows, columns]
   int64_t row_stride, row_scale_stride, y_stride;
   int64_t rows, columns, quads;
   int64_t group_quads;  // of a group, of which there are as many as `quads` takes; the last may have fewer
+  int column_bits;      // 8 or 4
 };
 
 // How the values of a weight are held.
