@@ -21,8 +21,12 @@ struct Bytes {
   static Ints columns_of(const Ints* sums, int part) { return sums[part]; }
 };
 
+// 2 rows times 2 tiles leave registers for the mask and for the bytes that are taken apart.
 struct Nibbles : Bytes {
   static constexpr int64_t kStepQuads = 2;
+  static constexpr int kRowsAtOnce = 2;
+  static constexpr int kRowsInGroups = 2;
+  static constexpr int tiles_at_once(int rows) { return rows == 1 ? 4 : 2; }
 
   static Ints load_tile(const uint8_t* p, int i, int quad) { return load_nibbles(p + 32 * i, quad); }
 };
