@@ -155,7 +155,7 @@ BenchSubject model_subject(const BenchOptions& options, const std::string& path,
   running->open = open_any_model(path, checkpoint, common.torch_device());
   log_warnings(running->open);
   const Model& model = *running->open.model;
-  running->decoder = std::make_unique<Decoder>(model, options.batch);
+  running->decoder = std::make_unique<Decoder>(model, options.batch, CacheFloats::kFloat16);
   const double load_ms = clock.elapsed_ms();
   running->ids = random_ids(options, model.vocab_size());
   running->repeat(1);

@@ -110,7 +110,7 @@ void generate_command(const GenerateOptions& options, const CommonOptions& commo
   const bool streams = options.prompt && !common.json;
   // One prompt at a time: products of several rows may round otherwise, and a text would depend on those
   // beside it.
-  Decoder decoder(*open.model, 1);
+  Decoder decoder(*open.model, 1, CacheFloats::kFloat16);
   Speed speed;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (i > 0) decoder.restart();

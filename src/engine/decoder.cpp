@@ -4,11 +4,12 @@
 
 namespace ptq {
 
-Decoder::Decoder(const Model& model, int64_t batch) : model_(model), batch_(batch) {
+Decoder::Decoder(const Model& model, int64_t batch, CacheFloats floats)
+    : model_(model), batch_(batch), floats_(floats) {
   const bool resident = keeps_resident(model);
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     std::unique_ptr<Block> block = model.load_block(i);
-    states_.push_back(block->initial_state(batch));
+    states_.push_back(block->initial_state(batch, floats));
     if (resident) {
       block->seal();
       blocks_.push_back(std::move(block));
@@ -36,7 +37,7 @@ void Decoder::restart() {
     std::unique_ptr<Block> loaded;
     if (blocks_.empty()) loaded = model_.load_block(static_cast<int64_t>(i));
     const Block& block = blocks_.empty() ? *loaded : *blocks_[i];
-    states_[i] = block.initial_state(batch_);
+    states_[i] = block.initial_state(batch_, floats_);
   }
 }
 

@@ -143,6 +143,14 @@ template <>
 std::span<const Candidate<StoredProduct>> candidates() {
   return float_candidates<StoredProduct>();
 }
+template <>
+std::span<const Candidate<WeightedRows>> candidates() {
+  return float_candidates<WeightedRows>();
+}
+template <>
+std::span<const Candidate<Softmax>> candidates() {
+  return float_candidates<Softmax>();
+}
 
 // Vectors of floats are of no use to it.
 template <>

@@ -1,4 +1,4 @@
-// widen_rows and stored_product as plain loops.
+// What is computed with rows as they are stored, as plain loops.
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -62,6 +62,31 @@ void run<Isa::kPlain>(const StoredProduct& s) {
         sum += s.x[r * s.x_stride + k] * value_of(s.w, s.first + c, k);
       s.y[r * s.y_stride + c] = sum;
     }
+  }
+}
+
+template <>
+void run<Isa::kPlain>(const WeightedRows& s) {
+  for (int64_t r = 0; r < s.rows; ++r) {
+    for (int64_t k = 0; k < s.w.columns; ++k) {
+      float sum = 0;
+      for (int64_t c = 0; c < s.count; ++c) sum += s.x[r * s.x_stride + c] * value_of(s.w, s.first + c, k);
+      s.y[r * s.y_stride + k] = sum;
+    }
+  }
+}
+
+template <>
+void run<Isa::kPlain>(const Softmax& s) {
+  for (int64_t r = 0; r < s.rows; ++r) {
+    float* x = s.x + r * s.x_stride;
+    float largest = x[0], sum = 0;
+    for (int64_t c = 1; c < s.columns; ++c) largest = x[c] > largest ? x[c] : largest;
+    for (int64_t c = 0; c < s.columns; ++c) {
+      x[c] = std::exp(s.scale * (x[c] - largest));
+      sum += x[c];
+    }
+    for (int64_t c = 0; c < s.columns; ++c) x[c] /= sum;
   }
 }
 

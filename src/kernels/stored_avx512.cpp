@@ -1,5 +1,5 @@
-// widen_rows and stored_product compiled for AVX-512. Includes no header whose inline functions could end up
-// in the rest of the program: they would be compiled for this instruction set.
+// What is computed with rows as they are stored, compiled for AVX-512. Includes no header whose inline
+// functions could end up in the rest of the program: they would be compiled for this instruction set.
 #include "kernels/tables.h"
 #include "kernels/vec_avx512.h"
 
@@ -36,6 +36,7 @@ constexpr int kColumnsOfOneRow = 8;
 }  // namespace
 }  // namespace ptq::kernels
 
+#include "kernels/vector_math.h"
 #include "kernels/vector_stored.h"
 
 namespace ptq::kernels {
@@ -47,6 +48,14 @@ void run<Isa::kAvx512>(const WidenRows& s) {
 template <>
 void run<Isa::kAvx512>(const StoredProduct& s) {
   multiply(s);
+}
+template <>
+void run<Isa::kAvx512>(const WeightedRows& s) {
+  weigh(s);
+}
+template <>
+void run<Isa::kAvx512>(const Softmax& s) {
+  softmax(s);
 }
 
 }  // namespace ptq::kernels

@@ -1,12 +1,13 @@
-// Weights that are widened to float32 in registers, and their product with few rows. Written once for AVX2
-// and AVX-512; besides the floats of vec_avx2.h or vec_avx512.h it wants these words:
+// Rows that are widened to float32 in registers, their products with few rows, and softmax. Written once for
+// AVX2 and AVX-512; besides the floats of vec_avx2.h or vec_avx512.h it wants these words:
 //   widen_f16(p), widen_bf16(p), widen_i8(p)   kWidth numbers
 //   Table                                      of 16 values
 //   look_up_low(table, p), look_up_high        values of the low or the high halves of kWidth bytes
 //   kColumnsOfOneRow                           rows of the weight in groups that are read at once for one row
 //                                              x: as many as hide the latency of a multiply-add
 //
-// A row of the weight is taken in steps: of kWidth columns, or of the kU4Columns whose half bytes lie together.
+// A row of the weight is taken in steps: of kWidth columns, or of the kU4Columns whose half bytes lie
+// together.
 #pragma once
 
 namespace ptq::kernels {
@@ -236,6 +237,82 @@ void stored_product(const StoredProduct& s) {
   for (; row < s.rows; ++row) multiply_rows<K, 1, kColumnsOfOneRow, 1>(s, table, row);
 }
 
+// kRows rows of x, and the columns of the step at column k, of which `left` are there.
+template <typename K, int kRows>
+inline void weigh_step(const WeightedRows& s, const Table& table, int64_t row, int64_t k, int64_t left) {
+  const Groups groups(s.w);
+  const int64_t begin = k * K::kStepBytes / K::kStep;
+  Vec sum[kRows][K::kVectors];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < K::kVectors; ++v) sum[r][v] = zero();
+  const auto add_row = [&](const uint8_t* p, int64_t c) {
+    const int64_t at = groups.at(s.first + c, 0);
+    const Vec zero_point = zero_of<K>(s.w, at);
+    const float scale = s.w.scale ? s.w.scale[at] : 1.0f;
+#pragma GCC unroll 4
+    for (int v = 0; v < K::kVectors; ++v) {
+      Vec value = values_at<K::kStored>(p, v, table);
+      if constexpr (K::kZeros) value = sub(value, zero_point);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r)
+        sum[r][v] = fma(broadcast(s.x[(row + r) * s.x_stride + c] * scale), value, sum[r][v]);
+    }
+  };
+  for (int64_t c = 0; c < s.count; ++c) {
+    const uint8_t* p = row_of(s.w, s.first + c) + begin;
+    if (left >= K::kStep) {
+      add_row(p, c);
+    } else {
+      add_row(LastStep<K>(p, left).bytes, c);
+    }
+  }
+  for (int v = 0; v < K::kVectors && v * kWidth < left; ++v) {
+    const int64_t lanes = left - v * kWidth;
+    for (int r = 0; r < kRows; ++r)
+      store(s.y + (row + r) * s.y_stride + k + v * kWidth, sum[r][v],
+            SomeLanes(lanes < kWidth ? lanes : kWidth));
+  }
+}
+
+template <typename K>
+void weighted_rows(const WeightedRows& s) {
+  const Table table = table_of(s.w);
+  for (int64_t k = 0; k < s.w.columns; k += K::kStep) {
+    const int64_t left = s.w.columns - k;
+    int64_t row = 0;
+    for (; row + 4 <= s.rows; row += 4) weigh_step<K, 4>(s, table, row, k, left);
+    for (; row < s.rows; ++row) weigh_step<K, 1>(s, table, row, k, left);
+  }
+}
+
+void softmax(const Softmax& s) {
+  const int64_t whole = s.columns - s.columns % kWidth;
+  const SomeLanes rest(s.columns - whole);
+  for (int64_t r = 0; r < s.rows; ++r) {
+    float* x = s.x + r * s.x_stride;
+    float largest = x[0];
+    for (int64_t c = 1; c < s.columns; ++c) largest = x[c] > largest ? x[c] : largest;
+    const Vec shift = broadcast(largest), scale = broadcast(s.scale);
+    const auto power = [&](Vec v) { return exp(mul(scale, sub(v, shift))); };
+    Vec sum = zero();
+    for (int64_t c = 0; c < whole; c += kWidth) {
+      const Vec y = power(load(x + c));
+      store(x + c, y);
+      sum = add(sum, y);
+    }
+    float total = sum_lanes(sum);
+    if (whole < s.columns) {
+      store(x + whole, power(load(x + whole, rest)), rest);
+      for (int64_t c = whole; c < s.columns; ++c) total += x[c];
+    }
+    const Vec divisor = broadcast(total);
+    for (int64_t c = 0; c < whole; c += kWidth) store(x + c, div(load(x + c), divisor));
+    if (whole < s.columns) store(x + whole, div(load(x + whole, rest), divisor), rest);
+  }
+}
+
 template <Stored kind, typename Run>
 inline void with_zeros(bool zeros, const Run& run) {
   return zeros ? run(Kind<kind, true>{}) : run(Kind<kind, false>{});
@@ -261,6 +338,9 @@ inline void widen(const WidenRows& s) {
 }
 inline void multiply(const StoredProduct& s) {
   with_kind(s.w, [&](auto kind) { stored_product<decltype(kind)>(s); });
+}
+inline void weigh(const WeightedRows& s) {
+  with_kind(s.w, [&](auto kind) { weighted_rows<decltype(kind)>(s); });
 }
 
 }  // namespace

@@ -1,8 +1,7 @@
 // Causal attention of grouped heads with rotary positions, as in Llama, Mistral, Qwen2 and Qwen3.
 //
-// The state holds keys and values as their sites round them, [batch, kv_heads, kept, head_dim] each, how many
-// tokens came before, a scalar, and the buffers that keys and values lie in, with room for more. `kept` stops
-// growing where a window puts older tokens out of reach.
+// The state holds keys and values as their sites round them. They stop growing where a window puts older
+// tokens out of reach.
 #include <algorithm>
 
 #include "model/attention.h"
@@ -12,25 +11,6 @@
 
 namespace ptq {
 namespace {
-
-constexpr int64_t kLeastRoom = 64;  // tokens that a cache has room for beyond those it holds
-
-// Puts `more` [batch, n, length, D] behind `held` [batch, n, kept, D], which lies in `buffer`. Returns both,
-// in `buffer`: as it is, or a larger one if it is full, so that few tokens are ever copied again.
-Tensor appended(const Tensor& held, const Tensor& more, Tensor& buffer) {
-  const int64_t kept = held.size(2), total = kept + more.size(2);
-  int64_t begin = held.storage_offset() / held.size(3);
-  if (begin + total > buffer.size(2)) {
-    std::vector<int64_t> sizes = more.sizes().vec();
-    sizes[2] = total + std::max(total / 2, kLeastRoom);
-    buffer = at::empty(sizes, more.options());
-    buffer.narrow(2, 0, kept).copy_(held);
-    begin = 0;
-  }
-  const Tensor all = buffer.narrow(2, begin, total);
-  all.narrow(2, kept, more.size(2)).copy_(more);
-  return all;
-}
 
 Site head_site(const char* name, int64_t head_dim) {
   Site site = make_site(name, "attention");
@@ -44,7 +24,7 @@ class AttentionMixer : public Part {
 
   std::unique_ptr<Part> clone() const override { return std::make_unique<AttentionMixer>(*this); }
   Tensor forward(const Tensor& x, PartState* state, Observer* observer) const override;
-  PartState initial_state(int64_t batch) const override;
+  PartState initial_state(int64_t batch, CacheFloats floats) const override;
   std::vector<PartInput> inputs() override { return {{"qkv.input", {&q_, &k_, &v_}}}; }
   std::vector<Site*> sites() override { return {&qkv_input_, &attn_q_, &attn_k_, &attn_v_, &o_input_}; }
   std::vector<Linear*> linears() override { return {&q_, &k_, &v_, &o_}; }
@@ -56,7 +36,9 @@ class AttentionMixer : public Part {
  private:
   Tensor rotated(const Tensor& y, const std::optional<Norm>& norm, const Turn& turn) const;
   Tensor by_head(const Activation& a) const;
-  void remember(PartState& state, Tensor& k, Tensor& v) const;
+  at::Device device() const { return layout_.rope.frequencies.device(); }  // weights may be given up
+  Tensor attend_with_past(const Activation& q, const Activation& k, const Activation& v,
+                          PartState& state) const;
 
   AttentionLayout layout_;
 
@@ -100,32 +82,47 @@ Tensor AttentionMixer::by_head(const Activation& a) const {
   return a.dequantize().unflatten(-1, {-1, layout_.head_dim}).transpose(1, 2);
 }
 
-// Puts the keys and values seen before in front of k and v, and into the state what the next token can reach.
-void AttentionMixer::remember(PartState& state, Tensor& k, Tensor& v) const {
-  Tensor &keys = state.tensors.at(0), &values = state.tensors.at(1), &past = state.tensors.at(2);
-  past = past + k.size(2);
-  k = appended(keys, k, state.tensors.at(3));
-  v = appended(values, v, state.tensors.at(4));
-  const int64_t kept = layout_.window == 0 ? k.size(2) : std::min(k.size(2), layout_.window - 1);
-  keys = k.slice(2, k.size(2) - kept);
-  values = v.slice(2, v.size(2) - kept);
+// The outputs [batch, length, heads, head_dim] of tokens that come behind those in the state.
+Tensor AttentionMixer::attend_with_past(const Activation& q, const Activation& k, const Activation& v,
+                                        PartState& state) const {
+  const int64_t length = q.sizes()[1], window = layout_.window;
+  state.keys.append(k);
+  state.values.append(v);
+  state.past += length;
+  Tensor y;
+  if (length == 1 && !state.keys.in_float32() && !state.values.in_float32()) {
+    if (window != 0) {  // further tokens are out of this one's reach too
+      state.keys.keep_last(window);
+      state.values.keep_last(window);
+    }
+    y = attend_to_cached(q.dequantize().unflatten(-1, {-1, layout_.head_dim}), state.keys, state.values);
+  } else {
+    y = attend(by_head(q), state.keys.values(), state.values.values(), window);
+  }
+  if (window != 0) {
+    state.keys.keep_last(window - 1);
+    state.values.keep_last(window - 1);
+  }
+  return y;
 }
 
 // input [batch, length, d]
 Tensor AttentionMixer::forward(const Tensor& input, PartState* state, Observer* observer) const {
-  const int64_t past = state == nullptr ? 0 : state->tensors.at(2).item<int64_t>();
-  const Turn turn = layout_.rope.at(past, input.size(1));
+  const Turn turn = layout_.rope.at(state == nullptr ? 0 : state->past, input.size(1));
   const Activation x = qkv_input_(input, observer);
-  const Tensor q = by_head(attn_q_(rotated(q_(x), q_norm_, turn), observer));
-  Tensor k = by_head(attn_k_(rotated(k_(x), k_norm_, turn), observer));
-  Tensor v = by_head(attn_v_(v_(x), observer));
-  if (state != nullptr) remember(*state, k, v);
-  return o_(o_input_(attend(q, k, v, layout_.window).flatten(-2), observer));
+  const Activation q = attn_q_(rotated(q_(x), q_norm_, turn), observer);
+  const Activation k = attn_k_(rotated(k_(x), k_norm_, turn), observer);
+  const Activation v = attn_v_(v_(x), observer);
+  const Tensor y = state == nullptr ? attend(by_head(q), by_head(k), by_head(v), layout_.window)
+                                    : attend_with_past(q, k, v, *state);
+  return o_(o_input_(y.flatten(-2), observer));
 }
 
-PartState AttentionMixer::initial_state(int64_t batch) const {
-  const Tensor none = at::zeros({batch, layout_.kv_heads, 0, layout_.head_dim}, q_.weight.device());
-  return {{none, none, at::zeros({}, at::kLong), none, none}};
+PartState AttentionMixer::initial_state(int64_t batch, CacheFloats floats) const {
+  const auto rows = [&](const Site& site) {
+    return CachedRows(batch, layout_.kv_heads, layout_.head_dim, site.quantizer.scheme(), device(), floats);
+  };
+  return {.keys = rows(attn_k_), .values = rows(attn_v_)};
 }
 
 std::vector<Weight*> AttentionMixer::weights() {

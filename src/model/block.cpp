@@ -31,10 +31,11 @@ void Block::seal() {
   for (Sublayer& sublayer : sublayers_) sublayer.seal();
 }
 
-BlockState Block::initial_state(int64_t batch) const {
+BlockState Block::initial_state(int64_t batch, CacheFloats floats) const {
   BlockState state;
   for (const Sublayer& sublayer : sublayers_) {
-    for (const Branch& branch : sublayer.branches) state.parts.push_back(branch.part->initial_state(batch));
+    for (const Branch& branch : sublayer.branches)
+      state.parts.push_back(branch.part->initial_state(batch, floats));
   }
   return state;
 }

@@ -25,7 +25,7 @@ class GatedFeedForward : public Part {
     at::silu_(gate).mul_(up_(input));
     return down_(down_input_(gate, observer));
   }
-  PartState initial_state(int64_t) const override { return {}; }
+  PartState initial_state(int64_t, CacheFloats) const override { return {}; }
 
   std::vector<PartInput> inputs() override { return {{"gate_up.input", {&up_, &gate_}}}; }
   std::vector<Site*> sites() override { return {&gate_up_input_, &down_input_}; }

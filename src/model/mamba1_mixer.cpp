@@ -12,7 +12,7 @@ class Mamba1Mixer : public Part {
 
   std::unique_ptr<Part> clone() const override { return std::make_unique<Mamba1Mixer>(*this); }
   Tensor forward(const Tensor& x, PartState* state, Observer* observer) const override;
-  PartState initial_state(int64_t batch) const override;
+  PartState initial_state(int64_t batch, CacheFloats floats) const override;
   std::vector<PartInput> inputs() override { return {{"in_proj.input", {&in_proj_}}}; }
   std::vector<Site*> sites() override;
   std::vector<Linear*> linears() override { return {&in_proj_, &x_proj_, &dt_proj_, &out_proj_}; }
@@ -88,10 +88,10 @@ Tensor Mamba1Mixer::forward(const Tensor& input, PartState* state, Observer* obs
 }
 
 // The inputs of the convolution that the next token reaches, and h.
-PartState Mamba1Mixer::initial_state(int64_t batch) const {
+PartState Mamba1Mixer::initial_state(int64_t batch, CacheFloats) const {
   const at::TensorOptions options = A_log_.device();
-  return {{at::zeros({batch, layout_.d_conv - 1, layout_.d_inner}, options),
-           at::zeros({batch, layout_.d_inner, layout_.d_state}, options)}};
+  return {.tensors = {at::zeros({batch, layout_.d_conv - 1, layout_.d_inner}, options),
+                      at::zeros({batch, layout_.d_inner, layout_.d_state}, options)}};
 }
 
 std::vector<Site*> Mamba1Mixer::sites() {

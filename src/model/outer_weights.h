@@ -13,9 +13,9 @@ namespace ptq {
 inline constexpr const char* kHead = "lm_head.weight";
 
 struct OuterWeights {
-  Weight embedding;            // [vocab, d]
-  Norm final_norm;             // [d]
-  std::optional<Weight> head;  // [vocab, d]; absent if it is the embedding
+  Weight embedding;                                          // [vocab, d]
+  Norm final_norm;                                           // [d]
+  std::optional<Weight> head;                                // [vocab, d]; absent if it is the embedding
   std::optional<StoredWeight> embedding_rows, head_product;  // what forwards use; not on the meta device
 
   // ids [batch, length] int64 -> [batch, length, d].

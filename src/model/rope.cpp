@@ -173,7 +173,36 @@ void check_partial(JsonFields& fields) {
 
 }  // namespace
 
+// One token is turned by plain loops: a dozen of libtorch's operations would take longer than its products.
+Turn Rope::at_one(int64_t position) const {
+  const int64_t half = frequencies.size(0);
+  Turn turn{at::empty({1, 1, half}, at::kFloat), at::empty({1, 1, half}, at::kFloat)};
+  const auto* frequency = frequencies.const_data_ptr<float>();
+  for (int64_t i = 0; i < half; ++i) {
+    const float angle = static_cast<float>(position) * frequency[i];
+    turn.cos.data_ptr<float>()[i] = std::cos(angle) * static_cast<float>(scale);
+    turn.sin.data_ptr<float>()[i] = std::sin(angle) * static_cast<float>(scale);
+  }
+  return turn;
+}
+
+Tensor Turn::of_one(const Tensor& x) const {
+  const Tensor from = x.contiguous(), y = at::empty(x.sizes(), at::kFloat);
+  const int64_t half = x.size(-1) / 2, rows = x.numel() / (2 * half);
+  const float *c = cos.const_data_ptr<float>(), *s = sin.const_data_ptr<float>();
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* a = from.const_data_ptr<float>() + r * 2 * half;
+    float* to = y.data_ptr<float>() + r * 2 * half;
+    for (int64_t i = 0; i < half; ++i) {
+      to[i] = a[i] * c[i] - a[i + half] * s[i];
+      to[i + half] = a[i + half] * c[i] + a[i] * s[i];
+    }
+  }
+  return y;
+}
+
 Turn Rope::at(int64_t first, int64_t length) const {
+  if (length == 1 && frequencies.is_cpu() && frequencies.is_contiguous()) return at_one(first);
   const Tensor positions = at::arange(first, first + length, frequencies.options());
   const Tensor angles = (positions.unsqueeze(1) * frequencies).unsqueeze(1);
   Turn turn{angles.cos(), angles.sin()};
@@ -185,6 +214,7 @@ Turn Rope::at(int64_t first, int64_t length) const {
 }
 
 Tensor Turn::operator()(const Tensor& x) const {
+  if (cos.size(0) == 1 && x.is_cpu() && x.numel() > 0) return of_one(x);
   const int64_t half = x.size(-1) / 2;
   const Tensor a = x.slice(-1, 0, half), b = x.slice(-1, half);
   Tensor y = at::empty_like(x);

@@ -19,6 +19,9 @@ struct Turn {
   // x [batch, length, heads, head_dim] -> the same shape: channel i of a head and channel i + head_dim / 2
   // are turned as a pair.
   Tensor operator()(const Tensor& x) const;
+
+ private:
+  Tensor of_one(const Tensor& x) const;
 };
 
 struct Rope {
@@ -27,6 +30,9 @@ struct Rope {
 
   // For the positions [first, first + length). float32, as transformers computes it.
   Turn at(int64_t first, int64_t length) const;
+
+ private:
+  Turn at_one(int64_t position) const;
 };
 
 // What the configuration asks for, under transformers 5's key `rope_parameters` or the older `rope_theta` and

@@ -33,6 +33,26 @@ TEST(LlamaDecoder, StepsOfAnyLengthGiveTheLogitsOfAllAtOnce) {
   }
 }
 
+// Keys and values in 16 bits move the logits a little, and no less or more for other steps.
+TEST(LlamaDecoder, HalfFloatsInTheCacheGiveTheSameLogitsForStepsOfAnyLength) {
+  for (const ToyModel& toy : odd_llamas()) {
+    SCOPED_TRACE(toy.config.dump());
+    const Source source(toy.tensors, toy.config);
+    const auto model = source.model();
+    const Tensor exact = logits_of(*model, toy_ids());
+    Decoder at_once(*model, 2, CacheFloats::kFloat16);
+    const Tensor expected = at_once.advance(toy_ids());
+    EXPECT_TRUE(at::allclose(expected, exact.select(1, 11), 0, 0.03));
+    for (const int64_t step : {1, 2, 5}) {
+      Decoder decoder(*model, 2, CacheFloats::kFloat16);
+      Tensor logits;
+      for (int64_t begin = 0; begin < 12; begin += step)
+        logits = decoder.advance(toy_ids().slice(1, begin, std::min<int64_t>(12, begin + step)));
+      EXPECT_TRUE(at::allclose(logits, expected, 0, 1e-4)) << step;
+    }
+  }
+}
+
 class MambaDecoder : public ::testing::TestWithParam<int64_t> {};
 
 TEST_P(MambaDecoder, StepsGiveTheLogitsOfAllAtOnce) {

@@ -180,5 +180,62 @@ TEST(StoredProduct, RowsTogetherGiveTheBitsOfRowsAlone) {
   }
 }
 
+TEST(WeightedRows, EveryInstructionSetAgreesWithThePlainLoops) {
+  for (const Shape& s : shapes()) {
+    if (s.groups() != 1) continue;
+    const StoredWeight weight(s);
+    for (const int64_t rows : {1, 3, 9}) {
+      const int64_t first = s.rows / 2, count = s.rows - first, stride = s.columns + 5;
+      const std::vector<float> x = values("normal", rows, count);
+      const std::vector<float> w = widened(candidates<WidenRows>()[0], weight, s, first);
+      std::vector<float> expected;
+      for (const Candidate<WeightedRows>& kernel : candidates<WeightedRows>()) {
+        if (!supports(kernel.isa)) continue;
+        Output output(rows, s.columns, stride);
+        kernel.run({.x = x.data(),
+                    .w = weight.rows(),
+                    .y = output.data(),
+                    .x_stride = count,
+                    .y_stride = stride,
+                    .rows = rows,
+                    .first = first,
+                    .count = count});
+        const std::vector<float> y = output.take();
+        if (expected.empty()) expected = y;
+        for (size_t i = 0; i < y.size(); ++i) {
+          const auto columns = static_cast<size_t>(s.columns), size = static_cast<size_t>(count);
+          double bound = 0;
+          for (size_t c = 0; c < size; ++c)
+            bound += std::fabs(static_cast<double>(x[i / columns * size + c]) * w[c * columns + i % columns]);
+          ASSERT_NEAR(y[i], expected[i], 1e-6 * bound) << isa_name(kernel.isa) << s.text() << " at " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST(Softmax, EveryInstructionSetAgreesWithThePlainLoops) {
+  for (const char* name : {"flat", "ramp", "normal", "outlier", "huge"}) {
+    for (const int64_t columns : {1, 7, 16, 33, 200}) {
+      const std::vector<float> x = values(name, 3, columns);
+      std::vector<float> expected;
+      for (const Candidate<Softmax>& kernel : candidates<Softmax>()) {
+        if (!supports(kernel.isa)) continue;
+        std::vector<float> y = x;
+        kernel.run({.x = y.data(), .x_stride = columns, .rows = 3, .columns = columns, .scale = 0.125F});
+        if (expected.empty()) expected = y;
+        for (size_t i = 0; i < y.size(); ++i)
+          ASSERT_NEAR(y[i], expected[i], 2e-6) << isa_name(kernel.isa) << " " << name << columns;
+        for (size_t r = 0; r < 3; ++r) {
+          double sum = 0;
+          for (size_t c = 0; c < static_cast<size_t>(columns); ++c)
+            sum += y[r * static_cast<size_t>(columns) + c];
+          EXPECT_NEAR(sum, 1, 1e-5);
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace ptq::kernels

@@ -22,7 +22,7 @@ class Product : public Part {
     const Tensor y = linear_(site_(x, observer));
     return state == nullptr ? y : y + state->tensors.at(0);
   }
-  PartState initial_state(int64_t batch) const override {
+  PartState initial_state(int64_t batch, CacheFloats) const override {
     return {{at::full({batch, 1, 1}, linear_.weight.values()[0][0].item<double>())}};
   }
   std::vector<PartInput> inputs() override { return {{site_.name, {&linear_}}}; }

@@ -76,9 +76,9 @@ TEST(LlamaModel, StateKeepsNoMoreThanTheWindowReaches) {
   const auto block = source.model()->load_block(0);
   BlockState state = block->initial_state(2);
   block->forward(at::randn({2, 9, 24}), &state);
-  EXPECT_EQ(state.parts[0].tensors[0].sizes(), at::IntArrayRef({2, 1, 3, 12}));
-  EXPECT_EQ(state.parts[0].tensors[1].sizes(), at::IntArrayRef({2, 1, 3, 12}));
-  EXPECT_EQ(state.parts[0].tensors[2].item<int64_t>(), 9);
+  EXPECT_EQ(state.parts[0].keys.values().sizes(), at::IntArrayRef({2, 1, 3, 12}));
+  EXPECT_EQ(state.parts[0].values.values().sizes(), at::IntArrayRef({2, 1, 3, 12}));
+  EXPECT_EQ(state.parts[0].past, 9);
 }
 
 TEST(LlamaModel, SaysWhatItIs) {
@@ -154,8 +154,8 @@ TEST(LlamaBlock, CacheHoldsTheRoundedKeysAndValues) {
     block->site(name).quantizer = ActivationQuantizer::fixed(0.25, 8);
   BlockState state = block->initial_state(1);
   block->forward(at::randn({1, 5, 24}), &state);
-  for (size_t i : {0, 1}) {
-    const Tensor codes = state.parts[0].tensors[i] * 4;
+  for (const CachedRows* rows : {&state.parts[0].keys, &state.parts[0].values}) {
+    const Tensor codes = rows->values() * 4;
     EXPECT_TRUE(at::equal(codes, codes.round()));
     EXPECT_GT(codes.abs().max().item<double>(), 1);
   }

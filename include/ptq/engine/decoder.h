@@ -22,7 +22,7 @@ class Decoder {
   }
 
   // `model` must outlive the decoder.
-  Decoder(const Model& model, int64_t batch);
+  Decoder(const Model& model, int64_t batch, CacheFloats floats = CacheFloats::kFloat32);
 
   // ids [batch, length]: the next tokens. Returns the logits after the last of them, [batch, vocab].
   // Any split of a text into calls gives the same logits (up to the order of float additions). Throws Error,
@@ -34,6 +34,7 @@ class Decoder {
  private:
   const Model& model_;
   int64_t batch_;
+  CacheFloats floats_;
   std::vector<std::unique_ptr<Block>> blocks_;  // empty: read again for every step
   std::vector<BlockState> states_;
 };

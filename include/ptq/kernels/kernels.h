@@ -1,15 +1,14 @@
 // CPU kernels on raw pointers: for each operation a list of candidates, one an instruction set.
 //
-// Layout, where nothing else is said: float32; rows of contiguous values, with a stride in floats from one row
-// to the next; no alignment is asked for. Outputs must not overlap inputs
-// unless said. A kernel runs on the calling thread, allocates nothing and does not throw. A value depends on
-// its own inputs only, never on how rows or channels are split among calls, so callers may split as they like
-// and get the same bits.
+// Layout, where nothing else is said: float32; rows of contiguous values, with a stride in floats from one
+// row to the next; no alignment is asked for. Outputs must not overlap inputs unless said. A kernel runs on
+// the calling thread, allocates nothing and does not throw. A value depends on its own inputs only, never on
+// how rows or channels are split among calls, so callers may split as they like and get the same bits.
 //
-// Across instruction sets all give the same bits but selective_scan, causal_conv1d_silu, rms_norm and
-// stored_product (hadamard for a left factor of +1 and -1). Those differ in rounding: exp is right to 2 units
-// in the last place and results agree with the plain loops to 2e-6 of the largest one. The vector forms of exp give 0
-// below 2^-126 where AVX-512 is missing.
+// Across instruction sets all give the same bits but selective_scan, causal_conv1d_silu, rms_norm, softmax,
+// stored_product and weighted_rows (hadamard for a left factor of +1 and -1). Those differ in rounding: exp
+// is right to 2 units in the last place and results agree with the plain loops to 2e-6 of the largest one.
+// The vector forms of exp give 0 below 2^-126 where AVX-512 is missing.
 #pragma once
 
 #include <cstddef>
@@ -241,6 +240,24 @@ struct StoredProduct {
   int64_t first, columns;  // rows of w
 };
 
+// y[r][k] = sum_c x[r][c] value(w, first + c, k).
+struct WeightedRows {
+  const float* x;  // [rows, count]
+  StoredRows w;    // with one group
+  float* y;        // [rows, w.columns]
+  int64_t x_stride, y_stride;
+  int64_t rows;
+  int64_t first, count;  // rows of w
+};
+
+// x[r][c] <- exp(scale x[r][c] - m) / sum_c exp(scale x[r][c] - m), with m = max_c scale x[r][c].
+struct Softmax {
+  float* x;  // [rows, columns]
+  int64_t x_stride;
+  int64_t rows, columns;  // columns: at least 1
+  float scale;            // positive
+};
+
 // Instruction sets that kernels are written for. A processor may support any of them.
 enum class Isa { kPlain, kAvx2, kAvxVnni, kAvx512, kAvx512Vnni };
 
@@ -290,6 +307,10 @@ template <>
 std::span<const Candidate<WidenRows>> candidates();
 template <>
 std::span<const Candidate<StoredProduct>> candidates();
+template <>
+std::span<const Candidate<WeightedRows>> candidates();
+template <>
+std::span<const Candidate<Softmax>> candidates();
 
 // The fastest that is supported and not beyond highest_isa().
 template <typename Operands>

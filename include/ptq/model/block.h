@@ -30,7 +30,7 @@ class Block {
   // What Sublayer::seal() does, for each: for whoever does nothing else, in the least memory.
   void seal();
   // The state before the first token, for `batch` sequences.
-  BlockState initial_state(int64_t batch) const;
+  BlockState initial_state(int64_t batch, CacheFloats floats = CacheFloats::kFloat32) const;
 
   // "backbone.layers.3.mixer", "model.layers.3".
   const std::string& prefix() const { return prefix_; }

@@ -12,13 +12,17 @@
 #include "ptq/model/linear.h"
 #include "ptq/model/site.h"
 #include "ptq/model/weight.h"
+#include "ptq/ops/cached_rows.h"
 
 namespace ptq {
 
 // What one part carries between tokens while decoding. The part that made it knows what the tensors are, and
 // writes into them: a copy is no second state to go on from.
 struct PartState {
-  std::vector<Tensor> tensors;
+  std::vector<Tensor> tensors = {};
+  // Of an attention: keys, values, and how many tokens came before the next one.
+  CachedRows keys = {}, values = {};
+  int64_t past = 0;
 };
 
 // What a part does for one sequence besides its linears and what is done to each value alone.
@@ -51,7 +55,7 @@ class Part {
   virtual Tensor forward(const Tensor& x, PartState* state, Observer* observer) const = 0;
   // The state before the first token, for `batch` sequences; empty for a part that looks at one token at a
   // time.
-  virtual PartState initial_state(int64_t batch) const = 0;
+  virtual PartState initial_state(int64_t batch, CacheFloats floats) const = 0;
 
   // Empty: the norm before the part is never folded into it, and so not smoothed.
   virtual std::vector<PartInput> inputs() = 0;

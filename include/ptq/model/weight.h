@@ -84,8 +84,8 @@ enum class Floats {
 };
 
 // Reads the float tensors of a checkpoint. `checkpoint` must outlive it. Pages behind a tensor that was read,
-// or is given up, are dropped, so resident memory does not grow with the model. On the meta device nothing is read: values
-// have shapes but no storage, and what headers show to be wrong is an Error as elsewhere.
+// or is given up, are dropped, so resident memory does not grow with the model. On the meta device nothing is
+// read: values have shapes but no storage, and what headers show to be wrong is an Error as elsewhere.
 class FloatSource : public WeightSource {
  public:
   FloatSource(const Checkpoint& checkpoint, at::Device device, Floats floats = Floats::kFloat32)
