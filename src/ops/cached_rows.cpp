@@ -9,12 +9,12 @@
 #include <cmath>
 #include <vector>
 
+#include "ops/half_bytes.h"
 #include "ptq/kernels/kernels.h"
 
 namespace ptq {
 namespace {
 
-using kernels::kU4Columns;
 using kernels::Stored;
 
 constexpr int64_t kLeastRoom = 64;  // tokens that there is room for beyond those held
@@ -30,22 +30,13 @@ bool in_half_bytes(const ActivationScheme& scheme) {
 }
 
 int64_t row_bytes_of(const ActivationScheme& scheme, int64_t head_dim) {
-  if (!in_half_bytes(scheme)) return head_dim;
-  return (head_dim + kU4Columns - 1) / kU4Columns * (kU4Columns / 2);
+  return in_half_bytes(scheme) ? half_byte_row(head_dim) : head_dim;
 }
 
 void place_row(const uint8_t* codes, int64_t count, const ActivationScheme& scheme, uint8_t* to) {
-  if (!in_half_bytes(scheme)) {
-    const int flip = scheme.symmetric ? 0 : kMiddle;
-    for (int64_t k = 0; k < count; ++k) to[k] = static_cast<uint8_t>(codes[k] ^ flip);
-    return;
-  }
-  constexpr int64_t kHalf = kU4Columns / 2;
-  std::fill_n(to, row_bytes_of(scheme, count), uint8_t{0});
-  for (int64_t k = 0; k < count; ++k) {
-    uint8_t& byte = to[k / kU4Columns * kHalf + k % kHalf];
-    byte = static_cast<uint8_t>(byte | (codes[k] & 15) << (k % kU4Columns < kHalf ? 0 : 4));
-  }
+  if (in_half_bytes(scheme)) return place_half_bytes(codes, count, /*offset=*/0, to);
+  const int flip = scheme.symmetric ? 0 : kMiddle;
+  for (int64_t k = 0; k < count; ++k) to[k] = static_cast<uint8_t>(codes[k] ^ flip);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "ops/half_bytes.h"
 #include "ptq/kernels/kernels.h"
 #include "ptq/ops/ops.h"
 
@@ -38,19 +39,12 @@ Stored stored_as(const Tensor& data) {
 
 // Codes [out, in] plus `offset`, two in a byte, as Stored::kU4 says.
 Tensor in_half_bytes(const Tensor& codes, int offset) {
-  const int64_t out = codes.size(0), in = codes.size(1), half = kU4Columns / 2;
-  const int64_t row_bytes = (in + kU4Columns - 1) / kU4Columns * half;
-  const Tensor bytes = at::zeros({out, row_bytes}, at::kByte);
-  const auto* from = codes.const_data_ptr<int8_t>();
+  const int64_t out = codes.size(0), in = codes.size(1), row_bytes = half_byte_row(in);
+  const Tensor bytes = at::empty({out, row_bytes}, at::kByte);
+  const auto* from = static_cast<const uint8_t*>(codes.const_data_ptr());
   auto* to = bytes.data_ptr<uint8_t>();
   at::parallel_for(0, out, std::max<int64_t>(1, kWork / in), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      for (int64_t k = 0; k < in; ++k) {
-        const auto place = static_cast<unsigned>(from[r * in + k] + offset) & 15U;
-        uint8_t& byte = to[r * row_bytes + k / kU4Columns * half + k % half];
-        byte = static_cast<uint8_t>(byte | place << (k % kU4Columns < half ? 0 : 4));
-      }
-    }
+    for (int64_t r = begin; r < end; ++r) place_half_bytes(from + r * in, in, offset, to + r * row_bytes);
   });
   return bytes;
 }

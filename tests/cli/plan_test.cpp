@@ -44,8 +44,7 @@ class Planned : public Cli {
       EXPECT_GT(ratio, 0.75) << options[0] << " " << options[2];
       EXPECT_LT(ratio, 1.3) << options[0] << " " << options[2];
     }
-    // A difference of two peaks moves by more: a tenth of each, from run to run. The estimate of what many rows
-    // need is an upper one: it counts float32 where a product widens codes.
+    // A difference of two peaks moves by more: a tenth of each, from run to run.
     const double growth = (many.planned - few.planned) / (many.needed - few.needed);
     EXPECT_GT(growth, 0.65) << options[0] << " " << options[2];
     EXPECT_LT(growth, 1.75) << options[0] << " " << options[2];
