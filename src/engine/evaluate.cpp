@@ -70,8 +70,10 @@ void add_losses(LossSums& sums, const Model& model, const Tensor& hidden, const 
     const Tensor log_q =
         log_probabilities(*reference, reference_states.slice(0, begin, end), "the reference model's head");
     sums.reference_nll -= ordered_sum(log_q.gather(1, targets).flatten());
-    sums.kl += ordered_sum((log_q.exp() * (log_q - log_p)).sum(1));
     sums.agreeing += (log_p.argmax(1) == log_q.argmax(1)).sum().item<int64_t>();
+    // In place: two sets of logits and one of probabilities are the largest tensors of a run.
+    const Tensor q = log_q.exp();
+    sums.kl += ordered_sum(q.mul_(log_q.sub_(log_p)).sum(1));
   }
 }
 

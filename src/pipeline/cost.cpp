@@ -21,7 +21,7 @@ constexpr int64_t kLogitValues = int64_t{1} << 22;  // that evaluation holds at 
 constexpr int64_t kLayerTokens = 512;               // that layers are measured on
 constexpr double kHeap =
     1.3;  // pages that the heap holds between what is in use; measured on models of 1 to 90 MB
-constexpr int64_t kLogitForms = 7;  // of both models: logits, their softmax, and what KL is made of
+constexpr int64_t kLogitForms = 3;  // of both models: log probabilities, and logits or probabilities
 
 int64_t values_of(const std::vector<Weight*>& weights) {
   int64_t values = 0;
