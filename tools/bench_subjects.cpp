@@ -12,6 +12,7 @@
 #include "ptq/base/interrupt.h"
 #include "ptq/base/memory.h"
 #include "ptq/engine/decoder.h"
+#include "ptq/engine/library_calls.h"
 #include "ptq/export/formats.h"
 #include "ptq/ops/integer_products.h"
 #include "ptq/ops/ops.h"
@@ -122,6 +123,15 @@ struct RunningModel {
             {"decode_seconds", clock.elapsed_seconds()},
             {"peak_rss_bytes", peak_rss_bytes()}};
   }
+
+  // Of one step behind a prompt.
+  Json library_calls() {
+    decoder->restart();
+    const Tensor next = sample(decoder->advance(ids), 0, 0, 0);
+    const Stopwatch clock;
+    const LibraryCalls calls = count_library_calls([&] { decoder->advance(next); });
+    return {{"count", calls.count}, {"share", calls.seconds / clock.elapsed_seconds()}};
+  }
 };
 
 }  // namespace
@@ -162,7 +172,8 @@ BenchSubject model_subject(const BenchOptions& options, const std::string& path,
   const Json about = {{"load_ms", load_ms},
                       {"context_limit", model.context_limit()},
                       {"parameters", block_parameters(running->open)},
-                      {"step_bytes", step_bytes(running->open)}};
+                      {"step_bytes", step_bytes(running->open)},
+                      {"library_calls", running->library_calls()}};
   return {about, [running, steps = options.generate] { return running->repeat(steps); }};
 }
 

@@ -61,7 +61,8 @@ Json model_json(const BenchOptions& options, const std::string& path, const Json
                 spread_of(repeats, [](const Json& r) { return r["prefill_seconds"].get<double>() * 1e3; })},
                {"decode_tokens_per_second", per_second("decode_seconds", batch * steps)},
                {"peak_rss_bytes", repeats.back()["peak_rss_bytes"]},
-               {"step_bytes", about["step_bytes"]}};
+               {"step_bytes", about["step_bytes"]},
+               {"library_calls", about["library_calls"]}};
   const double bytes = about["step_bytes"].get<double>(), parameters = about["parameters"].get<double>();
   json["step_gb_per_second"] = per_second("decode_seconds", bytes * steps / 1e9);
   json["of_read"] = median(json["step_gb_per_second"]) / median(machine["read_gb_per_second"]);
@@ -105,7 +106,9 @@ std::string result_text(const Json& json) {
                      format_number(median(model["step_gb_per_second"]), 2),
                      format_number(model["of_read"].get<double>() * 100, 1) + " %",
                      format_number(median(model["prefill_gop_per_second"]), 1),
-                     format_number(model["of_integer"].get<double>() * 100, 1) + " %"});
+                     format_number(model["of_integer"].get<double>() * 100, 1) + " %",
+                     std::to_string(model["library_calls"]["count"].get<int64_t>()),
+                     format_number(model["library_calls"]["share"].get<double>() * 100, 1) + " %"});
   }
   return fmt::format("{} repeats, median (least-most); {} texts of {} tokens and {} more; {} threads, {}\n\n",
                      json["repeat"].get<int64_t>(), json["batch"].get<int64_t>(),
@@ -113,9 +116,9 @@ std::string result_text(const Json& json) {
                      json["program"]["threads"].get<int>(), json["program"]["isa"].get<std::string>()) +
          text_table({"model", "prefill tokens/s", "", "decode tokens/s", "", "first token ms"}, speeds) +
          "\n" +
-         text_table(
-             {"model", "peak memory", "", "read a step", "GB/s", "of memory", "prefill GOP/s", "of product"},
-             costs) +
+         text_table({"model", "peak memory", "", "read a step", "GB/s", "of memory", "prefill GOP/s",
+                     "of product", "libtorch calls a step", "of time"},
+                    costs) +
          fmt::format(
              "\nmachine: reads {} GB/s from memory; the program's product of 8-bit codes in caches {} "
              "GOP/s\n",

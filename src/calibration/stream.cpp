@@ -1,7 +1,6 @@
 #include "ptq/calibration/stream.h"
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 
 #include "ptq/base/error.h"
@@ -41,7 +40,7 @@ void move(const Sublayer& sublayer, const Tensor& from, const Tensor& to, Observ
   for_each_batch(from.size(0), from.size(1), [&](int64_t begin, int64_t end) {
     const Tensor batch = from.slice(0, begin, end), output = sublayer.forward(batch, nullptr, observer);
     // The largest magnitude shows NaN as well as infinity.
-    if (!std::isfinite(ops::abs_max_rows(output).max().item<float>())) throw_not_finite(sublayer, batch);
+    if (!ops::all_finite(output)) throw_not_finite(sublayer, batch);
     to.slice(0, begin, end).copy_(output);
     done(begin, end);
   });

@@ -106,6 +106,8 @@ void widen_rows(const WidenRows& s) {
   }
 }
 
+constexpr int64_t kAhead = 4096;  // bytes
+
 // The products of kRows rows x with kColumns rows of the weight, in kChains chains of multiply-adds each: one
 // chain alone would wait for itself.
 template <int kRows, int kColumns, int kChains>
@@ -125,6 +127,8 @@ inline void add_step(const StoredProduct& s, const Table& table, const float* x,
       const uint8_t* from = p + c * s.w.row_bytes;
       // Rows side by side are streams too short for the processor to see.
       if (kColumns > 1 && v == 0) __builtin_prefetch(from + kColumns * s.w.row_bytes);
+      // Bytes are used up faster than the processor's own prefetcher runs ahead.
+      if (kColumns == 1 && v == 0 && K::kStored == Stored::kI8) __builtin_prefetch(from + kAhead);
       Vec value = values_at<K::kStored>(from, v, table);
       if constexpr (K::kZeros) value = sub(value, zero_point[c]);
 #pragma GCC unroll 8

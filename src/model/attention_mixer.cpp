@@ -72,9 +72,8 @@ AttentionMixer::AttentionMixer(const WeightSource& source, const AttentionLayout
 
 // y [batch, length, n D] -> the same shape, normed if there is a norm, and rotated.
 Tensor AttentionMixer::rotated(const Tensor& y, const std::optional<Norm>& norm, const Turn& turn) const {
-  Tensor heads = y.unflatten(-1, {-1, layout_.head_dim});
-  if (norm) heads = (*norm)(heads);
-  return turn(heads).flatten(-2);
+  if (!norm) return turn(y);
+  return turn((*norm)(y.unflatten(-1, {-1, layout_.head_dim})).flatten(-2));
 }
 
 // [batch, length, n D] -> [batch, n, length, D]
@@ -82,7 +81,7 @@ Tensor AttentionMixer::by_head(const Activation& a) const {
   return a.dequantize().unflatten(-1, {-1, layout_.head_dim}).transpose(1, 2);
 }
 
-// The outputs [batch, length, heads, head_dim] of tokens that come behind those in the state.
+// The outputs [batch, length, heads * head_dim] of tokens that come behind those in the state.
 Tensor AttentionMixer::attend_with_past(const Activation& q, const Activation& k, const Activation& v,
                                         PartState& state) const {
   const int64_t length = q.sizes()[1], window = layout_.window;
@@ -95,9 +94,9 @@ Tensor AttentionMixer::attend_with_past(const Activation& q, const Activation& k
       state.keys.keep_last(window);
       state.values.keep_last(window);
     }
-    y = attend_to_cached(q.dequantize().unflatten(-1, {-1, layout_.head_dim}), state.keys, state.values);
+    y = attend_to_cached(q.dequantize(), state.keys, state.values);
   } else {
-    y = attend(by_head(q), state.keys.values(), state.values.values(), window);
+    y = attend(by_head(q), state.keys.values(), state.values.values(), window).flatten(-2);
   }
   if (window != 0) {
     state.keys.keep_last(window - 1);
@@ -113,9 +112,9 @@ Tensor AttentionMixer::forward(const Tensor& input, PartState* state, Observer* 
   const Activation q = attn_q_(rotated(q_(x), q_norm_, turn), observer);
   const Activation k = attn_k_(rotated(k_(x), k_norm_, turn), observer);
   const Activation v = attn_v_(v_(x), observer);
-  const Tensor y = state == nullptr ? attend(by_head(q), by_head(k), by_head(v), layout_.window)
+  const Tensor y = state == nullptr ? attend(by_head(q), by_head(k), by_head(v), layout_.window).flatten(-2)
                                     : attend_with_past(q, k, v, *state);
-  return o_(o_input_(y.flatten(-2), observer));
+  return o_(o_input_(y, observer));
 }
 
 PartState AttentionMixer::initial_state(int64_t batch, CacheFloats floats) const {

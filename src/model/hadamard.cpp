@@ -84,7 +84,7 @@ const LeftFactor* find_left_factor(int64_t block) {
 }  // namespace
 
 Tensor Hadamard::apply(const Tensor& x) const {
-  return ops::hadamard(x, left.to(x.device()), block);
+  return ops::hadamard(x, left.device() == x.device() ? left : left.to(x.device()), block);
 }
 
 Tensor Hadamard::apply_inverse(const Tensor& x) const {

@@ -188,7 +188,7 @@ Turn Rope::at_one(int64_t position) const {
 
 Tensor Turn::of_one(const Tensor& x) const {
   const Tensor from = x.contiguous(), y = at::empty(x.sizes(), at::kFloat);
-  const int64_t half = x.size(-1) / 2, rows = x.numel() / (2 * half);
+  const int64_t half = cos.size(-1), rows = x.numel() / (2 * half);
   const float *c = cos.const_data_ptr<float>(), *s = sin.const_data_ptr<float>();
   for (int64_t r = 0; r < rows; ++r) {
     const float* a = from.const_data_ptr<float>() + r * 2 * half;
@@ -215,13 +215,14 @@ Turn Rope::at(int64_t first, int64_t length) const {
 
 Tensor Turn::operator()(const Tensor& x) const {
   if (cos.size(0) == 1 && x.is_cpu() && x.numel() > 0) return of_one(x);
-  const int64_t half = x.size(-1) / 2;
-  const Tensor a = x.slice(-1, 0, half), b = x.slice(-1, half);
-  Tensor y = at::empty_like(x);
+  const int64_t half = cos.size(-1);
+  const Tensor heads = x.unflatten(-1, {-1, 2 * half});
+  const Tensor a = heads.slice(-1, 0, half), b = heads.slice(-1, half);
+  Tensor y = at::empty_like(heads);
   Tensor y_a = y.slice(-1, 0, half), y_b = y.slice(-1, half);
   at::mul_out(y_a, a, cos).addcmul_(b, sin, -1);
   at::mul_out(y_b, b, cos).addcmul_(a, sin);
-  return y;
+  return y.flatten(-2);
 }
 
 Rope read_rope(const Json& config, int64_t head_dim, int64_t context_limit,

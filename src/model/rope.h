@@ -16,7 +16,7 @@ using at::Tensor;
 // Cosines and sines for some consecutive positions, [length, 1, head_dim / 2].
 struct Turn {
   Tensor cos, sin;
-  // x [batch, length, heads, head_dim] -> the same shape: channel i of a head and channel i + head_dim / 2
+  // x [batch, length, heads * head_dim] -> the same shape: channel i of a head and channel i + head_dim / 2
   // are turned as a pair.
   Tensor operator()(const Tensor& x) const;
 

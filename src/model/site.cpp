@@ -61,19 +61,14 @@ Activation ActivationQuantizer::operator()(const Tensor& x) const {
   const std::optional<ActivationScheme> rounding = scheme();
   if (!rounding) return {.values = x};
   Activation y{.scheme = *rounding};
-  const int64_t low = rounding->low(), high = rounding->high();
-  const Tensor rows = y.scheme.group == 0 ? x : x.unflatten(-1, {-1, y.scheme.group});  // one scale each
   if (kind == Kind::kStatic) {
-    std::tie(y.codes, y.scale) = ops::quantize_codes(x, scale.to(x.device()), low, high);
+    const Tensor own = scale.device() == x.device() ? scale : scale.to(x.device());
+    std::tie(y.codes, y.scale) = ops::quantize_codes(x, own, rounding->low(), rounding->high());
   } else if (symmetric) {
-    const Tensor amax = ops::abs_max_rows(rows);
-    const Tensor step =
-        ((clip == 1 ? amax : amax * clip) / static_cast<double>(high)).clamp_min_(kSmallestScale);
-    std::tie(y.codes, y.scale) = ops::quantize_codes(rows, step, low, high);
+    std::tie(y.codes, y.scale) = ops::quantize_symmetric(x, bits, clip, group);
   } else {
-    std::tie(y.codes, y.zero, y.scale) = ops::quantize_asymmetric(rows, bits, clip);
+    std::tie(y.codes, y.zero, y.scale) = ops::quantize_asymmetric(x, bits, clip, group);
   }
-  y.codes = y.codes.reshape(x.sizes());
   return y;
 }
 

@@ -8,6 +8,11 @@
 namespace ptq {
 namespace {
 
+// Even where a tensor is on the device already, to() is a call of libtorch's.
+Tensor on_device_of(const Tensor& x, const Tensor& t) {
+  return t.device() == x.device() ? t : t.to(x.device());
+}
+
 // x R on every block of B channels.
 Tensor rotate_blocks(const Tensor& x, const Tensor& R) {
   const int64_t B = R.size(0);
@@ -17,19 +22,19 @@ Tensor rotate_blocks(const Tensor& x, const Tensor& R) {
 
 struct Apply {
   const Tensor& x;
-  Tensor operator()(const Signs& signs) const { return x * signs.values.to(x.device()); }
+  Tensor operator()(const Signs& signs) const { return x * on_device_of(x, signs.values); }
   Tensor operator()(const Hadamard& H) const { return H.apply(x); }
   Tensor operator()(const BlockRotation& rotation) const {
-    return rotate_blocks(x, rotation.R.to(x.device()));
+    return rotate_blocks(x, on_device_of(x, rotation.R));
   }
   Tensor operator()(const Permutation& permutation) const {
-    return ops::gather_columns(x, permutation.index.to(x.device()));
+    return ops::gather_columns(x, on_device_of(x, permutation.index));
   }
 };
 
 struct ApplyInverse {
   const Tensor& x;
-  Tensor operator()(const Signs& signs) const { return x * signs.values.to(x.device()); }
+  Tensor operator()(const Signs& signs) const { return x * on_device_of(x, signs.values); }
   Tensor operator()(const Hadamard& H) const { return H.apply_inverse(x); }
   Tensor operator()(const BlockRotation& rotation) const {
     return rotate_blocks(x, rotation.R.t().to(x.device()));

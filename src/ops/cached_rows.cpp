@@ -71,23 +71,31 @@ void CachedRows::make_room(int64_t more) {
 }
 
 void CachedRows::place_codes(const Activation& x, int64_t length) {
-  const Tensor codes = x.codes.contiguous();
-  // A scale for each token and head, from one for all, for each token, or for each of both.
-  const auto each = [&](const Tensor& t) {
-    const Tensor by_token = t.dim() == 3 ? t.unsqueeze(-1) : t;
-    return by_token.expand({batch_, length, heads_, 1}).contiguous();
-  };
-  const Tensor scale = each(x.scale), zero = x.zero.defined() ? each(x.zero) : Tensor();
+  const Tensor codes = x.codes.contiguous(), scale = x.scale.contiguous();
+  const Tensor zero = x.zero.defined() ? x.zero.contiguous() : Tensor();
+  // Of a scale for all, for each token, or for each token and head.
+  const int64_t scales = scale.numel(), tokens = batch_ * length;
+  const int64_t heads_of_one = scales == 1 ? tokens * heads_ : scales == tokens ? heads_ : 1;
   const int offset = in_half_bytes(*scheme_) ? 0 : kMiddle;
   const int64_t room = data_.size(2), row = data_.size(3);
   const auto* from = static_cast<const uint8_t*>(codes.const_data_ptr());
-  for (int64_t i = 0; i < batch_ * length * heads_; ++i) {
+  for (int64_t i = 0; i < tokens * heads_; ++i) {
     const int64_t head = i % heads_, token = i / heads_ % length, sequence = i / heads_ / length;
-    const int64_t at = (sequence * heads_ + head) * room + begin_ + kept_ + token;
+    const int64_t at = (sequence * heads_ + head) * room + begin_ + kept_ + token, own = i / heads_of_one;
     place_row(from + i * head_dim_, head_dim_, *scheme_, data_.data_ptr<uint8_t>() + at * row);
-    scale_.data_ptr<float>()[at] = scale.const_data_ptr<float>()[i];
+    scale_.data_ptr<float>()[at] = scale.const_data_ptr<float>()[own];
     if (zero.defined())
-      zero_.data_ptr<int8_t>()[at] = static_cast<int8_t>(zero.const_data_ptr<uint8_t>()[i] - offset);
+      zero_.data_ptr<int8_t>()[at] = static_cast<int8_t>(zero.const_data_ptr<uint8_t>()[own] - offset);
+  }
+}
+
+// x [batch, 1, heads * head_dim]; libtorch's views and copies take longer.
+void CachedRows::place_halves_of_one(const Tensor& x) {
+  const Tensor held = x.contiguous();
+  for (int64_t i = 0; i < batch_ * heads_; ++i) {
+    const float* from = held.const_data_ptr<float>() + i * head_dim_;
+    at::Half* to = data_.data_ptr<at::Half>() + (i * data_.size(2) + begin_ + kept_) * head_dim_;
+    std::copy(from, from + head_dim_, to);
   }
 }
 
@@ -97,6 +105,8 @@ void CachedRows::append(const Activation& x) {
   if (as_codes_) {
     TORCH_CHECK(x.in_codes() && x.scheme == *scheme_, "a cache of codes was given others");
     place_codes(x, length);
+  } else if (length == 1 && !in_float32()) {
+    place_halves_of_one(x.dequantize());
   } else {
     const Tensor rows = x.dequantize().unflatten(-1, {heads_, head_dim_}).transpose(1, 2);
     data_.narrow(2, begin_ + kept_, length).copy_(rows);
@@ -148,8 +158,8 @@ Tensor CachedRows::values() const {
 }
 
 Tensor attend_to_cached(const Tensor& q, const CachedRows& keys, const CachedRows& values) {
-  const int64_t batch = q.size(0), heads = q.size(2), width = q.size(3), tokens = keys.size();
-  const int64_t kv_heads = keys.heads(), together = heads / kv_heads;
+  const int64_t batch = q.size(0), width = keys.head_dim(), tokens = keys.size();
+  const int64_t kv_heads = keys.heads(), together = q.size(2) / width / kv_heads;
   const Tensor queries = q.contiguous(), y = at::empty(q.sizes(), at::kFloat);
   const int64_t grain = std::max<int64_t>(1, kWork / std::max<int64_t>(1, together * width * tokens));
   at::parallel_for(0, batch * kv_heads, grain, [&](int64_t begin, int64_t end) {

@@ -46,6 +46,14 @@ class Arguments {
   const Tensor& first_;
 };
 
+void check_dynamic(const char* op, const Tensor& x, int64_t bits, double clip, int64_t group) {
+  Arguments(op, x).expect_rows("x", x);
+  TORCH_CHECK(bits >= 2 && bits <= 8, "ptq::", op, ": ", bits, " bits, expected 2 to 8");
+  TORCH_CHECK(clip > 0 && clip <= 1, "ptq::", op, ": the clip factor ", clip, " is not in (0, 1]");
+  TORCH_CHECK(group >= 0 && (group == 0 || x.size(-1) % group == 0), "ptq::", op, ": ", x.size(-1),
+              " columns do not divide into groups of ", group);
+}
+
 }  // namespace
 
 void check_selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const Tensor& B,
@@ -103,10 +111,12 @@ void check_quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int
               " has codes that int8 cannot hold");
 }
 
-void check_quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
-  Arguments("quantize_asymmetric", x).expect_rows("x", x);
-  TORCH_CHECK(bits >= 2 && bits <= 8, "ptq::quantize_asymmetric: ", bits, " bits, expected 2 to 8");
-  TORCH_CHECK(clip > 0 && clip <= 1, "ptq::quantize_asymmetric: the clip factor ", clip, " is not in (0, 1]");
+void check_quantize_symmetric(const Tensor& x, int64_t bits, double clip, int64_t group) {
+  check_dynamic("quantize_symmetric", x, bits, clip, group);
+}
+
+void check_quantize_asymmetric(const Tensor& x, int64_t bits, double clip, int64_t group) {
+  check_dynamic("quantize_asymmetric", x, bits, clip, group);
 }
 
 void check_abs_max_rows(const Tensor& x) {

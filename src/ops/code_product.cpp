@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "ops/exact_product.h"
@@ -28,10 +29,12 @@ int64_t ceil_div(int64_t a, int64_t b) {
 
 // Codes of activations as the kernel wants them. The rows' sums are of what it multiplies.
 struct Rows {
-  Tensor codes;  // [rows, quads * 4] int8
-  Tensor sums;   // [rows, groups] int32
-  Tensor zero;   // [rows] int32; undefined: all 0
-  Tensor scale;  // [rows] float32, or [1]
+  int64_t count = 0;
+  Tensor held;                      // what `codes` points into
+  const int8_t* codes = nullptr;    // [rows, quads * 4]
+  std::unique_ptr<int32_t[]> sums;  // [rows, groups]
+  std::unique_ptr<int32_t[]> zero;  // [rows]; null: all 0
+  Tensor scale;                     // float32: one a row, or one
 };
 
 // How the inputs of a row are cut into quads and groups, and the bits that a code of the weight takes.
@@ -72,31 +75,36 @@ void place_row(const uint8_t* from, int flip, const Cut& cut, int8_t* to, int32_
 }
 
 // A zero point a row, from as many or from one.
-Tensor moved_zeros(const Tensor& zero, int64_t count) {
-  const Tensor moved = at::empty({count}, at::kInt);
-  const auto* from = zero.const_data_ptr<uint8_t>();
+std::unique_ptr<int32_t[]> moved_zeros(const Tensor& zero, int64_t count) {
+  auto moved = std::make_unique_for_overwrite<int32_t[]>(static_cast<size_t>(count));
+  const Tensor held = zero.contiguous();
+  const auto* from = held.const_data_ptr<uint8_t>();
   const int64_t step = zero.numel() == 1 ? 0 : 1;
-  for (int64_t r = 0; r < count; ++r) moved.data_ptr<int32_t>()[r] = from[r * step] - 128;
+  for (int64_t r = 0; r < count; ++r) moved[static_cast<size_t>(r)] = from[r * step] - 128;
   return moved;
 }
 
+// With one token every call of libtorch shows: there are none where the codes can be used as they are.
 Rows rows_of(const Activation& x, const Cut& cut) {
-  const Tensor codes = x.codes.reshape({-1, cut.in}).contiguous();
-  const int64_t count = codes.size(0);
+  const Tensor codes = x.codes.contiguous();
   const bool is_signed = codes.scalar_type() == at::kChar;
-  Rows rows;
   const bool in_place = is_signed && cut.in == cut.quads * 4;
-  rows.codes = in_place ? codes : at::empty({count, cut.quads * 4}, at::kChar);
-  rows.sums = at::empty({count, cut.groups}, at::kInt);
+  Rows rows;
+  rows.count = codes.numel() / cut.in;
+  rows.held = in_place ? codes : at::empty({rows.count, cut.quads * 4}, at::kChar);
+  auto* to = static_cast<int8_t*>(rows.held.data_ptr());
+  rows.codes = to;
+  rows.sums = std::make_unique_for_overwrite<int32_t[]>(static_cast<size_t>(rows.count * cut.groups));
   const auto* from = static_cast<const uint8_t*>(codes.const_data_ptr());
-  auto* to = static_cast<int8_t*>(rows.codes.data_ptr());
-  auto* sums = rows.sums.data_ptr<int32_t>();
-  at::parallel_for(0, count, std::max<int64_t>(1, kWork / cut.in), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r)
-      place_row(from + r * cut.in, is_signed ? 0 : 0x80, cut, to + r * cut.quads * 4, sums + r * cut.groups);
+  const int64_t grain = std::max<int64_t>(1, kWork / cut.in);
+  at::parallel_for(0, rows.count, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      place_row(from + r * cut.in, is_signed ? 0 : 0x80, cut, to + r * cut.quads * 4,
+                rows.sums.get() + r * cut.groups);
+    }
   });
-  if (x.zero.defined()) rows.zero = moved_zeros(x.zero.contiguous(), count);
-  rows.scale = x.scale.flatten().contiguous();
+  if (x.zero.defined()) rows.zero = moved_zeros(x.zero, rows.count);
+  rows.scale = x.scale.contiguous();
   return rows;
 }
 
@@ -220,13 +228,13 @@ PackedWeight::PackedWeight(const QuantizedTensor& q)
 }
 
 void PackedWeight::multiply(const Rows& rows, const Tensor& scale, float* y) const {
-  const int64_t count = rows.codes.size(0), grid = cut_.groups * kCodeColumns;
+  const int64_t count = rows.count, grid = cut_.groups * kCodeColumns;
   const auto multiply_tiles = [&](int64_t begin, int64_t end) {
     const int64_t first = begin * kCodeColumns;
     kernels::run(kernels::CodeProduct{
-        .row_codes = rows.codes.const_data_ptr<int8_t>(),
-        .row_sums = rows.sums.const_data_ptr<int32_t>(),
-        .row_zero = rows.zero.defined() ? rows.zero.const_data_ptr<int32_t>() : nullptr,
+        .row_codes = rows.codes,
+        .row_sums = rows.sums.get(),
+        .row_zero = rows.zero.get(),
         .row_scale = rows.scale.const_data_ptr<float>(),
         .column_codes = codes_.const_data_ptr<uint8_t>() + begin * tile_bytes(),
         .column_sums = sums_.const_data_ptr<int32_t>() + begin * grid,

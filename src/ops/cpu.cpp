@@ -29,16 +29,32 @@ Tensor with_contiguous_rows(const Tensor& x) {
   return x.stride(-1) == 1 || x.size(-1) == 1 ? x : x.contiguous();
 }
 
-// [..., n] as [rows, n] with contiguous rows; copies only if no view exists.
-Tensor as_rows(const Tensor& x) {
-  return with_contiguous_rows(x.reshape({-1, x.size(-1)}));
-}
+// x [..., n] as rows of n, or of a part of n, that are contiguous; copies only if no view exists. A
+// contiguous tensor is not looked at by libtorch: with one token a view costs as much as the work.
+struct Rows {
+  explicit Rows(const Tensor& x) : Rows(x, x.size(-1)) {}
+  Rows(const Tensor& x, int64_t row_size) : kept(x), stride(row_size), columns(row_size) {
+    if (!x.is_contiguous()) {
+      kept = with_contiguous_rows(x.reshape({-1, columns}));
+      stride = kept.stride(0);
+    }
+    count = kept.numel() / std::max<int64_t>(1, columns);
+    data = kept.const_data_ptr<float>();
+  }
 
-// An empty [..., 1] for a value from each row of x [..., n].
-Tensor one_per_row(const Tensor& x) {
+  Tensor kept;
+  const float* data;
+  int64_t count, stride, columns;
+};
+
+// An empty tensor for a value from each row of x [..., n]: [..., 1], or from each group of it: [..., groups,
+// 1].
+Tensor one_per_row(const Tensor& x, int64_t group, at::ScalarType type) {
   std::vector<int64_t> shape = x.sizes().vec();
+  if (group != 0) shape.back() /= group;
+  if (group != 0) shape.push_back(1);
   shape.back() = 1;
-  return at::empty(shape, x.options());
+  return at::empty(shape, type);
 }
 
 // A [batch, length, n] tensor with contiguous rows.
@@ -73,9 +89,9 @@ void for_channels(int64_t batch, int64_t channels, int64_t values, const Run& ru
 
 // run(first, count) for groups of rows.
 template <typename Run>
-void for_rows(const Tensor& rows, const Run& run) {
-  const int64_t grain = std::max<int64_t>(1, kValues / rows.size(1));
-  at::parallel_for(0, rows.size(0), grain, [&](int64_t begin, int64_t end) { run(begin, end - begin); });
+void for_rows(const Rows& rows, const Run& run) {
+  const int64_t grain = std::max<int64_t>(1, kValues / std::max<int64_t>(1, rows.columns));
+  at::parallel_for(0, rows.count, grain, [&](int64_t begin, int64_t end) { run(begin, end - begin); });
 }
 
 // window <- the last width - 1 inputs, of which the first ones may be its own.
@@ -160,21 +176,20 @@ Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalT
 
 Tensor hadamard(const Tensor& x, const Tensor& left, int64_t block) {
   check_hadamard(x, left, block);
-  const int64_t m = left.size(0), columns = x.size(-1);
+  const int64_t m = left.size(0);
   if (m > kernels::kMaxHadamardLeft) return fallback::hadamard(x, left, block);
-  const Tensor rows = as_rows(x), matrix = left.contiguous();
-  const Tensor y = at::empty(x.sizes(), x.options());
-  const float* x_data = rows.const_data_ptr<float>();
+  const Rows rows(x);
+  const Tensor matrix = left.contiguous(), y = at::empty(x.sizes(), at::kFloat);
   const float* left_data = matrix.const_data_ptr<float>();
   float* y_data = y.data_ptr<float>();
-  for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
-    kernels::run(kernels::Hadamard{.x = x_data + first * stride,
+  for_rows(rows, [&](int64_t first, int64_t count) {
+    kernels::run(kernels::Hadamard{.x = rows.data + first * rows.stride,
                                    .left = left_data,
-                                   .y = y_data + first * columns,
-                                   .x_stride = stride,
-                                   .y_stride = columns,
+                                   .y = y_data + first * rows.columns,
+                                   .x_stride = rows.stride,
+                                   .y_stride = rows.columns,
                                    .rows = count,
-                                   .columns = columns,
+                                   .columns = rows.columns,
                                    .block = block,
                                    .m = m});
   });
@@ -183,24 +198,23 @@ Tensor hadamard(const Tensor& x, const Tensor& left, int64_t block) {
 
 std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
   check_quantize_codes(x, scale, low, high);
-  const int64_t columns = x.size(-1), scale_stride = scale.numel() == 1 ? 0 : 1;
-  const Tensor rows = as_rows(x), scales = scale.contiguous();
-  const Tensor y = at::empty(x.sizes(), x.options().dtype(at::kChar));
-  const float* x_data = rows.const_data_ptr<float>();
+  const int64_t scale_stride = scale.numel() == 1 ? 0 : 1;
+  const Rows rows(x);
+  const Tensor scales = scale.contiguous(), y = at::empty(x.sizes(), at::kChar);
   const float* scale_data = scales.const_data_ptr<float>();
   int8_t* y_data = y.data_ptr<int8_t>();
   std::atomic<bool> has_nan = false;
-  for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
+  for_rows(rows, [&](int64_t first, int64_t count) {
     bool has_nan_here = false;
-    kernels::run(kernels::QuantizeCodes{.x = x_data + first * stride,
+    kernels::run(kernels::QuantizeCodes{.x = rows.data + first * rows.stride,
                                         .scale = scale_data + first * scale_stride,
-                                        .y = y_data + first * columns,
+                                        .y = y_data + first * rows.columns,
                                         .has_nan = &has_nan_here,
-                                        .x_stride = stride,
-                                        .y_stride = columns,
+                                        .x_stride = rows.stride,
+                                        .y_stride = rows.columns,
                                         .scale_stride = scale_stride,
                                         .rows = count,
-                                        .columns = columns,
+                                        .columns = rows.columns,
                                         .low = static_cast<float>(low),
                                         .high = static_cast<float>(high)});
     if (has_nan_here) has_nan = true;
@@ -209,24 +223,57 @@ std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, 
   return {y, scale.clone()};
 }
 
-std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
-  check_quantize_asymmetric(x, bits, clip);
-  const int64_t columns = x.size(-1);
-  const Tensor rows = as_rows(x), y = at::empty(x.sizes(), x.options().dtype(at::kByte));
-  const Tensor step = one_per_row(x), zero = at::empty(step.sizes(), y.options());
-  const float* x_data = rows.const_data_ptr<float>();
+// A row is in the nearest cache when it is rounded.
+std::tuple<Tensor, Tensor> quantize_symmetric(const Tensor& x, int64_t bits, double clip, int64_t group) {
+  check_quantize_symmetric(x, bits, clip, group);
+  const Rows rows(x, group == 0 ? x.size(-1) : group);
+  const Tensor y = at::empty(x.sizes(), at::kChar), step = one_per_row(x, group, at::kFloat);
+  const auto high = static_cast<float>((int64_t{1} << (bits - 1)) - 1), kept = static_cast<float>(clip);
+  int8_t* y_data = y.data_ptr<int8_t>();
+  float* step_data = step.data_ptr<float>();
+  for_rows(rows, [&](int64_t first, int64_t count) {
+    for (int64_t r = first; r < first + count; ++r) {
+      const float* row = rows.data + r * rows.stride;
+      float amax = 0;
+      kernels::run(kernels::AbsMaxRows{
+          .x = row, .y = &amax, .x_stride = rows.stride, .rows = 1, .columns = rows.columns});
+      const float wanted = amax * kept / high;
+      step_data[r] = wanted < kernels::kSmallestStep ? kernels::kSmallestStep : wanted;  // keeps a NaN
+      bool has_nan = false;  // then the step is one too
+      kernels::run(kernels::QuantizeCodes{.x = row,
+                                          .scale = step_data + r,
+                                          .y = y_data + r * rows.columns,
+                                          .has_nan = &has_nan,
+                                          .x_stride = rows.stride,
+                                          .y_stride = rows.columns,
+                                          .scale_stride = 0,
+                                          .rows = 1,
+                                          .columns = rows.columns,
+                                          .low = -high - 1,
+                                          .high = high});
+    }
+  });
+  return {y, step};
+}
+
+std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip,
+                                                       int64_t group) {
+  check_quantize_asymmetric(x, bits, clip, group);
+  const Rows rows(x, group == 0 ? x.size(-1) : group);
+  const Tensor y = at::empty(x.sizes(), at::kByte), step = one_per_row(x, group, at::kFloat),
+               zero = one_per_row(x, group, at::kByte);
   uint8_t* y_data = y.data_ptr<uint8_t>();
   uint8_t* zero_data = zero.data_ptr<uint8_t>();
   float* step_data = step.data_ptr<float>();
-  for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
-    kernels::run(kernels::QuantizeAsymmetric{.x = x_data + first * stride,
-                                             .y = y_data + first * columns,
+  for_rows(rows, [&](int64_t first, int64_t count) {
+    kernels::run(kernels::QuantizeAsymmetric{.x = rows.data + first * rows.stride,
+                                             .y = y_data + first * rows.columns,
                                              .zero = zero_data + first,
                                              .step = step_data + first,
-                                             .x_stride = stride,
-                                             .y_stride = columns,
+                                             .x_stride = rows.stride,
+                                             .y_stride = rows.columns,
                                              .rows = count,
-                                             .columns = columns,
+                                             .columns = rows.columns,
                                              .last = static_cast<float>((int64_t{1} << bits) - 1),
                                              .clip = static_cast<float>(clip)});
   });
@@ -235,35 +282,33 @@ std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t 
 
 Tensor abs_max_rows(const Tensor& x) {
   check_abs_max_rows(x);
-  const Tensor rows = as_rows(x), y = one_per_row(x);
-  const float* x_data = rows.const_data_ptr<float>();
+  const Rows rows(x);
+  const Tensor y = one_per_row(x, 0, at::kFloat);
   float* y_data = y.data_ptr<float>();
-  for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
-    kernels::run(kernels::AbsMaxRows{.x = x_data + first * stride,
+  for_rows(rows, [&](int64_t first, int64_t count) {
+    kernels::run(kernels::AbsMaxRows{.x = rows.data + first * rows.stride,
                                      .y = y_data + first,
-                                     .x_stride = stride,
+                                     .x_stride = rows.stride,
                                      .rows = count,
-                                     .columns = x.size(-1)});
+                                     .columns = rows.columns});
   });
   return y;
 }
 
 Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps) {
   check_rms_norm(x, gain);
-  const int64_t columns = x.size(-1);
-  const Tensor rows = as_rows(x), gains = gain.contiguous();
-  const Tensor y = at::empty(x.sizes(), x.options());
-  const float* x_data = rows.const_data_ptr<float>();
+  const Rows rows(x);
+  const Tensor gains = gain.contiguous(), y = at::empty(x.sizes(), at::kFloat);
   const float* gain_data = gains.const_data_ptr<float>();
   float* y_data = y.data_ptr<float>();
-  for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t count) {
-    kernels::run(kernels::RmsNorm{.x = x_data + first * stride,
+  for_rows(rows, [&](int64_t first, int64_t count) {
+    kernels::run(kernels::RmsNorm{.x = rows.data + first * rows.stride,
                                   .gain = gain_data,
-                                  .y = y_data + first * columns,
-                                  .x_stride = stride,
-                                  .y_stride = columns,
+                                  .y = y_data + first * rows.columns,
+                                  .x_stride = rows.stride,
+                                  .y_stride = rows.columns,
                                   .rows = count,
-                                  .columns = columns,
+                                  .columns = rows.columns,
                                   .eps = static_cast<float>(eps)});
   });
   return y;
@@ -273,24 +318,27 @@ Tensor gather_columns(const Tensor& x, const Tensor& index) {
   check_gather_columns(x, index);
   const int64_t columns = x.size(-1), count = index.numel();
   TORCH_CHECK(columns <= std::numeric_limits<int32_t>::max(), "ptq::gather_columns: ", columns, " columns");
-  const Tensor rows = as_rows(x), list = index.contiguous();
+  const Rows rows(x);
+  const Tensor list = index.contiguous();
   const int64_t* wanted = list.const_data_ptr<int64_t>();
   std::vector<int32_t> places(static_cast<size_t>(count));
+  const auto is_outside = [columns](int64_t column) { return column < 0 || column >= columns; };
+  bool outside = false;  // looked for without a branch: a permutation is as long as a row
   for (int64_t i = 0; i < count; ++i) {
-    TORCH_CHECK(wanted[i] >= 0 && wanted[i] < columns, "ptq::gather_columns: column ", wanted[i], " of ",
-                columns);
+    outside |= is_outside(wanted[i]);
     places[static_cast<size_t>(i)] = static_cast<int32_t>(wanted[i]);
   }
+  TORCH_CHECK(!outside, "ptq::gather_columns: column ", *std::find_if(wanted, wanted + count, is_outside),
+              " of ", columns);
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = count;
-  const Tensor y = at::empty(shape, x.options());
-  const float* x_data = rows.const_data_ptr<float>();
+  const Tensor y = at::empty(shape, at::kFloat);
   float* y_data = y.data_ptr<float>();
-  for_rows(rows, [&, stride = rows.stride(0)](int64_t first, int64_t number) {
-    kernels::run(kernels::GatherColumns{.x = x_data + first * stride,
+  for_rows(rows, [&](int64_t first, int64_t number) {
+    kernels::run(kernels::GatherColumns{.x = rows.data + first * rows.stride,
                                         .index = places.data(),
                                         .y = y_data + first * count,
-                                        .x_stride = stride,
+                                        .x_stride = rows.stride,
                                         .y_stride = count,
                                         .rows = number,
                                         .columns = count});

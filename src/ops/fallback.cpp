@@ -10,6 +10,14 @@
 #include "ptq/kernels/kernels.h"
 
 namespace ptq::ops::fallback {
+namespace {
+
+// x [..., n] as [..., n / group, group]; x itself if there are no groups.
+Tensor by_group(const Tensor& x, int64_t group) {
+  return group == 0 ? x : x.unflatten(-1, {-1, group});
+}
+
+}  // namespace
 
 Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C,
                       const Tensor& D, const Tensor& z, const OptionalTensor& h) {
@@ -64,17 +72,29 @@ std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, 
   return {codes.to(at::kChar), scale.masked_fill(has_nan, std::numeric_limits<double>::quiet_NaN())};
 }
 
-std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
-  check_quantize_asymmetric(x, bits, clip);
+std::tuple<Tensor, Tensor> quantize_symmetric(const Tensor& x, int64_t bits, double clip, int64_t group) {
+  check_quantize_symmetric(x, bits, clip, group);
+  const auto high = static_cast<double>((int64_t{1} << (bits - 1)) - 1), low = -high - 1;
+  const Tensor rows = by_group(x, group);
+  const Tensor amax = at::amax(at::abs(rows), -1, /*keepdim=*/true);
+  const Tensor step = (amax * clip / high).clamp_min_(kernels::kSmallestStep);
+  const Tensor codes = at::nan_to_num(at::round(rows / step), /*nan=*/low).clamp_(low, high);
+  return {codes.to(at::kChar).reshape(x.sizes()), step};
+}
+
+std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip,
+                                                       int64_t group) {
+  check_quantize_asymmetric(x, bits, clip, group);
   const auto last = static_cast<double>((int64_t{1} << bits) - 1);
-  const Tensor high = at::amax(x, -1, /*keepdim=*/true).clamp_min_(0).mul_(clip);
-  const Tensor low = at::amin(x, -1, /*keepdim=*/true).clamp_max_(0).mul_(clip);
+  const Tensor rows = by_group(x, group);
+  const Tensor high = at::amax(rows, -1, /*keepdim=*/true).clamp_min_(0).mul_(clip);
+  const Tensor low = at::amin(rows, -1, /*keepdim=*/true).clamp_max_(0).mul_(clip);
   const Tensor step = ((high - low) / last).clamp_min_(kernels::kSmallestStep);
   const auto bytes = [last](const Tensor& nearest) {
     return at::nan_to_num(nearest, /*nan=*/0).clamp_(0, last).to(at::kByte);
   };
   const Tensor zero = bytes((low.neg() / step).round_());
-  return {bytes((x / step).round_().add_(zero)), zero, step};
+  return {bytes((rows / step).round_().add_(zero)).reshape(x.sizes()), zero, step};
 }
 
 Tensor abs_max_rows(const Tensor& x) {

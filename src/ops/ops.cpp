@@ -8,6 +8,9 @@
 #include <torch/headeronly/version.h>
 #include <torch/library.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "ops/cpu.h"
 #include "ops/fallback.h"
 #include "ptq/kernels/kernels.h"
@@ -25,7 +28,8 @@ TORCH_LIBRARY(ptq, library) {
   library.def("causal_conv1d_silu(Tensor x, Tensor weight, Tensor? bias, Tensor(a!)? window) -> Tensor");
   library.def("hadamard(Tensor x, Tensor left, int block) -> Tensor");
   library.def("quantize_codes(Tensor x, Tensor scale, int low, int high) -> (Tensor, Tensor)");
-  library.def("quantize_asymmetric(Tensor x, int bits, float clip) -> (Tensor, Tensor, Tensor)");
+  library.def("quantize_symmetric(Tensor x, int bits, float clip, int group) -> (Tensor, Tensor)");
+  library.def("quantize_asymmetric(Tensor x, int bits, float clip, int group) -> (Tensor, Tensor, Tensor)");
   library.def("abs_max_rows(Tensor x) -> Tensor");
   library.def("rms_norm(Tensor x, Tensor gain, float eps) -> Tensor");
   library.def("gather_columns(Tensor x, Tensor index) -> Tensor");
@@ -36,6 +40,7 @@ TORCH_LIBRARY_IMPL(ptq, CompositeExplicitAutograd, library) {
   library.impl("causal_conv1d_silu", fallback::causal_conv1d_silu);
   library.impl("hadamard", fallback::hadamard);
   library.impl("quantize_codes", fallback::quantize_codes);
+  library.impl("quantize_symmetric", fallback::quantize_symmetric);
   library.impl("quantize_asymmetric", fallback::quantize_asymmetric);
   library.impl("abs_max_rows", fallback::abs_max_rows);
   library.impl("rms_norm", fallback::rms_norm);
@@ -47,6 +52,7 @@ TORCH_LIBRARY_IMPL(ptq, CPU, library) {
   library.impl("causal_conv1d_silu", cpu::causal_conv1d_silu);
   library.impl("hadamard", cpu::hadamard);
   library.impl("quantize_codes", cpu::quantize_codes);
+  library.impl("quantize_symmetric", cpu::quantize_symmetric);
   library.impl("quantize_asymmetric", cpu::quantize_asymmetric);
   library.impl("abs_max_rows", cpu::abs_max_rows);
   library.impl("rms_norm", cpu::rms_norm);
@@ -86,14 +92,27 @@ std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, 
   return op.call(x, scale, low, high);
 }
 
-std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip) {
+std::tuple<Tensor, Tensor> quantize_symmetric(const Tensor& x, int64_t bits, double clip, int64_t group) {
+  static const auto op = find_op("ptq::quantize_symmetric", fallback::quantize_symmetric);
+  return op.call(x, bits, clip, group);
+}
+
+std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip,
+                                                       int64_t group) {
   static const auto op = find_op("ptq::quantize_asymmetric", fallback::quantize_asymmetric);
-  return op.call(x, bits, clip);
+  return op.call(x, bits, clip, group);
 }
 
 Tensor abs_max_rows(const Tensor& x) {
   static const auto op = find_op("ptq::abs_max_rows", fallback::abs_max_rows);
   return op.call(x);
+}
+
+// A largest magnitude shows NaN as well as infinity.
+bool all_finite(const Tensor& x) {
+  const Tensor maxima = abs_max_rows(x).cpu();
+  const auto* data = maxima.const_data_ptr<float>();
+  return std::all_of(data, data + maxima.numel(), [](float maximum) { return std::isfinite(maximum); });
 }
 
 Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps) {

@@ -111,14 +111,14 @@ Tensor StoredWeight::widened(int64_t first, int64_t count) const {
   return y;
 }
 
-// x [rows, in]
-Tensor StoredWeight::product_of_few(const Tensor& x, const Tensor& bias) const {
+// `y` [rows, out], in the shape that the product has.
+void StoredWeight::multiply_few(const Tensor& x, const Tensor& y) const {
   const kernels::StoredRows w = operand();
-  const Tensor y = at::empty({x.size(0), out_}, at::kFloat);
+  const int64_t rows = y.numel() / std::max<int64_t>(1, out_);
   const auto* from = x.const_data_ptr<float>();
   auto* to = y.data_ptr<float>();
   const int64_t blocks = (out_ + kColumnsTogether - 1) / kColumnsTogether;
-  const int64_t work = std::max<int64_t>(1, x.size(0) * in_ * kColumnsTogether);
+  const int64_t work = std::max<int64_t>(1, rows * in_ * kColumnsTogether);
   at::parallel_for(0, blocks, (kWork + work - 1) / work, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * kColumnsTogether;
     kernels::run(kernels::StoredProduct{.x = from,
@@ -126,19 +126,22 @@ Tensor StoredWeight::product_of_few(const Tensor& x, const Tensor& bias) const {
                                         .y = to + first,
                                         .x_stride = in_,
                                         .y_stride = out_,
-                                        .rows = x.size(0),
+                                        .rows = rows,
                                         .first = first,
                                         .columns = std::min(out_, end * kColumnsTogether) - first});
   });
-  return bias.defined() ? y.add_(bias) : y;
 }
 
 Tensor StoredWeight::product(const Tensor& x, const Tensor& bias) const {
   if (in_floats_) return ops::linear(x, data_, bias);
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = out_;
+  if (x.numel() < kFewRows * in_) {
+    const Tensor y = at::empty(shape, at::kFloat);
+    multiply_few(x.contiguous(), y);
+    return bias.defined() ? y.add_(bias) : y;
+  }
   const Tensor rows = x.reshape({-1, in_}).contiguous();
-  if (rows.size(0) < kFewRows) return product_of_few(rows, bias).view(shape);
   const int64_t panel = std::max(kLeastPanel, kPanelValues / in_);
   if (out_ <= panel) return ops::linear(x, widened(0, out_), bias);
   const Tensor y = at::empty({rows.size(0), out_}, at::kFloat);

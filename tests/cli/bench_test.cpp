@@ -29,6 +29,8 @@ TEST_F(Bench, ModelsSideBySideAreComparedWithTheFirst) {
                              "step_gb_per_second", "prefill_gop_per_second"})
       expect_spread(model[name]);
     EXPECT_GT(model["peak_rss_bytes"].get<int64_t>(), 10 << 20);
+    EXPECT_GT(model["library_calls"]["count"].get<int64_t>(), 0);
+    EXPECT_LT(model["library_calls"]["share"].get<double>(), 1);
   }
   EXPECT_EQ(json["models"][0]["relative"], (Json{{"prefill", 1.0}, {"decode", 1.0}, {"peak_rss", 1.0}}));
   EXPECT_EQ(json["models"][1]["name"], "q");

@@ -279,27 +279,57 @@ TEST(QuantizeAsymmetric, ClippedRowOfTheSpecification) {
   EXPECT_EQ(step.item<float>(), 0.800000011920929f);
 }
 
+// x [4, 5, n], the same strided, none, transposed, and with zeros, a NaN, infinities and tiny values.
+std::vector<Tensor> rows_to_round(int64_t n) {
+  const Tensor x = at::randn({4, 5, n}) * 3 + at::arange(5).unsqueeze(1) - 2;
+  Tensor special = x.clone();
+  special.select(0, 0).zero_();
+  special[1][0][0] = NAN;
+  special[1][1][n / 2] = INFINITY;
+  special[1][2][n - 1] = -INFINITY;
+  special.select(0, 2).fill_(-1e-7);
+  return {x, x.transpose(0, 1).contiguous().transpose(0, 1), x.narrow(0, 0, 0), x.transpose(0, 2), special};
+}
+
+// Bits, clip factor and group; transposed, a row has 4 values.
+const std::tuple<int64_t, double, int64_t> kRoundings[] = {{4, 0.9, 0}, {8, 1, 0}, {2, 0.3, 0}, {4, 0.9, 4}};
+
 TEST(QuantizeAsymmetric, BitsEqualFallback) {
   at::manual_seed(9);
   for (const int64_t n : {1, 7, 16, 33, 64, 1536}) {
-    const Tensor x = at::randn({4, 5, n}) * 3 + at::arange(5).unsqueeze(1) - 2;
-    const Tensor strided = x.transpose(0, 1).contiguous().transpose(0, 1), empty = x.narrow(0, 0, 0);
-    Tensor special = x.clone();
-    special.select(0, 0).zero_();
-    special[1][0][0] = NAN;
-    special[1][1][n / 2] = INFINITY;
-    special[1][2][n - 1] = -INFINITY;
-    special.select(0, 2).fill_(-1e-7);
-    for (const Tensor& rows : {x, strided, empty, x.transpose(0, 2), special}) {
-      for (const auto& [bits, clip] : {std::pair{4, 0.9}, {8, 1.0}, {2, 0.3}}) {
-        const auto [codes, zero, step] = ops::quantize_asymmetric(rows, bits, clip);
-        const auto [expected, expected_zero, expected_step] = fallback::quantize_asymmetric(rows, bits, clip);
-        EXPECT_TRUE(at::equal(codes, expected)) << n << " " << bits;
-        EXPECT_TRUE(at::equal(zero, expected_zero)) << n << " " << bits;
-        EXPECT_TRUE(same_values(step, expected_step)) << n << " " << bits;
+    for (const Tensor& rows : rows_to_round(n)) {
+      for (const auto& [bits, clip, group] : kRoundings) {
+        if (group != 0 && rows.size(-1) % group != 0) continue;
+        const auto [codes, zero, step] = ops::quantize_asymmetric(rows, bits, clip, group);
+        const auto expected = fallback::quantize_asymmetric(rows, bits, clip, group);
+        EXPECT_TRUE(at::equal(codes, std::get<0>(expected))) << n << " " << bits;
+        EXPECT_TRUE(at::equal(zero, std::get<1>(expected))) << n << " " << bits;
+        EXPECT_TRUE(same_values(step, std::get<2>(expected))) << n << " " << bits;
       }
     }
   }
+}
+
+TEST(QuantizeSymmetric, BitsEqualFallback) {
+  at::manual_seed(10);
+  for (const int64_t n : {1, 7, 16, 33, 64, 1536}) {
+    for (const Tensor& rows : rows_to_round(n)) {
+      for (const auto& [bits, clip, group] : kRoundings) {
+        if (group != 0 && rows.size(-1) % group != 0) continue;
+        const auto [codes, step] = ops::quantize_symmetric(rows, bits, clip, group);
+        const auto expected = fallback::quantize_symmetric(rows, bits, clip, group);
+        EXPECT_TRUE(at::equal(codes, std::get<0>(expected))) << n << " " << bits;
+        EXPECT_TRUE(same_values(step, std::get<1>(expected))) << n << " " << bits;
+      }
+    }
+  }
+}
+
+TEST(QuantizeSymmetric, GroupsHaveStepsOfTheirOwnAndNanStaysInItsGroup) {
+  const Tensor x = floats({-14, 7, 1.2f, 2, NAN, 3, 0, 0}, {1, 8});
+  const auto [codes, step] = ops::quantize_symmetric(x, 4, 1, 2);
+  EXPECT_TRUE(at::equal(codes, codes_of({-7, 4, 4, 7, -8, -8, 0, 0}, at::kChar).reshape({1, 8})));
+  EXPECT_TRUE(same_values(step, floats({2, 2.0F / 7, NAN, 0x1p-126F}, {1, 4, 1})));
 }
 
 TEST(QuantizeAsymmetric, RowWithANanHasCodesOfZeroAndAStepOfNan) {
@@ -347,6 +377,8 @@ TEST(Ops, OneAndTwoThreadsGiveTheSameBits) {
                                ops::causal_conv1d_silu(in.u, weight, in.D),
                                ops::hadamard(x, base, 384),
                                std::get<0>(ops::quantize_codes(x, at::full({1}, 0.01f), -8, 7)),
+                               std::get<0>(ops::quantize_symmetric(x, 4, 0.9)),
+                               std::get<1>(ops::quantize_symmetric(x, 4, 0.9)),
                                std::get<0>(ops::quantize_asymmetric(x, 4, 0.9)),
                                std::get<2>(ops::quantize_asymmetric(x, 4, 0.9)),
                                ops::abs_max_rows(x),
@@ -439,6 +471,9 @@ TEST(Ops, WrongArgumentsAreErrors) {
   EXPECT_THROW(ops::quantize_codes(at::ones({2, 3}), at::ones({1}), -129, 7), c10::Error);
   EXPECT_THROW(ops::quantize_codes(at::ones({2, 3}), at::ones({1}), -8, 128), c10::Error);
   EXPECT_THROW(ops::quantize_asymmetric(at::ones({2, 3}), 9, 1), c10::Error);
+  EXPECT_THROW(ops::quantize_asymmetric(at::ones({2, 3}), 4, 1, 2), c10::Error);
+  EXPECT_THROW(ops::quantize_symmetric(at::ones({2, 3}), 1, 1), c10::Error);
+  EXPECT_THROW(ops::quantize_symmetric(at::ones({2, 3}), 4, 1, -1), c10::Error);
   EXPECT_THROW(ops::quantize_asymmetric(at::ones({2, 3}), 4, 0), c10::Error);
   EXPECT_THROW(ops::rms_norm(at::ones({2, 3}), at::ones({2}), 1e-5), c10::Error);
   EXPECT_THROW(ops::causal_conv1d_silu(at::ones({1, 2, 3}), at::ones({3, 4}), {}, at::ones({1, 4, 3})),

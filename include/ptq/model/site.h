@@ -35,8 +35,8 @@ struct ActivationQuantizer {
   // Dynamic.
   static ActivationQuantizer per_token(int bits, bool symmetric = true, double clip = 1, int64_t group = 0);
   // Codes of x [..., channels] with their scale, or x itself if the kind is kNone.
-  // Static codes are clamp(round_half_even(x / scale)). A symmetric dynamic scale is clip max |x| of the
-  // token / high, at least 2^-126; one with a zero point is that of ops::quantize_asymmetric.
+  // Static codes are clamp(round_half_even(x / scale)); dynamic ones those of ops::quantize_symmetric and
+  // ops::quantize_asymmetric.
   Activation operator()(const Tensor& x) const;
 };
 

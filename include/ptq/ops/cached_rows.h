@@ -35,6 +35,7 @@ class CachedRows {
   void keep_last(int64_t count);
 
   int64_t heads() const { return heads_; }
+  int64_t head_dim() const { return head_dim_; }
   // Tokens held.
   int64_t size() const { return kept_; }
   // What is held, [batch, heads, size(), head_dim] float32.
@@ -49,6 +50,7 @@ class CachedRows {
  private:
   void make_room(int64_t more);
   void place_codes(const Activation& x, int64_t length);
+  void place_halves_of_one(const Tensor& x);
 
   int64_t batch_ = 0, heads_ = 0, head_dim_ = 0;
   std::optional<ActivationScheme> scheme_;
@@ -60,10 +62,9 @@ class CachedRows {
   int64_t kept_ = 0;
 };
 
-// The outputs of one query a sequence that sees all tokens held: q [batch, 1, heads, head_dim] float32, keys
+// The outputs of one query a sequence that sees all tokens held: q [batch, 1, heads * head_dim] float32, keys
 // and values of the same number of heads, which divides the query's: query head h reads head
-// h / (heads / kv_heads). Returns [batch, 1, heads, head_dim]. REQUIRES: none is held as float32; at least
-// one token.
+// h / (heads / kv_heads). Returns the shape of q. REQUIRES: none is held as float32; at least one token.
 Tensor attend_to_cached(const Tensor& q, const CachedRows& keys, const CachedRows& values);
 
 }  // namespace ptq

@@ -50,16 +50,27 @@ Tensor hadamard(const Tensor& x, const Tensor& left, int64_t block);
 // stand for a NaN, whose own code is `low`.
 std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
 
-// Rounds every row to `bits` bits with a zero point (DuQuant, arXiv 2406.01721), dynamic:
+// Rounds every row, or each `group` consecutive values of it if that is not 0, to `bits` bits, dynamic:
+//   high = 2^(bits - 1) - 1, step = max(clip max |row| / high, 2^-126),
+//   q = clamp(round_half_even(row / step), -high - 1, high)
+// x [..., n]; bits 2 to 8; clip in (0, 1]; group divides n. The divisions are float32 divisions.
+// Returns q int8 [..., n] and step [..., 1], or [..., n / group, 1]: x is about q step. The step of a row
+// with a NaN is NaN, and its q are the lowest.
+std::tuple<Tensor, Tensor> quantize_symmetric(const Tensor& x, int64_t bits, double clip, int64_t group = 0);
+
+// The same with a zero point (DuQuant, arXiv 2406.01721):
 //   last = 2^bits - 1, mx = clip max(row, 0), mn = clip min(row, 0), step = max((mx - mn) / last, 2^-126),
 //   z = clamp(round_half_even(-mn / step), 0, last), q = clamp(round_half_even(x / step) + z, 0, last)
-// x [..., n]; bits 2 to 8; clip in (0, 1]. The divisions are float32 divisions.
-// Returns q uint8 [..., n], z uint8 [..., 1] and step [..., 1]: x is about (q - z) step. The step of a row
-// with a NaN is NaN, and its q and z are 0.
-std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip);
+// Returns q uint8 [..., n], z uint8 in the shape of step, and step: x is about (q - z) step. The step of a
+// row with a NaN is NaN, and its q and z are 0.
+std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip,
+                                                       int64_t group = 0);
 
 // max |x| over the last dimension: x [..., n] -> [..., 1].
 Tensor abs_max_rows(const Tensor& x);
+
+// Whether no value of x [..., n] is NaN or infinite.
+bool all_finite(const Tensor& x);
 
 // RMS norm: x / sqrt(mean(x^2) + eps) * gain, along the last dimension. x [..., n], gain [n].
 Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps);

@@ -32,7 +32,7 @@ class StoredWeight {
  private:
   kernels::StoredRows operand() const;
   Tensor widened(int64_t first, int64_t count) const;
-  Tensor product_of_few(const Tensor& x, const Tensor& bias) const;
+  void multiply_few(const Tensor& x, const Tensor& y) const;
 
   int64_t out_, in_;
   Tensor data_;             // [out, in] numbers or codes, or [out, row bytes] of half bytes
