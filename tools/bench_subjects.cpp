@@ -160,16 +160,20 @@ BenchSubject machine_subject() {
 
 BenchSubject model_subject(const BenchOptions& options, const std::string& path,
                            const CheckpointOptions& checkpoint, const CommonOptions& common) {
+  const bool in_int8 = options.compute == kComputeInInt8 && int8_linears(path, checkpoint).changed > 0;
   const Stopwatch clock;
   auto running = std::make_shared<RunningModel>();
   running->open = open_any_model(path, checkpoint, common.torch_device());
   log_warnings(running->open);
   const Model& model = *running->open.model;
-  running->decoder = std::make_unique<Decoder>(model, options.batch, CacheFloats::kFloat16);
+  running->decoder = std::make_unique<Decoder>(
+      model, options.batch,
+      DecoderOptions{.floats = CacheFloats::kFloat16, .compute = {.int8_inputs = in_int8}});
   const double load_ms = clock.elapsed_ms();
   running->ids = random_ids(options, model.vocab_size());
   running->repeat(1);
   const Json about = {{"load_ms", load_ms},
+                      {"compute", in_int8 ? kComputeInInt8 : kComputeInFloat},
                       {"context_limit", model.context_limit()},
                       {"parameters", block_parameters(running->open)},
                       {"step_bytes", step_bytes(running->open)},

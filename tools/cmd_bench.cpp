@@ -55,6 +55,7 @@ Json model_json(const BenchOptions& options, const std::string& path, const Json
     return spread_of(repeats, [&](const Json& repeat) { return amount / repeat[seconds].get<double>(); });
   };
   Json json = {{"name", path},
+               {"compute", about["compute"]},
                {"load_ms", about["load_ms"]},
                {"prefill_tokens_per_second", per_second("prefill_seconds", prompt)},
                {"first_token_ms",
@@ -97,7 +98,8 @@ std::string result_text(const Json& json) {
   std::vector<std::vector<std::string>> speeds, costs;
   for (const Json& model : json["models"]) {
     const Json& relative = model["relative"];
-    const std::string name = model["name"].get<std::string>();
+    std::string name = model["name"].get<std::string>();
+    if (model["compute"] == kComputeInInt8) name += " (int8)";
     speeds.push_back({name, range_text(model["prefill_tokens_per_second"], 1),
                       ratio_text(relative["prefill"]), range_text(model["decode_tokens_per_second"], 1),
                       ratio_text(relative["decode"]), range_text(model["first_token_ms"], 1)});
@@ -135,6 +137,15 @@ void warn_of_limit(const BenchOptions& options, const std::string& path, const J
       path, options.prompt, options.generate, total, limit);
 }
 
+// One model suffices: the others may be those that it is compared with.
+void expect_int8(const BenchOptions& options, const std::deque<BenchWorker>& workers) {
+  const auto in_int8 = [](const BenchWorker& worker) { return worker.about()["compute"] == kComputeInInt8; };
+  if (options.compute != kComputeInInt8 || std::any_of(workers.begin(), workers.end(), in_int8)) return;
+  std::string models;
+  for (const std::string& path : options.models) models += (models.empty() ? "" : ", ") + path;
+  throw_nothing_to_round(models);
+}
+
 }  // namespace
 
 void bench_command(const BenchOptions& options, const CommonOptions& common) {
@@ -148,6 +159,7 @@ void bench_command(const BenchOptions& options, const CommonOptions& common) {
     workers.emplace_back(path, [&] { return model_subject(options, path, checkpoint, common); });
     warn_of_limit(options, path, workers.back().about());
   }
+  expect_int8(options, workers);
   workers.emplace_back("the machine", machine_subject);
 
   progress.start("measuring", options.repeat * count);

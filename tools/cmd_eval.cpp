@@ -63,6 +63,8 @@ std::string result_text(const Json& json) {
 void eval_command(const EvalOptions& options, const CommonOptions& common) {
   CheckpointOptions checkpoint = common.checkpoint;
   checkpoint.ignore_must_match = options.against.empty();
+  Compute compute = compute_of(options.compute, options.model, checkpoint);
+  compute.simulated = options.simulate;
   const OpenModel open = open_any_model(options.model, checkpoint, common.torch_device());
   log_warnings(open);
   OpenModel reference;
@@ -95,7 +97,8 @@ void eval_command(const EvalOptions& options, const CommonOptions& common) {
 
   Progress progress(common.status_line, common.quiet ? ProgressStyle::kQuiet : ProgressStyle::kNormal);
   progress.start("evaluating", evaluation_steps(*open.model, windows, reference.model.get()));
-  const LossSums sums = evaluate(*open.model, windows, reference.model.get(), [&] { progress.advance(); });
+  const LossSums sums =
+      evaluate(*open.model, windows, reference.model.get(), [&] { progress.advance(); }, compute);
   progress.finished();
   const OpenModel& float_model = options.against.empty() ? open : reference;
   const double float_perplexity = options.against.empty() ? sums.perplexity() : sums.reference_perplexity();

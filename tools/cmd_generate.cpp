@@ -84,6 +84,7 @@ std::vector<std::string> prompts_of(const GenerateOptions& options) {
 
 void generate_command(const GenerateOptions& options, const CommonOptions& common) {
   const std::vector<std::string> prompts = prompts_of(options);
+  const Compute compute = compute_of(options.compute, options.model, common.checkpoint);
   const OpenModel open = open_any_model(options.model, common.checkpoint, common.torch_device());
   log_warnings(open);
   std::vector<std::string> warnings;
@@ -110,7 +111,7 @@ void generate_command(const GenerateOptions& options, const CommonOptions& commo
   const bool streams = options.prompt && !common.json;
   // One prompt at a time: products of several rows may round otherwise, and a text would depend on those
   // beside it.
-  Decoder decoder(*open.model, 1, CacheFloats::kFloat16);
+  Decoder decoder(*open.model, 1, {.floats = CacheFloats::kFloat16, .compute = compute});
   Speed speed;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (i > 0) decoder.restart();

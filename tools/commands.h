@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "compute_option.h"
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/progress.h"
 #include "ptq/checkpoint/checkpoint.h"
@@ -78,6 +79,8 @@ struct EvalOptions {
   std::string against;
   int64_t seq_len = 2048;
   int64_t max_tokens = 0;  // 0: all
+  std::string compute = kComputeInFloat;
+  bool simulate = false;
 };
 
 struct GenerateOptions {
@@ -88,6 +91,7 @@ struct GenerateOptions {
   SamplingOptions sampling;
   std::vector<std::string> stop;
   bool ignore_eos = false;
+  std::string compute = kComputeInFloat;
 };
 
 struct BenchOptions {
@@ -97,6 +101,7 @@ struct BenchOptions {
   int64_t batch = 1;
   int64_t repeat = 5;
   uint64_t seed = 0;
+  std::string compute = kComputeInFloat;
 };
 
 struct ExportOptions {

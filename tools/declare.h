@@ -24,6 +24,9 @@ void add_checkpoint_options(CLI::App& app, CommonOptions& common);
 // Where a model computes.
 void add_device_options(CLI::App& app, CommonOptions& common);
 
+// --compute, into `compute`.
+void add_compute_option(CLI::App& app, std::string& compute);
+
 // Both, and how the tokenizer is read.
 void add_model_options(CLI::App& app, CommonOptions& common);
 

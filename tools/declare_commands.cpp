@@ -45,6 +45,9 @@ std::function<void()> declare_eval(CLI::App& app, CommonOptions& common) {
   app.add_option("--max-tokens", options->max_tokens, "use the first N tokens of the text")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->type_name("N");
+  add_compute_option(app, options->compute);
+  app.add_flag("--simulate", options->simulate,
+               "make integer products of float32 ones: slower, and the same results to the last bit");
   add_text_options(app, common);
   add_model_options(app, common);
   return [options, &common] { eval_command(*options, common); };

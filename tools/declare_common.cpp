@@ -41,6 +41,15 @@ void add_device_options(CLI::App& app, CommonOptions& common) {
       ->type_name("N");
 }
 
+void add_compute_option(CLI::App& app, std::string& compute) {
+  app.add_option(
+         "--compute", compute,
+         "int8: products of weights in codes with float inputs round those to 8 bits a token first, and "
+         "are of integers (default float)")
+      ->check(CLI::IsMember({kComputeInFloat, kComputeInInt8}))
+      ->type_name("float|int8");
+}
+
 void add_model_options(CLI::App& app, CommonOptions& common) {
   add_checkpoint_options(app, common);
   app.add_option("--tokenizer", common.tokenizer, "tokenizer.json (default: the one beside the model)")

@@ -61,6 +61,7 @@ std::function<void()> declare_generate(CLI::App& app, CommonOptions& common) {
       ->allow_extra_args(false);
   app.add_flag("--ignore-eos", options->ignore_eos, "write on after the model's end-of-text token");
   app.add_option("--seed", sampling.seed, "seed of the draws (default 0)")->check(seed_range)->type_name("N");
+  add_compute_option(app, options->compute);
   add_model_options(app, common);
   return [options, &common] { generate_command(*options, common); };
 }
@@ -82,6 +83,7 @@ std::function<void()> declare_bench(CLI::App& app, CommonOptions& common) {
   app.add_option("--seed", options->seed, "seed of the prompts (default 0)")
       ->check(seed_range)
       ->type_name("N");
+  add_compute_option(app, options->compute);
   add_checkpoint_options(app, common);
   add_device_options(app, common);
   return [options, &common] { bench_command(*options, common); };

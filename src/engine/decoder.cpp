@@ -1,31 +1,46 @@
 #include "ptq/engine/decoder.h"
 
+#include <spdlog/spdlog.h>
+
 #include "ptq/base/memory.h"
 
 namespace ptq {
 
-Decoder::Decoder(const Model& model, int64_t batch, CacheFloats floats)
-    : model_(model), batch_(batch), floats_(floats) {
-  const bool resident = keeps_resident(model);
+Decoder::Decoder(const Model& model, int64_t batch, const DecoderOptions& options)
+    : model_(model), batch_(batch), options_(options) {
+  bool keeps = true;
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     std::unique_ptr<Block> block = model.load_block(i);
-    states_.push_back(block->initial_state(batch, floats));
-    if (resident) {
-      block->seal();
-      blocks_.push_back(std::move(block));
-    }
+    states_.push_back(block->initial_state(batch, options.floats));
+    if (!keeps) continue;
+    block->seal(options.compute);
+    blocks_.push_back(std::move(block));
     return_free_memory();  // what reading a block has taken lies between what stays
+    const int64_t available = available_memory_bytes();
+    keeps = available < 0 || available >= options.least_free_bytes;
+    if (keeps) continue;
+    blocks_.clear();
+    spdlog::warn(
+        "memory has no room for all of the {} blocks: they are read again for every step, which is slow",
+        model.num_blocks());
   }
+}
+
+template <typename Use>
+void Decoder::with_block(size_t index, const Use& use) const {
+  if (!blocks_.empty()) return use(*blocks_[index]);
+  const std::unique_ptr<Block> loaded = model_.load_block(static_cast<int64_t>(index));
+  loaded->seal(options_.compute);
+  use(*loaded);
 }
 
 Tensor Decoder::advance(const Tensor& ids) {
   Tensor hidden = model_.embed(ids);
   for (size_t i = 0; i < states_.size(); ++i) {
-    std::unique_ptr<Block> loaded;
-    if (blocks_.empty()) loaded = model_.load_block(static_cast<int64_t>(i));
-    const Block& block = blocks_.empty() ? *loaded : *blocks_[i];
-    hidden = block.forward(hidden, &states_[i]);
-    expect_finite(hidden, block.prefix(), "the block's output");
+    with_block(i, [&](const Block& block) {
+      hidden = block.forward(hidden, &states_[i]);
+      expect_finite(hidden, block.prefix(), "the block's output");
+    });
   }
   const Tensor logits = model_.logits(hidden.select(1, hidden.size(1) - 1));
   expect_finite(logits, "the head", "the logits");
@@ -33,12 +48,8 @@ Tensor Decoder::advance(const Tensor& ids) {
 }
 
 void Decoder::restart() {
-  for (size_t i = 0; i < states_.size(); ++i) {
-    std::unique_ptr<Block> loaded;
-    if (blocks_.empty()) loaded = model_.load_block(static_cast<int64_t>(i));
-    const Block& block = blocks_.empty() ? *loaded : *blocks_[i];
-    states_[i] = block.initial_state(batch_, floats_);
-  }
+  for (size_t i = 0; i < states_.size(); ++i)
+    with_block(i, [&](const Block& block) { states_[i] = block.initial_state(batch_, options_.floats); });
 }
 
 }  // namespace ptq

@@ -77,11 +77,12 @@ void add_losses(LossSums& sums, const Model& model, const Tensor& hidden, const 
   }
 }
 
-Tensor run_blocks(const Model& model, const Tensor& ids, const std::function<void()>& on_block) {
+Tensor run_blocks(const Model& model, const Tensor& ids, const std::function<void()>& on_block,
+                  const Compute& compute) {
   Tensor hidden = embed_windows(model, ids);
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     const std::unique_ptr<Block> block = model.load_block(i);
-    block->seal();
+    block->seal(compute);
     advance(*block, hidden);
     on_block();
   }
@@ -99,12 +100,12 @@ Tensor evaluation_windows(const std::vector<int64_t>& ids, int64_t length, const
 }
 
 LossSums evaluate(const Model& model, const Tensor& windows, const Model* reference,
-                  const std::function<void()>& on_block) {
+                  const std::function<void()>& on_block, const Compute& compute) {
   LossSums sums;
   const int64_t step = windows_per_group(model, windows);
   for (int64_t begin = 0; begin < windows.size(0); begin += step) {
     const Tensor ids = windows.slice(0, begin, std::min(windows.size(0), begin + step));
-    const Tensor hidden = run_blocks(model, ids, on_block);
+    const Tensor hidden = run_blocks(model, ids, on_block, compute);
     const Tensor reference_hidden = reference != nullptr ? run_blocks(*reference, ids, on_block) : Tensor();
     add_losses(sums, model, hidden, ids, reference, reference_hidden);
   }

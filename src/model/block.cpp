@@ -27,8 +27,8 @@ void Block::prepare() {
   for (Sublayer& sublayer : sublayers_) sublayer.prepare();
 }
 
-void Block::seal() {
-  for (Sublayer& sublayer : sublayers_) sublayer.seal();
+void Block::seal(const Compute& compute) {
+  for (Sublayer& sublayer : sublayers_) sublayer.seal(compute);
 }
 
 BlockState Block::initial_state(int64_t batch, CacheFloats floats) const {

@@ -1,10 +1,23 @@
 #include "ptq/model/linear.h"
 
 #include <limits>
+#include <tuple>
 
 #include "ptq/ops/ops.h"
 
 namespace ptq {
+namespace {
+
+constexpr ActivationScheme kInt8Inputs{.per_token = true};
+
+Activation rounded_to_int8(const Tensor& x) {
+  Activation y{.scheme = kInt8Inputs};
+  std::tie(y.codes, y.scale) = ops::quantize_symmetric(x, kInt8Inputs.bits, /*clip=*/1);
+  return y;
+}
+
+}  // namespace
+
 int64_t LowRank::bytes() const {
   const int64_t scales = A_scale.defined() ? 2 * rank() * static_cast<int64_t>(sizeof(float)) : 0;
   return (A.numel() + B.numel()) * static_cast<int64_t>(at::elementSize(stored)) + scales;
@@ -49,7 +62,7 @@ bool Linear::is_prepared(const IntegerProduct* row) const {
 }
 
 const IntegerProduct* Linear::row_for(const std::optional<ActivationScheme>& input) const {
-  if (sealed_) return input ? prepared_->row : nullptr;
+  if (sealed_) return input || prepared_->rounds_inputs ? prepared_->row : nullptr;
   const QuantizedTensor* q = weight.quantized();
   return q != nullptr && input ? find_integer_product(q->scheme, *input) : nullptr;
 }
@@ -60,9 +73,18 @@ void Linear::prepare(const std::optional<ActivationScheme>& input) {
   if (!is_prepared(row)) prepared_ = std::make_shared<Prepared>(made_for(row));
 }
 
-void Linear::seal(const std::optional<ActivationScheme>& input) {
+bool Linear::takes_int8(const std::optional<ActivationScheme>& input) const {
+  const QuantizedTensor* q = weight.quantized();
+  return !input && q != nullptr && find_integer_product(q->scheme, kInt8Inputs) != nullptr;
+}
+
+void Linear::seal(const std::optional<ActivationScheme>& input, const Compute& compute) {
   if (sealed_ || weight.device().is_meta()) return;
-  Prepared form = made_for(row_for(input));
+  const bool rounds = compute.int8_inputs && takes_int8(input);
+  const IntegerProduct* row = row_for(rounds ? std::optional(kInt8Inputs) : input);
+  if (row != nullptr && compute.simulated) row = &integer_products().back();
+  Prepared form = made_for(row);
+  form.rounds_inputs = rounds;
   form.codes = Tensor();
   if (correction) {
     // What is stored in codes has a scale for each column of B; such factors stay float32.
@@ -87,7 +109,7 @@ Tensor Linear::operator()(const Activation& x) const {
   const std::shared_ptr<const Prepared> form =
       is_prepared(row) ? prepared_ : std::make_shared<Prepared>(made_for(row));
   if (row != nullptr) {
-    Tensor y = form->integer->product(x);
+    Tensor y = form->integer->product(form->rounds_inputs ? rounded_to_int8(x.values) : x);
     if (bias) y.add_(bias->values());
     return corrected ? y.add_(low_rank_term(x.dequantize())) : y;
   }

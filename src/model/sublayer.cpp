@@ -70,8 +70,8 @@ void Sublayer::prepare() {
   keep_values();
 }
 
-void Sublayer::seal() {
-  for (Linear* linear : linears()) linear->seal(site(linear->site).quantizer.scheme());
+void Sublayer::seal(const Compute& compute) {
+  for (Linear* linear : linears()) linear->seal(site(linear->site).quantizer.scheme(), compute);
   keep_values();
 }
 

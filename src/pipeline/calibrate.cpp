@@ -108,13 +108,13 @@ int64_t window_length(const Recipe& recipe, const Model& model) {
 
 void expect_own_text_is_possible(const RunOptions& options, const Recipe& recipe, const Model& model,
                                  bool needs_data) {
-  if (!needs_data || !options.calibration.empty() || Decoder::keeps_resident(model)) return;
-  const int64_t steps = std::max<int64_t>(1, window_length(recipe, model) - 1);
   const int64_t bytes = model.num_parameters() * static_cast<int64_t>(sizeof(float));
+  if (!needs_data || !options.calibration.empty() || bytes <= kWriterBytes) return;
+  const int64_t steps = std::max<int64_t>(1, window_length(recipe, model) - 1);
   throw Error("--calib",
               "is missing, and the model would write its own text of " + std::to_string(recipe.samples) +
                   " x " + std::to_string(steps + 1) + " tokens; " + format_bytes(bytes) +
-                  " of float32 weights are more than the " + format_bytes(Decoder::kResidentBytes) +
+                  " of float32 weights are more than the " + format_bytes(kWriterBytes) +
                   " that it may keep in memory for that, so it would read the whole model " +
                   std::to_string(steps) + " times, once for every token of a window",
               "--calib FILE with a text or with token ids");

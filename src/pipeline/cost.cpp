@@ -10,7 +10,6 @@
 
 #include "ptq/calibration/site_sums.h"
 #include "ptq/calibration/stream.h"
-#include "ptq/engine/decoder.h"
 
 namespace ptq {
 namespace {
@@ -131,9 +130,8 @@ int64_t RunCost::peak_bytes() const {
   peak =
       std::max(peak, stream + held_out + texts + outer + std::max(logits, largest_block_ + forward_bytes_));
   if (windows_.self_written) {
-    const bool resident = all_values_ * kFloat <= Decoder::kResidentBytes;
-    const int64_t blocks = resident ? all_values_ * kFloat : largest_block_ + forward_bytes_;
-    peak = std::max(peak, blocks + windows_.windows * (state_values_ * kFloat + V * (kFloat + 3 * 8)));
+    peak = std::max(
+        peak, all_values_ * kFloat + windows_.windows * (state_values_ * kFloat + V * (kFloat + 3 * 8)));
   }
   return kProgramBytes + static_cast<int64_t>(kHeap * static_cast<double>(outer + peak));
 }

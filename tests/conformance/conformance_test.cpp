@@ -8,9 +8,9 @@
 #include <cmath>
 
 #include "../base/expect_error.h"
+#include "cases.h"
 #include "ptq/engine/evaluate.h"
 #include "ptq/step/step.h"
-#include "workbench.h"
 
 namespace ptq {
 namespace {
@@ -48,45 +48,6 @@ const Floor& floor_of(const std::string& bits) {
     if (bits == floor.bits) return floor;
   }
   throw std::runtime_error("no floor for " + bits);
-}
-
-struct Case {
-  const ArchitectureEntry* architecture;
-  const MethodEntry* method;
-  std::string bits;
-  size_t size;
-
-  friend void PrintTo(const Case& test, std::ostream* out) {
-    *out << test.architecture->name << " " << test.method->name << " " << test.bits << " size " << test.size;
-  }
-};
-
-std::vector<Case> all_cases(const std::vector<size_t>& sizes) {
-  std::vector<Case> cases;
-  for (const ArchitectureEntry& architecture : architectures()) {
-    for (const MethodEntry& method : methods()) {
-      if (!architecture.is_among(method.families)) continue;
-      for (const std::string& bits : method.bits) {
-        for (const size_t size : sizes) cases.push_back({&architecture, &method, bits, size});
-      }
-    }
-  }
-  return cases;
-}
-
-std::string case_name(const ::testing::TestParamInfo<Case>& info) {
-  std::string name = std::string(info.param.architecture->name) + "_" + info.param.method->name + "_" +
-                     info.param.bits + "_size" + std::to_string(info.param.size);
-  std::replace_if(name.begin(), name.end(), [](char c) { return std::isalnum(c) == 0; }, '_');
-  return name;
-}
-
-ToyModel toy_of(const Case& test) {
-  for (const Toy& toy : kToys) {
-    if (std::string(toy.architecture) == test.architecture->name) return toy.make(test.size);
-  }
-  throw std::runtime_error(std::string("no toy model for the architecture ") + test.architecture->name +
-                           ": it wants a row in kToys (tests/conformance/workbench.h)");
 }
 
 void expect_same_files(const Workbench& bench, const std::string& a, const std::string& b) {

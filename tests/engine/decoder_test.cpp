@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "../base/expect_error.h"
 #include "../support/toy_llama.h"
 #include "../support/toy_source.h"
@@ -40,11 +42,11 @@ TEST(LlamaDecoder, HalfFloatsInTheCacheGiveTheSameLogitsForStepsOfAnyLength) {
     const Source source(toy.tensors, toy.config);
     const auto model = source.model();
     const Tensor exact = logits_of(*model, toy_ids());
-    Decoder at_once(*model, 2, CacheFloats::kFloat16);
+    Decoder at_once(*model, 2, {.floats = CacheFloats::kFloat16});
     const Tensor expected = at_once.advance(toy_ids());
     EXPECT_TRUE(at::allclose(expected, exact.select(1, 11), 0, 0.03));
     for (const int64_t step : {1, 2, 5}) {
-      Decoder decoder(*model, 2, CacheFloats::kFloat16);
+      Decoder decoder(*model, 2, {.floats = CacheFloats::kFloat16});
       Tensor logits;
       for (int64_t begin = 0; begin < 12; begin += step)
         logits = decoder.advance(toy_ids().slice(1, begin, std::min<int64_t>(12, begin + step)));
@@ -82,6 +84,18 @@ TEST(Decoder, RestartedGivesTheLogitsOfOneThatBegins) {
   EXPECT_FALSE(at::equal(decoder.advance(toy_ids()), logits));
   decoder.restart();
   EXPECT_TRUE(at::equal(decoder.advance(toy_ids()), logits));
+}
+
+// Blocks that are read again for every step give what blocks give that are kept.
+TEST(Decoder, WithoutRoomForTheBlocksGivesTheSameLogits) {
+  const Source source(testing::toy_mamba({24, 48, 8, 4}));
+  const auto model = source.model();
+  Decoder kept(*model, 2);
+  Decoder read_again(*model, 2, {.least_free_bytes = std::numeric_limits<int64_t>::max()});
+  for (int64_t begin = 0; begin < 12; begin += 4) {
+    const Tensor ids = toy_ids().slice(1, begin, begin + 4);
+    EXPECT_TRUE(at::equal(read_again.advance(ids), kept.advance(ids)));
+  }
 }
 
 TEST(Decoder, ValuesThatAreNotFiniteAreAnErrorThatSaysWhereTheyArise) {

@@ -9,20 +9,18 @@
 
 namespace ptq {
 
-// Holds the blocks of a model and their states for `batch` sequences. Blocks are kept in memory if all of
-// them take at most kResidentBytes as float32, and read again for every step otherwise: slower, but memory
-// stays bounded.
+struct DecoderOptions {
+  CacheFloats floats = CacheFloats::kFloat32;  // of keys and values that no site rounds
+  Compute compute = {};
+  int64_t least_free_bytes = int64_t{128} << 20;  // of memory, beside the blocks that are kept
+};
+
+// Holds the blocks of a model and their states for `batch` sequences. Where memory does not hold all of them
+// none is kept, and they are read again for every step: slower by far, with the same results and a warning.
 class Decoder {
  public:
-  static constexpr int64_t kResidentBytes = int64_t{1} << 30;
-
-  // Whether the blocks are kept.
-  static bool keeps_resident(const Model& model) {
-    return model.num_parameters() * static_cast<int64_t>(sizeof(float)) <= kResidentBytes;
-  }
-
   // `model` must outlive the decoder.
-  Decoder(const Model& model, int64_t batch, CacheFloats floats = CacheFloats::kFloat32);
+  Decoder(const Model& model, int64_t batch, const DecoderOptions& options = {});
 
   // ids [batch, length]: the next tokens. Returns the logits after the last of them, [batch, vocab].
   // Any split of a text into calls gives the same logits (up to the order of float additions). Throws Error,
@@ -32,12 +30,18 @@ class Decoder {
   void restart();
 
  private:
+  template <typename Use>
+  void with_block(size_t index, const Use& use) const;
+
   const Model& model_;
   int64_t batch_;
-  CacheFloats floats_;
+  DecoderOptions options_;
   std::vector<std::unique_ptr<Block>> blocks_;  // empty: read again for every step
   std::vector<BlockState> states_;
 };
+
+// Of the float32 weights of a model that writes a text: for every token of it all are read.
+inline constexpr int64_t kWriterBytes = int64_t{1} << 30;
 
 // `rows` texts of `length` tokens that the model writes itself, each beginning with its start token;
 // temperature 1. [rows, length] int64. Cost: `length` decoding steps of `rows` sequences. `on_step` is called

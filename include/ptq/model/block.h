@@ -28,7 +28,7 @@ class Block {
   // What Sublayer::prepare() does, for each: for whoever runs the block more than once.
   void prepare();
   // What Sublayer::seal() does, for each: for whoever does nothing else, in the least memory.
-  void seal();
+  void seal(const Compute& compute = {});
   // The state before the first token, for `batch` sequences.
   BlockState initial_state(int64_t batch, CacheFloats floats = CacheFloats::kFloat32) const;
 

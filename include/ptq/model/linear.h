@@ -29,6 +29,15 @@ struct LowRank {
 // bits with a scale for each row of A and each column of B. A [rank, in], B [out, rank], of any float dtype.
 LowRank make_low_rank(const Tensor& A, const Tensor& B, at::ScalarType stored);
 
+// How products of a model that only runs are computed.
+struct Compute {
+  // Float inputs of weights in codes are rounded to 8 bits a token for the product, which is one of integers
+  // then; low-rank terms are of the floats.
+  bool int8_inputs = false;
+  // Integer products are made of float32 ones, in the last row of ops' table: slower, and the same bits.
+  bool simulated = false;
+};
+
 // The least bits of a layer that is never rounded, such as the router of a mixture of experts.
 inline constexpr int kNeverRounded = 16;
 
@@ -55,7 +64,10 @@ class Linear {
   void prepare(const std::optional<ActivationScheme>& input);
   // prepare(), and then gives up the weight, of which the product holds what it needs: from here on only
   // operator() may be called, on such inputs. No-op on the meta device.
-  void seal(const std::optional<ActivationScheme>& input);
+  void seal(const std::optional<ActivationScheme>& input, const Compute& compute = {});
+  // Whether Compute::int8_inputs rounds such inputs: they are floats, and the weight's codes have an integer
+  // product.
+  bool takes_int8(const std::optional<ActivationScheme>& input) const;
 
  private:
   // What the weight was turned into, for one kind of product.
@@ -65,6 +77,7 @@ class Linear {
     std::shared_ptr<const PreparedWeight> integer = {};  // of codes
     std::optional<StoredWeight> floats = {};             // else
     std::optional<StoredWeight> A = {}, B = {};          // the correction, if the linear is sealed
+    bool rounds_inputs = false;                          // they are floats, and the product is of codes
   };
   // The kind of product with such inputs.
   const IntegerProduct* row_for(const std::optional<ActivationScheme>& input) const;

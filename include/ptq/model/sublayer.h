@@ -51,7 +51,7 @@ class Sublayer {
   // input, and the values of other weights.
   void prepare();
   // prepare(), and then gives up the weights of the linears: from here on only forward() may be called.
-  void seal();
+  void seal(const Compute& compute = {});
 
   // In the order in which the forward reaches them.
   std::vector<Site*> sites();
