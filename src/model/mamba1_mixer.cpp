@@ -12,6 +12,7 @@ class Mamba1Mixer : public Part {
 
   std::unique_ptr<Part> clone() const override { return std::make_unique<Mamba1Mixer>(*this); }
   Tensor forward(const Tensor& x, PartState* state, Observer* observer) const override;
+  void seal() override { A_ = decay(); }
   PartState initial_state(int64_t batch, CacheFloats floats) const override;
   std::vector<PartInput> inputs() override { return {{"in_proj.input", {&in_proj_}}}; }
   std::vector<Site*> sites() override;
@@ -21,6 +22,9 @@ class Mamba1Mixer : public Part {
   MixingCost mixing_cost(int64_t length) const override;
 
  private:
+  // A is rounded, where it is, in the log domain.
+  Tensor decay() const { return A_log_.values().exp().neg(); }
+
   Mamba1Layout layout_;
 
   Linear in_proj_;                   // [2E, d], rows x then z
@@ -29,6 +33,7 @@ class Mamba1Mixer : public Part {
   Linear x_proj_;                    // [R + 2N, E], rows dt, B, C
   Linear dt_proj_;                   // [E, R], with bias
   Weight A_log_;                     // [E, N]
+  Tensor A_;                         // -exp(A_log); undefined until the part is sealed
   Weight D_;                         // [E]
   Linear out_proj_;                  // [d, E]
 
@@ -68,21 +73,18 @@ Tensor Mamba1Mixer::forward(const Tensor& input, PartState* state, Observer* obs
   const Tensor h = state != nullptr ? state->tensors.at(1) : Tensor();       // [batch, E, N]
 
   const Tensor xz = in_proj_(in_proj_input_(input, observer));
-  const Tensor x = conv_input_(xz.slice(-1, 0, E), observer).dequantize();
-  const Tensor z = z_(xz.slice(-1, E), observer).dequantize();
+  const Tensor x = conv_input_.rounded(xz.slice(-1, 0, E), observer);
+  const Tensor z = z_.rounded(xz.slice(-1, E), observer);
 
   const Tensor conv_weight = conv_weight_.values().squeeze(1);
   const Tensor conv_bias = conv_bias_ ? conv_bias_->values() : Tensor();
   const Activation u = ssm_x_(ops::causal_conv1d_silu(x, conv_weight, conv_bias, window), observer);
 
   const Tensor dt_B_C = x_proj_(u);  // [batch, length, R + 2N]
-  const Tensor dt =
-      ssm_dt_(dt_proj_(dt_proj_input_(dt_B_C.slice(-1, 0, R), observer)), observer).dequantize();
-  const Tensor B = ssm_B_(dt_B_C.slice(-1, R, R + N), observer).dequantize();
-  const Tensor C = ssm_C_(dt_B_C.slice(-1, R + N), observer).dequantize();
-
-  // A is rounded, where it is, in the log domain.
-  const Tensor A = A_log_.values().exp().neg();
+  const Tensor dt = ssm_dt_.rounded(dt_proj_(dt_proj_input_(dt_B_C.slice(-1, 0, R), observer)), observer);
+  const Tensor B = ssm_B_.rounded(dt_B_C.slice(-1, R, R + N), observer);
+  const Tensor C = ssm_C_.rounded(dt_B_C.slice(-1, R + N), observer);
+  const Tensor A = A_.defined() ? A_ : decay();
   const Tensor y = ops::selective_scan(u.dequantize(), dt, A, B, C, D_.values(), z, h);
   return out_proj_(ssm_output_(y, observer));
 }

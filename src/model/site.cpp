@@ -62,8 +62,8 @@ Activation ActivationQuantizer::operator()(const Tensor& x) const {
   if (!rounding) return {.values = x};
   Activation y{.scheme = *rounding};
   if (kind == Kind::kStatic) {
-    const Tensor own = scale.device() == x.device() ? scale : scale.to(x.device());
-    std::tie(y.codes, y.scale) = ops::quantize_codes(x, own, rounding->low(), rounding->high());
+    std::tie(y.codes, y.scale) =
+        ops::quantize_codes(x, scale_on(x.device()), rounding->low(), rounding->high());
   } else if (symmetric) {
     std::tie(y.codes, y.scale) = ops::quantize_symmetric(x, bits, clip, group);
   } else {
@@ -72,10 +72,29 @@ Activation ActivationQuantizer::operator()(const Tensor& x) const {
   return y;
 }
 
-Activation Site::operator()(const Tensor& x, Observer* observer) const {
+Tensor ActivationQuantizer::rounded(const Tensor& x) const {
+  if (kind != Kind::kStatic) return (*this)(x).dequantize();
+  const ActivationScheme rounding = *scheme();
+  return ops::round_to_codes(x, scale_on(x.device()), rounding.low(), rounding.high());
+}
+
+// Even where it is there already, to() is a call of libtorch's.
+Tensor ActivationQuantizer::scale_on(at::Device device) const {
+  return scale.device() == device ? scale : scale.to(device);
+}
+
+Tensor Site::seen(const Tensor& x, Observer* observer) const {
   const Tensor y = transform.apply(x);
   if (observer != nullptr) observer->observe(*this, y);
-  return quantizer(y);
+  return y;
+}
+
+Activation Site::operator()(const Tensor& x, Observer* observer) const {
+  return quantizer(seen(x, observer));
+}
+
+Tensor Site::rounded(const Tensor& x, Observer* observer) const {
+  return quantizer.rounded(seen(x, observer));
 }
 
 Site& site_named(const std::string& name, const std::vector<Site*>& sites, const std::string& where) {

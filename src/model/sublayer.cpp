@@ -73,6 +73,7 @@ void Sublayer::prepare() {
 void Sublayer::seal(const Compute& compute) {
   for (Linear* linear : linears()) linear->seal(site(linear->site).quantizer.scheme(), compute);
   keep_values();
+  for (Branch& branch : branches) branch.part->seal();
 }
 
 // Those of small weights.

@@ -111,6 +111,11 @@ void check_quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int
               " has codes that int8 cannot hold");
 }
 
+void check_round_to_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
+  check_quantize_codes(x, scale, low, high);
+  TORCH_CHECK(scale.numel() == 1, "ptq::round_to_codes: scale has shape ", scale.sizes(), ", expected [1]");
+}
+
 void check_quantize_symmetric(const Tensor& x, int64_t bits, double clip, int64_t group) {
   check_dynamic("quantize_symmetric", x, bits, clip, group);
 }

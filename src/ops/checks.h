@@ -19,6 +19,7 @@ void check_causal_conv1d_silu(const Tensor& x, const Tensor& weight, const Optio
 // Also checks that block = m * 2^k with m the size of `left`.
 void check_hadamard(const Tensor& x, const Tensor& left, int64_t block);
 void check_quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
+void check_round_to_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
 void check_quantize_symmetric(const Tensor& x, int64_t bits, double clip, int64_t group);
 void check_quantize_asymmetric(const Tensor& x, int64_t bits, double clip, int64_t group);
 void check_abs_max_rows(const Tensor& x);

@@ -35,6 +35,7 @@ struct Rows {
   std::unique_ptr<int32_t[]> sums;  // [rows, groups]
   std::unique_ptr<int32_t[]> zero;  // [rows]; null: all 0
   Tensor scale;                     // float32: one a row, or one
+  float one_scale = 1;              // if there is one
 };
 
 // How the inputs of a row are cut into quads and groups, and the bits that a code of the weight takes.
@@ -118,7 +119,7 @@ class PackedWeight : public PreparedWeight {
   Tensor tiled(const Tensor& grid) const;
   void pack_tile(const int8_t* from, int64_t tile);
   void sum_groups(const int8_t* from, int64_t tile);
-  void multiply(const Rows& rows, const Tensor& scale, float* y) const;
+  void multiply(const Rows& rows, bool one_scale, float* y) const;
 
   int zero_code() const { return 1 << (cut_.bits - 1); }  // of a signed code 0
   int64_t tile_bytes() const { return cut_.quads * kCodeColumns * 4 * cut_.bits / 8; }
@@ -127,11 +128,11 @@ class PackedWeight : public PreparedWeight {
   int64_t tiles_;
   Cut cut_;
   WeightScheme scheme_;
-  Tensor codes_;      // [tiles, quads or half as many, kCodeColumns, 4] uint8
-  Tensor sums_;       // [tiles, groups, kCodeColumns] int32: of code - zero point
-  Tensor scale_;      // [tiles, groups, kCodeColumns] float32
-  Tensor zero_;       // the same, uint8; undefined: all zero_code()
-  Tensor one_scale_;  // a weight with one scale: that, [1]; and ones in the shape of scale_
+  Tensor codes_;         // [tiles, quads or half as many, kCodeColumns, 4] uint8
+  Tensor sums_;          // [tiles, groups, kCodeColumns] int32: of code - zero point
+  Tensor scale_;         // [tiles, groups, kCodeColumns] float32
+  Tensor zero_;          // the same, uint8; undefined: all zero_code()
+  float one_scale_ = 1;  // of a weight with one; and ones in the shape of scale_
   Tensor ones_;
 };
 
@@ -214,7 +215,7 @@ PackedWeight::PackedWeight(const QuantizedTensor& q)
       scale_(tiled(q.scale)) {
   if (q.zero.defined()) zero_ = (tiled(q.zero).to(at::kInt) + zero_code()).to(at::kByte);
   if (scheme_.granularity == Granularity::kTensor) {
-    one_scale_ = q.scale;
+    one_scale_ = q.scale.item<float>();
     ones_ = at::ones_like(scale_);
   }
   const Tensor codes = q.codes.contiguous();
@@ -227,7 +228,9 @@ PackedWeight::PackedWeight(const QuantizedTensor& q)
   });
 }
 
-void PackedWeight::multiply(const Rows& rows, const Tensor& scale, float* y) const {
+// `one_scale`: rows.one_scale is that of rows and weight together.
+void PackedWeight::multiply(const Rows& rows, bool one_scale, float* y) const {
+  const Tensor& scale = one_scale ? ones_ : scale_;
   const int64_t count = rows.count, grid = cut_.groups * kCodeColumns;
   const auto multiply_tiles = [&](int64_t begin, int64_t end) {
     const int64_t first = begin * kCodeColumns;
@@ -235,7 +238,7 @@ void PackedWeight::multiply(const Rows& rows, const Tensor& scale, float* y) con
         .row_codes = rows.codes,
         .row_sums = rows.sums.get(),
         .row_zero = rows.zero.get(),
-        .row_scale = rows.scale.const_data_ptr<float>(),
+        .row_scale = one_scale ? &rows.one_scale : rows.scale.const_data_ptr<float>(),
         .column_codes = codes_.const_data_ptr<uint8_t>() + begin * tile_bytes(),
         .column_sums = sums_.const_data_ptr<int32_t>() + begin * grid,
         .column_zero = zero_.defined() ? zero_.const_data_ptr<uint8_t>() + begin * grid : nullptr,
@@ -260,11 +263,11 @@ Tensor PackedWeight::product(const Activation& x) const {
   Rows rows = rows_of(x, cut_);
   // If both scales are one number their product is taken first, and the columns' are 1.
   const bool one_scale = ones_.defined() && !x.scheme.per_token;
-  if (one_scale) rows.scale = rows.scale * one_scale_;
+  if (one_scale) rows.one_scale = *rows.scale.const_data_ptr<float>() * one_scale_;
   std::vector<int64_t> shape = x.codes.sizes().vec();
   shape.back() = out_;
   const Tensor y = at::empty(shape, at::kFloat);
-  multiply(rows, one_scale ? ones_ : scale_, y.data_ptr<float>());
+  multiply(rows, one_scale, y.data_ptr<float>());
   return y;
 }
 

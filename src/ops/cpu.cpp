@@ -223,6 +223,39 @@ std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, 
   return {y, scale.clone()};
 }
 
+Tensor round_to_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
+  check_round_to_codes(x, scale, low, high);
+  const Rows rows(x);
+  const Tensor one = scale.contiguous(), y = at::empty(x.sizes(), at::kFloat);
+  const float step = *one.const_data_ptr<float>();
+  float* y_data = y.data_ptr<float>();
+  std::atomic<bool> has_nan = false;
+  for_rows(rows, [&](int64_t first, int64_t count) {
+    std::vector<int8_t> codes(static_cast<size_t>(rows.columns));
+    for (int64_t r = first; r < first + count; ++r) {
+      bool has_nan_here = false;
+      kernels::run(kernels::QuantizeCodes{.x = rows.data + r * rows.stride,
+                                          .scale = &step,
+                                          .y = codes.data(),
+                                          .has_nan = &has_nan_here,
+                                          .x_stride = rows.stride,
+                                          .y_stride = rows.columns,
+                                          .scale_stride = 0,
+                                          .rows = 1,
+                                          .columns = rows.columns,
+                                          .low = static_cast<float>(low),
+                                          .high = static_cast<float>(high)});
+      float* to = y_data + r * rows.columns;
+#pragma omp simd
+      for (int64_t c = 0; c < rows.columns; ++c)
+        to[c] = static_cast<float>(codes[static_cast<size_t>(c)]) * step;
+      if (has_nan_here) has_nan = true;
+    }
+  });
+  if (has_nan) return fallback::round_to_codes(x, scale, low, high);
+  return y;
+}
+
 // A row is in the nearest cache when it is rounded.
 std::tuple<Tensor, Tensor> quantize_symmetric(const Tensor& x, int64_t bits, double clip, int64_t group) {
   check_quantize_symmetric(x, bits, clip, group);

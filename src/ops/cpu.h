@@ -13,6 +13,7 @@ Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalT
                           const OptionalTensor& window);
 Tensor hadamard(const Tensor& x, const Tensor& left, int64_t block);
 std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
+Tensor round_to_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
 std::tuple<Tensor, Tensor> quantize_symmetric(const Tensor& x, int64_t bits, double clip, int64_t group);
 std::tuple<Tensor, Tensor, Tensor> quantize_asymmetric(const Tensor& x, int64_t bits, double clip,
                                                        int64_t group);

@@ -72,6 +72,11 @@ std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, 
   return {codes.to(at::kChar), scale.masked_fill(has_nan, std::numeric_limits<double>::quiet_NaN())};
 }
 
+Tensor round_to_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
+  check_round_to_codes(x, scale, low, high);
+  return at::round(at::div(x, scale.reshape({1}))).clamp_(low, high).mul_(scale.reshape({1}));
+}
+
 std::tuple<Tensor, Tensor> quantize_symmetric(const Tensor& x, int64_t bits, double clip, int64_t group) {
   check_quantize_symmetric(x, bits, clip, group);
   const auto high = static_cast<double>((int64_t{1} << (bits - 1)) - 1), low = -high - 1;

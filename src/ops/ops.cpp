@@ -28,6 +28,7 @@ TORCH_LIBRARY(ptq, library) {
   library.def("causal_conv1d_silu(Tensor x, Tensor weight, Tensor? bias, Tensor(a!)? window) -> Tensor");
   library.def("hadamard(Tensor x, Tensor left, int block) -> Tensor");
   library.def("quantize_codes(Tensor x, Tensor scale, int low, int high) -> (Tensor, Tensor)");
+  library.def("round_to_codes(Tensor x, Tensor scale, int low, int high) -> Tensor");
   library.def("quantize_symmetric(Tensor x, int bits, float clip, int group) -> (Tensor, Tensor)");
   library.def("quantize_asymmetric(Tensor x, int bits, float clip, int group) -> (Tensor, Tensor, Tensor)");
   library.def("abs_max_rows(Tensor x) -> Tensor");
@@ -40,6 +41,7 @@ TORCH_LIBRARY_IMPL(ptq, CompositeExplicitAutograd, library) {
   library.impl("causal_conv1d_silu", fallback::causal_conv1d_silu);
   library.impl("hadamard", fallback::hadamard);
   library.impl("quantize_codes", fallback::quantize_codes);
+  library.impl("round_to_codes", fallback::round_to_codes);
   library.impl("quantize_symmetric", fallback::quantize_symmetric);
   library.impl("quantize_asymmetric", fallback::quantize_asymmetric);
   library.impl("abs_max_rows", fallback::abs_max_rows);
@@ -52,6 +54,7 @@ TORCH_LIBRARY_IMPL(ptq, CPU, library) {
   library.impl("causal_conv1d_silu", cpu::causal_conv1d_silu);
   library.impl("hadamard", cpu::hadamard);
   library.impl("quantize_codes", cpu::quantize_codes);
+  library.impl("round_to_codes", cpu::round_to_codes);
   library.impl("quantize_symmetric", cpu::quantize_symmetric);
   library.impl("quantize_asymmetric", cpu::quantize_asymmetric);
   library.impl("abs_max_rows", cpu::abs_max_rows);
@@ -89,6 +92,11 @@ Tensor hadamard(const Tensor& x, const Tensor& left, int64_t block) {
 
 std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
   static const auto op = find_op("ptq::quantize_codes", fallback::quantize_codes);
+  return op.call(x, scale, low, high);
+}
+
+Tensor round_to_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
+  static const auto op = find_op("ptq::round_to_codes", fallback::round_to_codes);
   return op.call(x, scale, low, high);
 }
 

@@ -267,6 +267,21 @@ TEST(QuantizeCodes, ReturnedScaleIsATensorOfItsOwn) {
   EXPECT_EQ(given.item<float>(), 0.5f);
 }
 
+TEST(RoundToCodes, IsWhatTheCodesStandFor) {
+  at::manual_seed(11);
+  for (const int64_t n : {1, 7, 16, 33, 1536}) {
+    const Tensor x = at::randn({4, 5, n}) * 30, step = at::full({1}, 0.3F);
+    for (const Tensor& rows : {x, x.transpose(0, 1), x.narrow(0, 0, 0)}) {
+      const Tensor expected = std::get<0>(ops::quantize_codes(rows, step, -128, 127)).to(at::kFloat) * step;
+      EXPECT_TRUE(at::equal(ops::round_to_codes(rows, step, -128, 127), expected)) << n;
+      EXPECT_TRUE(at::equal(fallback::round_to_codes(rows, step, -128, 127), expected)) << n;
+    }
+  }
+  EXPECT_TRUE(same_values(ops::round_to_codes(floats({1, NAN, 900}, {3}), floats({2}, {1}), -8, 7),
+                          floats({0, NAN, 14}, {3})));
+  EXPECT_THROW(ops::round_to_codes(at::ones({2, 3}), at::ones({2, 1}), -8, 7), c10::Error);
+}
+
 // The specification's codes of a row that is clipped at both ends: 0 is code 4.
 TEST(QuantizeAsymmetric, ClippedRowOfTheSpecification) {
   const Tensor x = floats({-3.5f, -2.5f, -1.5f, -0.5f, 0, 0.5f, 1.5f, 2.5f, 3.5f, 4.5f, 5.5f, 11.5f}, {12});

@@ -53,6 +53,8 @@ class Part {
   // x [batch, length, d_model] -> the same shape, a tensor of its own. With a state, the tokens continue
   // those seen before. `state` and `observer` may be null.
   virtual Tensor forward(const Tensor& x, PartState* state, Observer* observer) const = 0;
+  // Makes once what every forward needs: weights will not change from here on.
+  virtual void seal() {}
   // The state before the first token, for `batch` sequences; empty for a part that looks at one token at a
   // time.
   virtual PartState initial_state(int64_t batch, CacheFloats floats) const = 0;

@@ -38,6 +38,11 @@ struct ActivationQuantizer {
   // Static codes are clamp(round_half_even(x / scale)); dynamic ones those of ops::quantize_symmetric and
   // ops::quantize_asymmetric.
   Activation operator()(const Tensor& x) const;
+  // What those codes stand for, float32; x itself if the kind is kNone.
+  Tensor rounded(const Tensor& x) const;
+
+ private:
+  Tensor scale_on(at::Device device) const;
 };
 
 struct Site;
@@ -62,6 +67,11 @@ struct Site {
 
   // x [batch, length, channels] transformed and rounded. `observer` may be null.
   Activation operator()(const Tensor& x, Observer* observer) const;
+  // The same in float32, for what computes in floats.
+  Tensor rounded(const Tensor& x, Observer* observer) const;
+
+ private:
+  Tensor seen(const Tensor& x, Observer* observer) const;
 };
 
 // The one of that name. Throws Error, with `where` and a suggestion, if there is none.

@@ -50,6 +50,10 @@ Tensor hadamard(const Tensor& x, const Tensor& left, int64_t block);
 // stand for a NaN, whose own code is `low`.
 std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
 
+// What the codes of quantize_codes() stand for, float32 in the shape of x: code * scale; where x is NaN, NaN.
+// scale [1].
+Tensor round_to_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
+
 // Rounds every row, or each `group` consecutive values of it if that is not 0, to `bits` bits, dynamic:
 //   high = 2^(bits - 1) - 1, step = max(clip max |row| / high, 2^-126),
 //   q = clamp(round_half_even(row / step), -high - 1, high)
