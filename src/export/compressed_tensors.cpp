@@ -22,14 +22,21 @@
 namespace ptq {
 namespace {
 
-// What the values of a model are computed in, which servers make of scales.
-at::ScalarType model_dtype(const Json& config) {
+// What the values of a model are computed in, which servers make of scales: as the configuration says, else
+// as the embedding is stored.
+at::ScalarType model_dtype(Model& model) {
   for (const char* key : {"torch_dtype", "dtype"}) {
-    const Json name = config.value(key, Json());
+    const Json name = model.config().value(key, Json());
     if (name == "float16") return at::kHalf;
     if (name == "bfloat16") return at::kBFloat16;
+    if (name == "float32") return at::kFloat;
   }
-  return at::kFloat;
+  const Weight& embedding = *model.outer_weights().front();
+  return embedding.quantized() != nullptr ? at::kFloat : embedding.stored;
+}
+
+const char* dtype_text(at::ScalarType dtype) {
+  return dtype == at::kHalf ? "float16" : dtype == at::kBFloat16 ? "bfloat16" : "float32";
 }
 
 bool is_exact(const Tensor& values, at::ScalarType dtype) {
@@ -211,7 +218,8 @@ ExportResult write(const OpenModel& artifact, const ExportTarget& target) {
   Json config = model.config();
   OutputDirectory output(target.output, /*force=*/false);
   auto spool = SafetensorsSpool::within(output, SafetensorsSpool::kUsualShard);
-  Writer writer(plan, model_dtype(config), spool);
+  const at::ScalarType dtype = model_dtype(model);
+  Writer writer(plan, dtype, spool);
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     throw_if_interrupted();
     writer.add(*model.load_block(i));
@@ -219,6 +227,7 @@ ExportResult write(const OpenModel& artifact, const ExportTarget& target) {
   }
   for (const Weight* weight : model.outer_weights()) writer.add(*weight);
   spool.write(output);
+  if (!config.contains("torch_dtype") && !config.contains("dtype")) config["torch_dtype"] = dtype_text(dtype);
   config["quantization_config"] = plan.quantization_config();
   write_file(output.path("config.json"), python_json_text(config, 1) + "\n");
   std::vector<std::string> warnings;  // an output holds no links, and nothing that is too large

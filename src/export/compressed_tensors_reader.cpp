@@ -92,8 +92,6 @@ void CompressedTensorsSource::add_codes(const TensorInfo& info) {
   logical.dtype = DType::kI8;
   if (packed) logical.shape = packed_shape(info, linear, scheme->weights.bits);
   if (!packed) expect_form(info, DType::kI8, info.shape);
-  if (packed && checkpoint_.find(logical.name) != nullptr)
-    throw Error(logical.name, "is stored beside " + info.name);
   const int64_t in = logical.shape[1], group = scheme->weights.group;
   if (group > 0 && in % group != 0) {
     throw Error(info.name,
