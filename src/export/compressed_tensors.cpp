@@ -3,7 +3,9 @@
 //
 // Codes and scales are the artifact's, so that the weights stand for the same values. What has no home there
 // is written in float or left out, and the result lists it: embeddings and other tensors in codes, layers
-// that stay in float, rounded values that are no inputs of linears.
+// that stay in float, rounded values that are no inputs of linears. Low-rank corrections go beside it, as a
+// LoRA adapter of it (lora_adapter.h).
+#include <filesystem>
 #include <limits>
 
 #include "export/compressed_tensors_plan.h"
@@ -164,6 +166,11 @@ std::string count_text(int64_t count, const std::string& what) {
   return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
 }
 
+// Where the corrections go.
+std::string adapter_path(const std::string& output) {
+  return std::filesystem::path(output).lexically_normal().string() + "-adapter";
+}
+
 ExportResult result_of(const CompressedTensorsPlan& plan, const Written& written, const std::string& output) {
   std::string text = output + ": compressed-tensors, ";
   for (const auto& [format, count] : written.by_format) {
@@ -193,7 +200,13 @@ ExportResult result_of(const CompressedTensorsPlan& plan, const Written& written
         "transformers makes floats of the weights when it loads this (\"dequantize\": true), and rounds no "
         "inputs; servers keep the codes");
   }
+  const auto corrected = static_cast<int64_t>(plan.corrected.beside.size());
+  if (corrected > 0) {
+    text += adapter_path(output) + ": a LoRA adapter with the corrections of " +
+            count_text(corrected, "layer") + ", which belongs to it\n";
+  }
   return {{{"output", output},
+           {"adapter", corrected > 0 ? Json(adapter_path(output)) : Json(nullptr)},
            {"layers", written.by_format},
            {"in_float", written.in_float},
            {"rotated_sqnr_db", written.rotated_db},
@@ -217,12 +230,21 @@ ExportResult write(const OpenModel& artifact, const ExportTarget& target) {
   Model& model = *artifact.model;
   Json config = model.config();
   OutputDirectory output(target.output, /*force=*/false);
+  std::optional<LoraAdapter> adapter;
+  if (!plan.corrected.beside.empty()) {
+    expect_absent(adapter_path(target.output));
+    adapter.emplace(adapter_path(target.output), plan.corrected, last_name(target.output));
+  }
   auto spool = SafetensorsSpool::within(output, SafetensorsSpool::kUsualShard);
   const at::ScalarType dtype = model_dtype(model);
   Writer writer(plan, dtype, spool);
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     throw_if_interrupted();
-    writer.add(*model.load_block(i));
+    const std::unique_ptr<Block> block = model.load_block(i);
+    writer.add(*block);
+    for (const Linear* linear : block->linears()) {
+      if (linear->correction) adapter->add(*linear);
+    }
     return_free_memory();
   }
   for (const Weight* weight : model.outer_weights()) writer.add(*weight);
@@ -233,7 +255,9 @@ ExportResult write(const OpenModel& artifact, const ExportTarget& target) {
   std::vector<std::string> warnings;  // an output holds no links, and nothing that is too large
   copy_companions(companion_files(artifact.checkpoint->directory(), "", warnings), output);
   write_checksums(output);
+  if (adapter) adapter->write();
   output.commit();
+  if (adapter) adapter->commit();
   return result_of(plan, writer.written(), target.output);
 }
 
@@ -243,7 +267,7 @@ FormatEntry compressed_tensors_format() {
   FormatEntry entry{};
   entry.name = kCompressedTensors;
   entry.description = "safetensors in integer codes that vLLM, SGLang and transformers load";
-  entry.output = "directory to write";
+  entry.output = "directory to write; an adapter of corrections goes beside it, as DIR-adapter";
   entry.suffix = "-compressed-tensors";
   entry.why_not = why_not;
   entry.write = write;

@@ -123,7 +123,7 @@ Json group_json(const LinearScheme& scheme, const std::vector<std::string>& targ
 }
 
 int CompressedTensorsConfig::Names::rank(const std::string& name) const {
-  if (std::find(exact.begin(), exact.end(), name) != exact.end()) return 3;
+  if (exact.contains(name)) return 3;
   const bool matched = std::any_of(expressions.begin(), expressions.end(),
                                    [&name](const NameExpression& e) { return e.matches_start_of(name); });
   if (matched) return 2;
@@ -148,7 +148,7 @@ CompressedTensorsConfig::Names CompressedTensorsConfig::read_names(const Json& j
     } else if (name == kLinearClass) {
       names.all_linears = true;
     } else {
-      names.exact.push_back(name);
+      names.exact.insert(name);
     }
   }
   return names;

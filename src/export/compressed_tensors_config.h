@@ -13,8 +13,8 @@
 // Source: compressed_tensors 0.20.1, quantization/quant_args.py, quant_config.py, utils/match.py.
 #pragma once
 
-#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -52,7 +52,7 @@ class CompressedTensorsConfig {
  private:
   // A list of names, expressions and classes.
   struct Names {
-    std::vector<std::string> exact;
+    std::set<std::string> exact;
     std::vector<NameExpression> expressions;
     bool all_linears = false;
 

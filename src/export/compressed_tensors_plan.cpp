@@ -93,9 +93,11 @@ LinearScheme with_format(WeightScheme weights, const std::optional<ActivationSch
 
 LinearPlan plan_linear(Block& block, const Linear& linear) {
   const Site& site = block.site(linear.site);
-  if (linear.correction) {
-    throw Error(linear.name, "has a low-rank correction, which compressed-tensors does not hold",
-                "--format peft, which writes the corrections as an adapter of a float base");
+  if (linear.correction && linear.fused_elsewhere) {
+    throw Error(linear.name,
+                "has a low-rank correction, and is a layer beside which peft puts no adapter, nor do codes "
+                "take it in",
+                "--format peft, which folds it into a float base");
   }
   const bool turned = !site.transform.empty();
   const QuantizedTensor* q = linear.weight.quantized();
@@ -159,11 +161,6 @@ void plan_block(Block& block, CompressedTensorsPlan& plan) {
   }
   expect_no_other_transform(block);
   add_unrounded(block, plan);
-}
-
-// transformers 5.24 loads neither a packed Mamba nor packed zero points in codes.
-bool needs_dequantize(const LinearScheme& scheme, bool is_ssm) {
-  return scheme.packed && (is_ssm || !scheme.weights.symmetric);
 }
 
 // transformers 5.24 dequantizes every layer by the first config group. Layers that differ in their groups
@@ -251,9 +248,15 @@ Json CompressedTensorsPlan::quantization_config() const {
 CompressedTensorsPlan plan_compressed_tensors(const OpenModel& artifact) {
   CompressedTensorsPlan plan;
   for (int64_t i = 0; i < artifact.model->num_blocks(); ++i) plan_block(*artifact.model->load_block(i), plan);
+  // transformers 5.24 loads neither a packed Mamba nor packed zero points in codes, and peft finds no weights
+  // in packed layers.
   const bool is_ssm = artifact.architecture->is_among({"ssm"});
-  for (const auto& [name, linear] : plan.linears)
-    plan.dequantize = plan.dequantize || (linear.scheme && needs_dequantize(*linear.scheme, is_ssm));
+  plan.corrected = find_corrected(*artifact.model);
+  const bool beside_adapter = !plan.corrected.beside.empty();
+  for (const auto& [name, linear] : plan.linears) {
+    if (!linear.scheme || !linear.scheme->packed) continue;
+    plan.dequantize = plan.dequantize || is_ssm || beside_adapter || !linear.scheme->weights.symmetric;
+  }
   if (plan.dequantize) make_groups_alike(plan.linears);
   if (!plan.schemes().empty()) return plan;
   throw Error(artifact.checkpoint->path(), "has no layer in codes that compressed-tensors holds",

@@ -18,6 +18,7 @@
 #include <string>
 
 #include "export/compressed_tensors_config.h"
+#include "export/lora_adapter.h"
 #include "ptq/artifact/open_model.h"
 
 namespace ptq {
@@ -30,6 +31,7 @@ struct LinearPlan {
 
 struct CompressedTensorsPlan {
   std::map<std::string, LinearPlan> linears;       // by name
+  CorrectedModules corrected;                      // whose corrections an adapter holds
   std::map<std::string, int64_t> unrounded_sites;  // name of a site, and how often it is rounded no more
   bool dequantize = false;                         // transformers must make floats of it when it loads
 
@@ -40,11 +42,10 @@ struct CompressedTensorsPlan {
   Json quantization_config() const;
 };
 
-// Throws Error, naming the layer and an alternative, for what compressed-tensors cannot hold: low-rank
-// corrections, NF4, other online transforms, groups that do not divide a row, zero points of weights where
-// inputs are rounded to 8 bits, clipped tokens, layers of one input under several schemes, which servers
-// fuse.
-// The artifact may lie on the meta device.
+// Throws Error, naming the layer and an alternative, for what compressed-tensors cannot hold: NF4, corrections
+// of layers beside which peft puts none, other online transforms, groups that do not divide a row, zero points
+// of weights where inputs are rounded to 8 bits, clipped tokens, and layers of one input, which servers fuse,
+// under several schemes. The artifact may lie on the meta device.
 CompressedTensorsPlan plan_compressed_tensors(const OpenModel& artifact);
 
 }  // namespace ptq

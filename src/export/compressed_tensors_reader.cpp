@@ -259,6 +259,7 @@ void CompressedTensorsSource::configure_sites(Block& block) const {
     const auto [other, added] = first.emplace(linear->site, linear);
     if (added) {
       site.quantizer = quantizer;
+      site.rounds_for_linears_alone = site.shared;
       continue;
     }
     const bool same = quantizer.scheme() == site.quantizer.scheme() &&

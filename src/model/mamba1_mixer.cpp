@@ -73,7 +73,8 @@ Tensor Mamba1Mixer::forward(const Tensor& input, PartState* state, Observer* obs
 
   const Tensor conv_weight = conv_weight_.values().squeeze(1);
   const Tensor conv_bias = conv_bias_ ? conv_bias_->values() : Tensor();
-  const Activation u = ssm_x_(ops::causal_conv1d_silu(x, conv_weight, conv_bias, window), observer);
+  const Tensor convolved = ops::causal_conv1d_silu(x, conv_weight, conv_bias, window);
+  const Activation u = ssm_x_(convolved, observer);
 
   const Tensor dt_B_C = x_proj_(u);  // [batch, length, R + 2N]
   const Tensor dt =
@@ -83,7 +84,8 @@ Tensor Mamba1Mixer::forward(const Tensor& input, PartState* state, Observer* obs
 
   // A is rounded, where it is, in the log domain.
   const Tensor A = A_log_.values().exp().neg();
-  const Tensor y = ops::selective_scan(u.dequantize(), dt, A, B, C, D_.values(), z, h);
+  const Tensor scanned = ssm_x_.rounds_for_linears_alone ? convolved : u.dequantize();
+  const Tensor y = ops::selective_scan(scanned, dt, A, B, C, D_.values(), z, h);
   return out_proj_(ssm_output_(y, observer));
 }
 

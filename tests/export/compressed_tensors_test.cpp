@@ -114,6 +114,15 @@ TEST_F(CompressedTensors, RoundedInputsComputeTheSame) {
       EXPECT_EQ(group["input_activations"]["dynamic"], dynamic);
       EXPECT_EQ(group["input_activations"]["strategy"], dynamic ? "token" : "tensor");
       EXPECT_FALSE(config.contains("dequantize"));
+      // Servers take one scale for layers that they fuse, whichever comes last.
+      const auto checkpoint = open_checkpoint(directory_ / "ct");
+      for (const char* linear : {"q_proj", "k_proj", "v_proj"}) {
+        const std::string name = std::string("model.layers.0.self_attn.") + linear + ".input_scale";
+        ASSERT_EQ(checkpoint->find(name) == nullptr, dynamic);
+        if (!dynamic) {
+          EXPECT_EQ(as_tensor(checkpoint->read(name)).item<float>(), 0.05F);
+        }
+      }
     }
   }
 }
@@ -239,6 +248,32 @@ testing::Change and_then(const testing::Change& change, const testing::Change& m
   };
 }
 
+// A correction of every linear.
+void correct(Block& block) {
+  for (Linear* linear : block.linears()) {
+    const Tensor w = linear->weight.values();
+    linear->correction = make_low_rank(w.slice(0, 0, 2) * 0.01, w.slice(1, 0, 2) * 0.01, at::kBFloat16);
+  }
+}
+
+TEST_F(CompressedTensors, CorrectionsGoIntoAnAdapterBesideIt) {
+  const ExportResult result = exported(wide_llama(), and_then(in(groups(4, 32)), correct));
+  EXPECT_EQ(result.json["adapter"], directory_ / "ct-adapter");
+  EXPECT_NE(result.text.find("ct-adapter: a LoRA adapter with the corrections of 14 layers"),
+            std::string::npos);
+  const Json adapter = read_json_file(directory_ / "ct-adapter/adapter_config.json");
+  EXPECT_EQ(adapter["base_model_name_or_path"], "ct");
+  EXPECT_EQ(adapter["r"], 2);
+  EXPECT_EQ(adapter["target_modules"].size(), 7U);
+  // peft finds no weights in packed layers.
+  EXPECT_EQ(quantization()["dequantize"], true);
+  const OpenModel base = opened();
+  EXPECT_FALSE(base.model->load_block(0)->linears().front()->correction);
+  const auto stored = open_checkpoint(directory_ / "ct-adapter/adapter_model.safetensors",
+                                      CheckpointOptions::of_any_tensors());
+  EXPECT_EQ(stored->tensors().size(), 28U);
+}
+
 TEST_F(CompressedTensors, WhatItCannotHoldIsRefusedByNameWithAnAlternative) {
   const auto on_first = [](const std::function<void(Linear&)>& change) {
     return [change](Block& block) { change(*block.linears().front()); };
@@ -246,10 +281,6 @@ TEST_F(CompressedTensors, WhatItCannotHoldIsRefusedByNameWithAnAlternative) {
   WeightScheme nf4 = groups(4, kNf4Group);
   nf4.format = NumberFormat::kNf4;
   nf4.half_scales = false;
-  const auto correct = on_first([](Linear& linear) {
-    const Tensor w = linear.weight.values();
-    linear.correction = make_low_rank(w.slice(0, 0, 2), w.slice(1, 0, 2), at::kBFloat16);
-  });
   const auto other_bits =
       on_first([](Linear& linear) { linear.weight.set(round_to_nearest(linear.weight.values(), rows(4))); });
   const auto rotate = [](Block& block) {
@@ -262,7 +293,6 @@ TEST_F(CompressedTensors, WhatItCannotHoldIsRefusedByNameWithAnAlternative) {
   const auto nothing = [](Block&) {};
   const std::vector<std::tuple<testing::Change, std::vector<std::string>>> refused = {
       {in(nf4), {"layers.0.self_attn.q_proj: is in nf4", "try: a base of integers"}},
-      {and_then(in(rows(8)), correct), {"q_proj: has a low-rank correction", "--format peft"}},
       {and_then(in(rows(8)), other_bits),
        {"k_proj: is stored otherwise than model.layers.0.self_attn.q_proj"}},
       {and_then(in(rows(4)), rotate),
@@ -272,6 +302,8 @@ TEST_F(CompressedTensors, WhatItCannotHoldIsRefusedByNameWithAnAlternative) {
       {with_inputs(in(rows(8)), clipped), {"sites.qkv.input: clips each token to 0.9"}},
       {in(groups(4, 40)), {"q_proj: 64 columns do not divide into groups of 40"}},
       {nothing, {"has no layer in codes"}}};
+  const std::string mamba = refusal(wide_mamba(), and_then(in(rows(8)), correct));
+  EXPECT_NE(mamba.find("out_proj: has a low-rank correction"), std::string::npos) << mamba;
   for (const auto& [change, words] : refused) {
     const std::string reason = refusal(wide_llama(), change);
     for (const std::string& word : words) EXPECT_NE(reason.find(word), std::string::npos) << reason;

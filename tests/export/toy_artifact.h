@@ -66,7 +66,7 @@ class ToyArtifacts : public ::testing::Test {
   // Writes q, and returns its path.
   std::string artifact(const ToyModel& toy, const Change& change) const {
     namespace fs = std::filesystem;
-    for (const char* name : {"m", "q", "spool", "ct"}) fs::remove_all(directory_ / name);
+    for (const char* name : {"m", "q", "spool", "ct", "ct-adapter"}) fs::remove_all(directory_ / name);
     fs::create_directory(directory_ / "m");
     write_safetensors(directory_ / "m/model.safetensors", toy.tensors);
     if (!toy.config.is_null()) directory_.write("m/config.json", toy.config.dump());
