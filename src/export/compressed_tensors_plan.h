@@ -42,10 +42,10 @@ struct CompressedTensorsPlan {
   Json quantization_config() const;
 };
 
-// Throws Error, naming the layer and an alternative, for what compressed-tensors cannot hold: NF4, corrections
-// of layers beside which peft puts none, other online transforms, groups that do not divide a row, zero points
-// of weights where inputs are rounded to 8 bits, clipped tokens, and layers of one input, which servers fuse,
-// under several schemes. The artifact may lie on the meta device.
+// Throws Error, naming the layer and an alternative, for what compressed-tensors cannot hold: NF4,
+// corrections of layers beside which peft puts none, other online transforms, groups that do not divide a
+// row, zero points of weights where inputs are rounded to 8 bits, clipped tokens, and layers of one input,
+// which servers fuse, under several schemes. The artifact may lie on the meta device.
 CompressedTensorsPlan plan_compressed_tensors(const OpenModel& artifact);
 
 }  // namespace ptq

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # compressed_tensors_test.sh QUANTIZE DATA DIR: what is exported as compressed-tensors, loaded by transformers, gives the
-# perplexity that this program computes. DATA is tests/data. Installs transformers and compressed-tensors into DIR/env (with
+# perplexity that this program computes. DATA is tests/data. Installs transformers, compressed-tensors and peft into DIR/env (with
 # the libtorch of the project's .venv, if there is one); exits with 77, which CTest counts as skipped, if they cannot be
 # installed.
 set -euo pipefail
@@ -13,8 +13,8 @@ if [[ ! -x $env/bin/python ]]; then python3 -m venv "$env"; fi
 for site in "$root"/.venv/lib/python3*/site-packages; do
   if [[ -d $site ]]; then echo "$site" > "$(echo "$env"/lib/python3*/site-packages)/project.pth"; fi
 done
-if ! "$env/bin/python" -c 'import accelerate, compressed_tensors, transformers' 2> /dev/null; then
-  "$env/bin/pip" install --quiet transformers compressed-tensors accelerate numpy > "$work/pip.log" 2>&1 ||
+if ! "$env/bin/python" -c 'import accelerate, compressed_tensors, peft, transformers' 2> /dev/null; then
+  "$env/bin/pip" install --quiet transformers compressed-tensors accelerate peft numpy > "$work/pip.log" 2>&1 ||
     { echo "compressed-tensors cannot be installed"; exit 77; }
 fi
 
@@ -24,14 +24,16 @@ text="$data/shakespeare-eval.txt"
 llama="$data/llama-1m" mamba="$data/mamba-1m/model.pt"
 calibrated=(--calib "$data/shakespeare-calib.txt" --samples 16 --seq-len 128)
 
-# check MODEL NAME OPTION...: quantizes, exports as ct-NAME, and measures that.
+# make MODEL NAME OPTION...: quantizes, exports as ct-NAME, and measures that, or NAME if corrections go beside it.
 names=()
 make() {
   local model=$1 name=$2
   shift 2
   "$quantize" "$model" "$@" -o "$name" --quiet > /dev/null
   "$quantize" export "$name" --format compressed-tensors -o "ct-$name" > /dev/null
-  "$quantize" eval "ct-$name" --text "$text" --seq-len 128 --max-tokens 1024 --json --quiet > "ct-$name.json"
+  local whole="ct-$name"
+  if [[ -d ct-$name-adapter ]]; then whole=$name; fi
+  "$quantize" eval "$whole" --text "$text" --seq-len 128 --max-tokens 1024 --json --quiet > "ct-$name.json"
   names+=("ct-$name")
 }
 # recipe NAME FIELDS: a recipe of one rounding.
@@ -50,6 +52,7 @@ make "$llama" w4a16-g32-asym --method gptq --bits w4a16 --set gptq.group=32 "${c
 recipe w3 '"bits": 3, "granularity": "group", "group": 32'
 recipe w2 '"bits": 2, "granularity": "group", "group": 32, "symmetric": false'
 recipe mxint4 '"bits": 4, "format": "mxint"'
+make "$llama" corrected --method qera --base int4-g32 --rank 4 "${calibrated[@]}"
 for name in w3 w2 mxint4; do make "$llama" $name --recipe $name.recipe; done
 make "$mamba" quamba --method quamba "${calibrated[@]}"
 make "$mamba" mamba-w8a8 --method rtn --bits w8a8
