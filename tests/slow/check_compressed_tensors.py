@@ -2,10 +2,10 @@
 """Loads compressed-tensors directories with transformers and compares the mean NLL of token ids with what this program says.
 
 check_compressed_tensors.py IDS NAME...: NAME is a directory, and NAME.json what `quantize eval --json --seq-len 128` printed
-of it, or of what it was made from if NAME-adapter holds corrections, which peft loads. transformers computes in floats: weights are made floats, and where the layers have rounded inputs these are rounded
-at every forward, so that W8A8 is simulated. Its scale of a token is max |x| / 127.5; ours, vLLM's and SGLang's is
-max |x| / 127, so that is put in its place. It computes in float64: in float32 enough values fall on the other side of a
-half to move the mean NLL of a Mamba by 2e-4.
+of it, or of what it was made from if NAME-adapter holds corrections, which peft loads. transformers computes in floats:
+weights are made floats, and where the layers have rounded inputs these are rounded at every forward, so that W8A8 is
+simulated. Its scale of a token is max |x| / 127.5; ours, vLLM's and SGLang's is max |x| / 127, so that is put in its place.
+It computes in float64: in float32 enough values fall on the other side of a half to move the mean NLL of a Mamba by 2e-4.
 """
 import json
 import os

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # compressed_tensors_test.sh QUANTIZE DATA DIR: what is exported as compressed-tensors, loaded by transformers, gives the
-# perplexity that this program computes. DATA is tests/data. Installs transformers, compressed-tensors and peft into DIR/env (with
-# the libtorch of the project's .venv, if there is one); exits with 77, which CTest counts as skipped, if they cannot be
-# installed.
+# perplexity that this program computes. DATA is tests/data. Installs transformers, compressed-tensors and peft into DIR/env
+# (with the libtorch of the project's .venv, if there is one); exits with 77, which CTest counts as skipped, if they cannot
+# be installed.
 set -euo pipefail
 quantize=$1 data=$2 work=$3
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
