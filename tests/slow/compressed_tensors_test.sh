@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # compressed_tensors_test.sh QUANTIZE DATA DIR: what is exported as compressed-tensors, loaded by transformers, gives the
-# perplexity that this program computes. DATA is tests/data. Installs transformers, compressed-tensors and peft into DIR/env
-# (with the libtorch of the project's .venv, if there is one); exits with 77, which CTest counts as skipped, if they cannot
-# be installed.
+# perplexity that this program computes, and so does what the library itself writes. DATA is tests/data. Installs
+# transformers, compressed-tensors and peft into DIR/env (with the libtorch of the project's .venv, if there is one); exits
+# with 77, which CTest counts as skipped, if they cannot be installed.
 set -euo pipefail
 quantize=$1 data=$2 work=$3
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
@@ -24,8 +24,13 @@ text="$data/shakespeare-eval.txt"
 llama="$data/llama-1m" mamba="$data/mamba-1m/model.pt"
 calibrated=(--calib "$data/shakespeare-calib.txt" --samples 16 --seq-len 128)
 
-# make MODEL NAME OPTION...: quantizes, exports as ct-NAME, and measures that, or NAME if corrections go beside it.
 names=()
+# measure DIR NAME: what this program says of DIR, as NAME.json.
+measure() {
+  "$quantize" eval "$1" --text "$text" --seq-len 128 --max-tokens 1024 --json --quiet > "$2.json"
+  names+=("$2")
+}
+# make MODEL NAME OPTION...: quantizes, exports as ct-NAME, and measures that, or NAME if corrections go beside it.
 make() {
   local model=$1 name=$2
   shift 2
@@ -33,8 +38,7 @@ make() {
   "$quantize" export "$name" --format compressed-tensors -o "ct-$name" > /dev/null
   local whole="ct-$name"
   if [[ -d ct-$name-adapter ]]; then whole=$name; fi
-  "$quantize" eval "$whole" --text "$text" --seq-len 128 --max-tokens 1024 --json --quiet > "ct-$name.json"
-  names+=("ct-$name")
+  measure "$whole" "ct-$name"
 }
 # recipe NAME FIELDS: a recipe of one rounding.
 recipe() {
@@ -57,6 +61,10 @@ for name in w3 w2 mxint4; do make "$llama" $name --recipe $name.recipe; done
 make "$mamba" quamba --method quamba "${calibrated[@]}"
 make "$mamba" mamba-w8a8 --method rtn --bits w8a8
 make "$mamba" mamba-w4a16 --method gptq --bits w4a16 "${calibrated[@]}"
+
+# What the library writes itself, this program opens.
+"$env/bin/python" "$root/tests/slow/write_compressed_tensors.py" "$llama" > /dev/null 2> write.log
+for name in library-*; do measure "$name" "$name"; done
 
 check="$root/tests/slow/check_compressed_tensors.py"
 "$quantize" tokenize "$llama" --text "$text" --no-special > llama.ids
