@@ -56,8 +56,9 @@ make "$llama" w4a16-g32-asym --method gptq --bits w4a16 --set gptq.group=32 "${c
 recipe w3 '"bits": 3, "granularity": "group", "group": 32'
 recipe w2 '"bits": 2, "granularity": "group", "group": 32, "symmetric": false'
 recipe mxint4 '"bits": 4, "format": "mxint"'
+recipe w4a8 '"bits": 4, "granularity": "group", "group": 32}, {"step": "activations", "bits": 8, "scales": "dynamic", "sites": ["linear_inputs"]'
 make "$llama" corrected --method qera --base int4-g32 --rank 4 "${calibrated[@]}"
-for name in w3 w2 mxint4; do make "$llama" $name --recipe $name.recipe; done
+for name in w3 w2 mxint4 w4a8; do make "$llama" $name --recipe $name.recipe; done
 make "$mamba" quamba --method quamba "${calibrated[@]}"
 make "$mamba" mamba-w8a8 --method rtn --bits w8a8
 make "$mamba" mamba-w4a16 --method gptq --bits w4a16 "${calibrated[@]}"
