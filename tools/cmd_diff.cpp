@@ -14,6 +14,7 @@
 #include "ptq/artifact/source_weights.h"
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
+#include "ptq/export/formats.h"
 #include "ptq/report/report_diff.h"
 #include "report_commands.h"
 
@@ -26,10 +27,17 @@ bool is_report_file(const std::string& path) {
   return path.ends_with(".json") && !path.ends_with(".index.json");
 }
 
+SourceWeights source_weights(const std::string& path, const Checkpoint& checkpoint) {
+  const FormatEntry* format = format_with_source(path);
+  if (format == nullptr) return SourceWeights(checkpoint);
+  return {checkpoint, format->source(checkpoint, at::kCPU)};
+}
+
 // One side of the comparison.
 struct Side {
   explicit Side(const std::string& path)
-      : checkpoint(open_checkpoint(path, CheckpointOptions::of_any_tensors())), weights(*checkpoint) {}
+      : checkpoint(open_checkpoint(path, CheckpointOptions::of_any_tensors())),
+        weights(source_weights(path, *checkpoint)) {}
 
   // Whether another name of the same storage is in `names`.
   bool tied_to_one_of(const std::string& name, const std::set<std::string>& names) const {

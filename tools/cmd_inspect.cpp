@@ -1,4 +1,4 @@
-// quantize inspect PATH: what is in a checkpoint, float or ours.
+// quantize inspect PATH: what is in a checkpoint, float or quantized.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -8,6 +8,7 @@
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
+#include "ptq/export/formats.h"
 #include "ptq/report/report.h"
 
 namespace ptq {
@@ -46,8 +47,10 @@ void add_refusal(const ArchitectureEntry& architecture, const WeightSource& sour
 }
 
 Json inspect_json(const std::string& path, const Checkpoint& checkpoint, bool scan_values) {
-  const bool artifact = is_artifact(checkpoint);
-  const std::unique_ptr<WeightSource> source = make_source(checkpoint, at::kCPU);
+  const FormatEntry* format = format_with_source(path);
+  const bool quantized = format != nullptr || is_artifact(checkpoint);
+  const std::unique_ptr<WeightSource> source =
+      format != nullptr ? format->source(checkpoint, at::kCPU) : make_source(checkpoint, at::kCPU);
   Json tensors = Json::array();
   int64_t bytes = 0, parameters = 0, bad_values = 0;
   for (const std::string& name : source->names()) parameters += source->find(name)->num_elements();
@@ -74,9 +77,9 @@ Json inspect_json(const std::string& path, const Checkpoint& checkpoint, bool sc
   const ArchitectureEntry* architecture = match_architecture(*source);
   const std::vector<std::string> declared = declared_architectures(checkpoint.config());
   std::vector<std::string> notes = checkpoint.notes();
-  if (architecture != nullptr && !artifact) add_refusal(*architecture, *source, notes);
+  if (architecture != nullptr && !quantized) add_refusal(*architecture, *source, notes);
   return {{"path", path},
-          {"kind", artifact ? "quantized" : "float"},
+          {"kind", quantized ? "quantized" : "float"},
           {"architecture", architecture == nullptr ? Json(nullptr) : Json(architecture->name)},
           {"declared_architecture", declared.empty() ? "" : declared.front()},
           {"parameters", parameters},

@@ -1,6 +1,7 @@
 // quantize verify DIR: reads an output again, and compares it with its source.
 #include "commands.h"
 #include "ptq/base/error.h"
+#include "ptq/export/formats.h"
 #include "ptq/report/report.h"
 #include "ptq/verify/verify.h"
 
@@ -60,6 +61,11 @@ std::string result_text(const VerifyOptions& options, const Verification& found)
 }  // namespace
 
 void verify_command(const VerifyOptions& options, const CommonOptions& common) {
+  if (const FormatEntry* format = format_with_source(options.directory); format != nullptr) {
+    throw Error(options.directory,
+                std::string("is ") + format->name + ", and verify reads what a run of this program writes",
+                "`quantize diff` of the run's output and this, or sha256sum -c SHA256SUMS");
+  }
   const Verification found = verify_artifact(options.directory, options.source, common.checkpoint);
   print(common.json ? result_json(options, found).dump(1) + "\n" : result_text(options, found));
   if (found.findings.empty()) return;

@@ -44,6 +44,7 @@ void undo_rewrites(Block& block, const std::string& name, SourceWeight& weight) 
 SourceWeights::SourceWeights(const Checkpoint& checkpoint)
     : checkpoint_(checkpoint), source_(make_source(checkpoint, at::kCPU)) {
   if (!is_artifact(checkpoint)) return;
+  quantized_ = true;
   static_cast<const ArtifactSource&>(*source_).check_complete();
   shapes_ = std::make_unique<ListedSource>(*source_);
   model_ = find_architecture(*shapes_, checkpoint.path()).make(*shapes_);
@@ -52,6 +53,9 @@ SourceWeights::SourceWeights(const Checkpoint& checkpoint)
     for (const Weight* weight : block->weights()) block_of_[weight->name] = i;
   }
 }
+
+SourceWeights::SourceWeights(const Checkpoint& checkpoint, std::unique_ptr<WeightSource> source)
+    : checkpoint_(checkpoint), source_(std::move(source)), quantized_(true) {}
 
 SourceWeights::~SourceWeights() = default;
 

@@ -29,7 +29,7 @@ FormatEntry own_format() {
 }  // namespace
 
 const std::vector<FormatEntry>& formats() {
-  static const std::vector<FormatEntry> entries = {own_format(), peft_format()};
+  static const std::vector<FormatEntry> entries = {own_format(), peft_format(), compressed_tensors_format()};
   return entries;
 }
 
@@ -73,6 +73,13 @@ OpenModel open_any_model(const std::string& path, const CheckpointOptions& optio
     if (entry.open != nullptr && entry.is_at(path)) return entry.open(path, options, device);
   }
   return open_model(path, options, device);
+}
+
+const FormatEntry* format_with_source(const std::string& path) {
+  for (const FormatEntry& entry : formats()) {
+    if (entry.source != nullptr && entry.is_at(path)) return &entry;
+  }
+  return nullptr;
 }
 
 void expect_absent(const std::string& path) {

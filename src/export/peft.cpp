@@ -2,15 +2,13 @@
 // the rounded weights as a float model that it belongs to.
 //
 // The base is a Hugging Face directory: the source's configuration and tokenizer, and the values that the
-// codes stand for as the option "dtype" (f32 keeps them exactly). The adapter is adapter_model.safetensors
-// (BF16 or F16, as the corrections are stored; codes as F16), adapter_config.json, which names its base, and
-// README.md, which says what belongs together. peft scales by lora_alpha / r, which is 1. A linear that peft
-// refuses (Linear::fused_elsewhere) has its correction in the base's weight.
+// codes stand for as the option "dtype" (f32 keeps them exactly). A linear that peft refuses
+// (Linear::fused_elsewhere) has its correction in the base's weight.
 #include <algorithm>
 #include <filesystem>
 #include <map>
-#include <set>
 
+#include "export/lora_adapter.h"
 #include "export/rows.h"
 #include "ptq/artifact/companions.h"
 #include "ptq/artifact/safetensors_spool.h"
@@ -22,36 +20,6 @@
 
 namespace ptq {
 namespace {
-
-// The modules that are corrected, and how many linears there are of each last part of a name.
-struct Modules {
-  std::set<std::string> corrected;
-  std::set<std::string> folded;  // corrected in the base
-  std::map<std::string, int64_t> linears;
-  int64_t rank = 0;
-};
-
-std::string last_part(const std::string& name) {
-  return name.substr(name.find_last_of('.') + 1);
-}
-
-Modules find_modules(const Model& model) {
-  Modules modules;
-  for (int64_t i = 0; i < model.num_blocks(); ++i) {
-    const std::unique_ptr<Block> block = model.load_block(i);
-    for (const Linear* linear : block->linears()) {
-      ++modules.linears[last_part(linear->name)];
-      if (!linear->correction) continue;
-      if (linear->fused_elsewhere) {
-        modules.folded.insert(linear->name);
-        continue;
-      }
-      modules.corrected.insert(linear->name);
-      modules.rank = std::max(modules.rank, linear->correction->rank());
-    }
-  }
-  return modules;
-}
 
 // What the runtime of a LoRA adapter lacks, if a block needs it.
 std::string why_not_block(Block& block) {
@@ -73,9 +41,9 @@ std::string why_not_peft(const OpenModel& artifact, const ExportTarget&) {
     const std::string reason = why_not_block(*artifact.model->load_block(i));
     if (!reason.empty()) return reason;
   }
-  const Modules modules = find_modules(*artifact.model);
+  const CorrectedModules modules = find_corrected(*artifact.model);
   const std::string path = artifact.checkpoint->path();
-  if (!modules.corrected.empty()) return "";
+  if (!modules.beside.empty()) return "";
   if (!modules.folded.empty()) {
     return Error(path,
                  "has corrections only where peft puts nothing (" + *modules.folded.begin() +
@@ -86,48 +54,6 @@ std::string why_not_peft(const OpenModel& artifact, const ExportTarget&) {
   return Error(path, "has no low-rank corrections, so there is no adapter to write",
                "quantize it with --method qera")
       .what();
-}
-
-// "q_proj" where every q_proj is corrected, else the full names.
-Json target_modules(const Modules& modules) {
-  std::map<std::string, int64_t> corrected;
-  for (const std::string& name : modules.corrected) ++corrected[last_part(name)];
-  std::set<std::string> targets;
-  for (const std::string& name : modules.corrected) {
-    const std::string part = last_part(name);
-    targets.insert(corrected.at(part) == modules.linears.at(part) ? part : name);
-  }
-  return targets;
-}
-
-Json adapter_config(const Modules& modules, const std::string& base_name) {
-  return {{"peft_type", "LORA"},
-          {"task_type", "CAUSAL_LM"},
-          {"base_model_name_or_path", base_name},
-          {"r", modules.rank},
-          {"lora_alpha", modules.rank},
-          {"lora_dropout", 0.0},
-          {"bias", "none"},
-          {"fan_in_fan_out", false},
-          {"use_rslora", false},
-          {"use_dora", false},
-          {"target_modules", target_modules(modules)},
-          {"inference_mode", true}};
-}
-
-void add_correction(const Linear& linear, int64_t rank, SafetensorsSpool& adapter) {
-  const LowRank& correction = *linear.correction;
-  const int64_t missing = rank - correction.rank();
-  // Codes of 8 bits have scales of their own: as F16 they are close to what they stand for.
-  const at::ScalarType stored = correction.stored == at::kChar ? at::kHalf : correction.stored;
-  const std::string name = "base_model.model." + linear.name;
-  for (const Tensor& factor : {correction.A, correction.B}) {
-    if (stored == at::kHalf && !at::isfinite(factor.to(stored)).all().item<bool>())
-      throw Error(linear.name, "has a correction past 65504, which the adapter's float16 does not hold",
-                  "quantize with qera.stored=bf16");
-  }
-  adapter.add(name + ".lora_A.weight", at::constant_pad_nd(correction.A, {0, 0, 0, missing}).to(stored));
-  adapter.add(name + ".lora_B.weight", at::constant_pad_nd(correction.B, {0, missing}).to(stored));
 }
 
 // The values that a weight's codes stand for, with the correction beside it if there is one.
@@ -147,24 +73,9 @@ std::map<std::string, const LowRank*> folded_corrections(Block& block) {
   return folded;
 }
 
-// For people, and for the library's model card.
-std::string readme(const Modules& modules, const std::string& base_name) {
-  std::string text =
-      "---\nlibrary_name: peft\nbase_model: " + base_name +
-      "\n---\n\nThis LoRA adapter is the low-rank correction of the quantized model whose rounded weights "
-      "are the base `" +
-      base_name + "`. It belongs to no other base.\n";
-  if (modules.folded.empty()) return text;
-  text +=
-      "\nThe corrections of these layers are part of the base's weights, because PEFT puts nothing beside "
-      "modules that are read past their layer in a fused kernel:\n\n";
-  for (const std::string& name : modules.folded) text += "- `" + name + "`\n";
-  return text;
-}
-
 // The base's weights and the adapter's, a block at a time.
-void add_tensors(const OpenModel& artifact, int64_t rank, at::ScalarType dtype, SafetensorsSpool& base,
-                 SafetensorsSpool& adapter) {
+void add_tensors(const OpenModel& artifact, at::ScalarType dtype, SafetensorsSpool& base,
+                 LoraAdapter& adapter) {
   Model& model = *artifact.model;
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     throw_if_interrupted();
@@ -176,7 +87,7 @@ void add_tensors(const OpenModel& artifact, int64_t rank, at::ScalarType dtype, 
                float_values(*weight, dtype, correction == folded.end() ? nullptr : correction->second));
     }
     for (const Linear* linear : block->linears()) {
-      if (linear->correction && !linear->fused_elsewhere) add_correction(*linear, rank, adapter);
+      if (linear->correction && !linear->fused_elsewhere) adapter.add(*linear);
     }
     return_free_memory();
   }
@@ -192,8 +103,8 @@ Json base_config(const Model& model, at::ScalarType dtype) {
   return config;
 }
 
-ExportResult result_of(const Modules& modules, const std::string& adapter, const std::string& base) {
-  const auto count = static_cast<int64_t>(modules.corrected.size());
+ExportResult result_of(const CorrectedModules& modules, const std::string& adapter, const std::string& base) {
+  const auto count = static_cast<int64_t>(modules.beside.size());
   std::string text = adapter + ": a LoRA adapter of rank " + std::to_string(modules.rank) + " for " +
                      std::to_string(count) + " modules\n" + base +
                      ": the rounded weights as a float model, its base\n";
@@ -215,22 +126,19 @@ ExportResult result_of(const Modules& modules, const std::string& adapter, const
 ExportResult write_peft(const OpenModel& artifact, const ExportTarget& target) {
   const std::string base_path = std::filesystem::path(target.output).lexically_normal().string() + "-base";
   expect_absent(base_path);
-  const std::string base_name = last_name(base_path);
   const std::string& option = target.options.at("dtype");
   const at::ScalarType dtype = option == "f32" ? at::kFloat : option == "f16" ? at::kHalf : at::kBFloat16;
-  const Modules modules = find_modules(*artifact.model);
-  OutputDirectory adapter(target.output, /*force=*/false), base(base_path, /*force=*/false);
+  const CorrectedModules modules = find_corrected(*artifact.model);
+  LoraAdapter adapter(target.output, modules, last_name(base_path));
+  OutputDirectory base(base_path, /*force=*/false);
   auto base_tensors = SafetensorsSpool::within(base, SafetensorsSpool::kUsualShard);
-  auto adapter_tensors = SafetensorsSpool::within(adapter, SafetensorsSpool::kOneFile);
-  add_tensors(artifact, modules.rank, dtype, base_tensors, adapter_tensors);
+  add_tensors(artifact, dtype, base_tensors, adapter);
   base_tensors.write(base);
   write_file(base.path("config.json"), python_json_text(base_config(*artifact.model, dtype), 1) + "\n");
   std::vector<std::string> warnings;  // an output holds no links, and nothing that is too large
   copy_companions(companion_files(artifact.checkpoint->directory(), "", warnings), base);
-  adapter_tensors.write(adapter, "adapter_model");
-  write_file(adapter.path("adapter_config.json"), adapter_config(modules, base_name).dump(2) + "\n");
-  write_file(adapter.path("README.md"), readme(modules, base_name));
-  for (OutputDirectory* output : {&base, &adapter}) write_checksums(*output);
+  adapter.write();
+  write_checksums(base);
   base.commit();
   adapter.commit();
   return result_of(modules, target.output, base_path);

@@ -78,14 +78,16 @@ Tensor Mamba1Mixer::forward(const Tensor& input, PartState* state, Observer* obs
 
   const Tensor conv_weight = conv_weight_.values().squeeze(1);
   const Tensor conv_bias = conv_bias_ ? conv_bias_->values() : Tensor();
-  const Activation u = ssm_x_(ops::causal_conv1d_silu(x, conv_weight, conv_bias, window), observer);
+  const Tensor convolved = ops::causal_conv1d_silu(x, conv_weight, conv_bias, window);
+  const Activation u = ssm_x_(convolved, observer);
 
   const Tensor dt_B_C = x_proj_(u);  // [batch, length, R + 2N]
   const Tensor dt = ssm_dt_.rounded(dt_proj_(dt_proj_input_(dt_B_C.slice(-1, 0, R), observer)), observer);
   const Tensor B = ssm_B_.rounded(dt_B_C.slice(-1, R, R + N), observer);
   const Tensor C = ssm_C_.rounded(dt_B_C.slice(-1, R + N), observer);
   const Tensor A = A_.defined() ? A_ : decay();
-  const Tensor y = ops::selective_scan(u.dequantize(), dt, A, B, C, D_.values(), z, h);
+  const Tensor scanned = ssm_x_.rounds_for_linears_alone ? convolved : u.dequantize();
+  const Tensor y = ops::selective_scan(scanned, dt, A, B, C, D_.values(), z, h);
   return out_proj_(ssm_output_(y, observer));
 }
 

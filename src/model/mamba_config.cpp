@@ -7,6 +7,7 @@
 #include "model/config_keys.h"
 #include "model/outer_weights.h"
 #include "ptq/model/model.h"
+#include "ptq/model/published_names.h"
 
 namespace ptq {
 namespace {
@@ -151,6 +152,10 @@ bool has_mamba_tensors(const WeightSource& source) {
   return source.find(kFirstMixer + "in_proj.weight") != nullptr &&
          source.find(kFirstMixer + "x_proj.weight") != nullptr &&
          source.find(kFirstMixer + "A_log") != nullptr;
+}
+
+std::string published_name(const std::string& name) {
+  return name == kEmbeddingNames[1] ? kEmbeddingNames[0] : name;
 }
 
 MambaConfig read_mamba_config(const WeightSource& source) {

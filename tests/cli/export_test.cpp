@@ -68,6 +68,44 @@ TEST_F(Export, CorrectionsThatPeftRefusesAreFoldedIntoTheBase) {
   EXPECT_EQ(beside, 4);
 }
 
+TEST_F(Export, CompressedTensorsIsMeasuredComparedAndRunLikeTheOutputItIsOf) {
+  run_well(quick("gptq", {"--bits", "w4a16"}, "q"));
+  const Json done = run_json({"export", "q", "--format", "compressed-tensors", "-o", "ct"});
+  EXPECT_EQ(done["format"], "compressed-tensors");
+  EXPECT_EQ(done["layers"], Json({{"pack-quantized", 28}}));
+  EXPECT_TRUE(done["unrounded_sites"].empty());
+  const Words text = {"--text", PTQ_TEST_DATA "/shakespeare-eval.txt", "--seq-len", "64", "--max-tokens",
+                      "640"};
+  EXPECT_EQ(run_json(Words{"eval", "ct"} + text)["perplexity"],
+            run_json(Words{"eval", "q"} + text)["perplexity"]);
+  const Json inspected = run_json({"inspect", "ct"});
+  EXPECT_EQ(inspected["kind"], "quantized");
+  EXPECT_EQ(inspected["architecture"], "llama");
+  EXPECT_EQ(inspected["parameters"], run_json({"inspect", "q"})["parameters"]);
+  const Json diff = run_json({"diff", "q", "ct"});
+  EXPECT_EQ(diff["summary"]["changed"], 0);
+  EXPECT_EQ(diff["summary"]["only_a"], 0);
+  EXPECT_EQ(diff["summary"]["only_b"], 0);
+  const Words prompt = {"--prompt", "KING", "--max-tokens", "8"};
+  EXPECT_EQ(run_well(Words{"generate", "ct"} + prompt).out, run_well(Words{"generate", "q"} + prompt).out);
+  expect_error({"verify", "ct"}, 1, {"ct: is compressed-tensors, and verify reads what a run"});
+  expect_error({"ct", "--method", "rtn"}, 1, {"already quantized, by another program"});
+  expect_error({"export", "ct", "--format", "compressed-tensors"}, 1, {"already quantized"});
+}
+
+TEST_F(Export, WhatCompressedTensorsCannotHoldIsRefusedAndLeavesNothing) {
+  run_well(quick("duquant", {"--bits", "w4a4"}, "q"));
+  expect_error({"export", "q", "--format", "compressed-tensors", "-o", "ct"}, 1,
+               {"sites.qkv.input: has an online transform", "try: --method gptq or smoothquant"});
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "ct"));
+  run_well(quick("qera", {"--base", "int4-g32", "--rank", "4"}, "corrected"));
+  directory_.write("ct-adapter", "mine");
+  expect_error({"export", "corrected", "--format", "compressed-tensors", "-o", "ct"}, 1,
+               {"ct-adapter: already exists"});
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "ct"));
+  EXPECT_EQ(directory_.read("ct-adapter"), "mine");
+}
+
 TEST_F(Export, WhatLiesThereStays) {
   run_well(quick("qera", {"--base", "int4-g128", "--rank", "4"}, "q"));
   directory_.write("a-base", "mine");

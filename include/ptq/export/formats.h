@@ -58,6 +58,10 @@ struct FormatEntry {
   // run, or it is a float checkpoint, which needs no row to be opened.
   OpenModel (*open)(const std::string& path, const CheckpointOptions& options, at::Device device);
   const char* why_not_opened;
+
+  // The weights alone, under their names, of a checkpoint that is_at(); it must outlive them. Throws Error.
+  // Null: those that make_source() gives.
+  std::unique_ptr<WeightSource> (*source)(const Checkpoint& checkpoint, at::Device device);
 };
 
 // In the order of `quantize list`.
@@ -76,5 +80,8 @@ void expect_absent(const std::string& path);
 
 // Opens a float checkpoint, or what any row opens. Throws Error.
 OpenModel open_any_model(const std::string& path, const CheckpointOptions& options, at::Device device);
+
+// The row whose checkpoints have sources of their own and that says it is at `path`; null if there is none.
+const FormatEntry* format_with_source(const std::string& path);
 
 }  // namespace ptq

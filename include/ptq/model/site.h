@@ -64,6 +64,8 @@ struct Site {
   bool shared = false;   // something else than linears reads it, so it cannot be transformed
   int64_t head_dim = 0;  // channels of one attention head, where values are rounded head by head; else 0
   ActivationQuantizer quantizer;
+  // What linears read is rounded, and what else reads a shared site is not: as other programs store it.
+  bool rounds_for_linears_alone = false;
 
   // x [batch, length, channels] transformed and rounded. `observer` may be null.
   Activation operator()(const Tensor& x, Observer* observer) const;

@@ -1,0 +1,266 @@
+#include "export/compressed_tensors_plan.h"
+
+#include <algorithm>
+#include <numeric>
+#include <variant>
+
+#include "ptq/base/error.h"
+
+namespace ptq {
+namespace {
+
+constexpr int64_t kSmallestGroup = 32;  // of servers' kernels
+constexpr int kServedBits = 4;          // a layer that does not bear these stays in float
+
+using Kind = ActivationQuantizer::Kind;
+
+std::string last_part(const std::string& name) {
+  return name.substr(name.find_last_of('.') + 1);
+}
+
+std::string site_text(const Block& block, const Site& site) {
+  return block.prefix() + ".sites." + site.name;
+}
+
+bool is_hadamard(const Transform& transform) {
+  return std::all_of(transform.stages.begin(), transform.stages.end(), [](const TransformOp& stage) {
+    return std::holds_alternative<Hadamard>(stage) || std::holds_alternative<Signs>(stage);
+  });
+}
+
+// Groups that fill a row of `in` columns exactly.
+void fit_groups(WeightScheme& scheme, int64_t in, const std::string& name) {
+  if (scheme.group > in) {
+    scheme.granularity = Granularity::kChannel;
+    scheme.group = 0;
+    return;
+  }
+  if (in % scheme.group == 0) return;
+  const int64_t divisor = std::gcd(in, scheme.group);
+  if (divisor < kSmallestGroup) {
+    throw Error(name,
+                std::to_string(in) + " columns do not divide into groups of " + std::to_string(scheme.group) +
+                    ", which compressed-tensors needs",
+                "another group when quantizing, or --skip for this layer");
+  }
+  scheme.group = divisor;
+}
+
+WeightScheme integers_of(const Linear& linear) {
+  const WeightScheme& stored = linear.weight.quantized()->scheme;
+  if (!stored.is_linear()) {
+    throw Error(linear.name,
+                std::string("is in ") + number_format_name(stored.format) +
+                    ", a table of values that compressed-tensors does not have",
+                "a base of integers, such as int4-g64");
+  }
+  WeightScheme scheme;
+  scheme.bits = stored.bits;
+  scheme.symmetric = stored.symmetric;
+  scheme.granularity = stored.granularity;
+  scheme.group = stored.group;
+  if (scheme.granularity == Granularity::kGroup) fit_groups(scheme, linear.weight.size(1), linear.name);
+  return scheme;
+}
+
+std::optional<ActivationScheme> inputs_of(const Block& block, const Site& site, bool rotated) {
+  const ActivationQuantizer& quantizer = site.quantizer;
+  if (quantizer.kind == Kind::kNone) return {};
+  if (quantizer.kind == Kind::kDynamic && quantizer.clip != 1) {
+    throw Error(site_text(block, site),
+                "clips each token to " + std::to_string(quantizer.clip) +
+                    " of its range, which compressed-tensors does not hold",
+                "activations without a clip");
+  }
+  if (rotated) return ActivationScheme{quantizer.bits, true, true, 0};
+  return quantizer.scheme();
+}
+
+LinearScheme with_format(WeightScheme weights, const std::optional<ActivationScheme>& inputs,
+                         const std::string& name) {
+  LinearScheme scheme{weights, inputs, false};
+  const bool eights =
+      weights.bits == 8 && weights.granularity != Granularity::kGroup && inputs && inputs->bits == 8;
+  if (eights && !weights.symmetric) {
+    throw Error(name, "has zero points of weights beside 8-bit inputs, which no server loads",
+                "symmetric weights when quantizing, such as --set gptq.symmetric=true");
+  }
+  scheme.packed = !eights;
+  if (scheme.packed && weights.granularity == Granularity::kTensor)
+    scheme.weights.granularity = Granularity::kChannel;
+  return scheme;
+}
+
+LinearPlan plan_linear(Block& block, const Linear& linear) {
+  const Site& site = block.site(linear.site);
+  if (linear.correction && linear.fused_elsewhere) {
+    throw Error(linear.name,
+                "has a low-rank correction, and is a layer beside which peft puts no adapter, nor do codes "
+                "take it in",
+                "--format peft, which folds it into a float base");
+  }
+  const bool turned = !site.transform.empty();
+  const QuantizedTensor* q = linear.weight.quantized();
+  const int64_t columns = linear.weight.size(1);
+  if (turned && (!is_hadamard(site.transform) || q == nullptr || q->scheme.bits < 8)) {
+    throw Error(site_text(block, site),
+                "has an online transform (" + transform_text(site.transform) +
+                    "), which loaders of compressed-tensors do not run, and rounding " + linear.name +
+                    " again without it would lose what it gained",
+                "--method gptq or smoothquant, which need none");
+  }
+  if (q == nullptr || linear.min_bits > kServedBits) return {};
+  if (!turned)
+    return {with_format(integers_of(linear), inputs_of(block, site, false), linear.name), false, columns};
+  WeightScheme weights;
+  weights.granularity = Granularity::kChannel;
+  return {with_format(weights, inputs_of(block, site, true), linear.name), true, columns};
+}
+
+// Servers make one layer of those that read the same values.
+void expect_one_scheme(const Linear& first, const LinearPlan& a, const Linear& second, const LinearPlan& b) {
+  if (a.scheme == b.scheme) return;
+  throw Error(second.name, "is stored otherwise than " + first.name + ", with which servers fuse it",
+              "the same bits for both, or --skip both");
+}
+
+// What rounds in the artifact, and does not where this is loaded.
+void add_unrounded(Block& block, CompressedTensorsPlan& plan) {
+  for (const Site* site : block.sites()) {
+    if (site->quantizer.kind == Kind::kNone) continue;
+    const std::vector<Linear*> linears = block.linears();
+    const bool kept = std::any_of(linears.begin(), linears.end(), [&](const Linear* linear) {
+      const std::optional<LinearScheme>& scheme = plan.linears.at(linear->name).scheme;
+      return linear->site == site->name && scheme && scheme->inputs;
+    });
+    if (!kept) ++plan.unrounded_sites[site->name];
+  }
+}
+
+// A transform that no weight takes in again, of queries and keys.
+void expect_no_other_transform(Block& block) {
+  for (const Site* site : block.sites()) {
+    if (site->transform.empty()) continue;
+    const std::vector<Linear*> linears = block.linears();
+    const bool read = std::any_of(linears.begin(), linears.end(),
+                                  [site](const Linear* linear) { return linear->site == site->name; });
+    if (read) continue;
+    throw Error(site_text(block, *site),
+                "has an online transform (" + transform_text(site->transform) +
+                    "), which loaders of compressed-tensors do not run",
+                "--method gptq or smoothquant, which need none");
+  }
+}
+
+void plan_block(Block& block, CompressedTensorsPlan& plan) {
+  std::map<std::string, const Linear*> first;  // by site
+  for (const Linear* linear : block.linears()) {
+    const LinearPlan& planned = plan.linears[linear->name] = plan_linear(block, *linear);
+    const auto [found, added] = first.emplace(linear->site, linear);
+    if (!added) expect_one_scheme(*found->second, plan.linears.at(found->second->name), *linear, planned);
+  }
+  expect_no_other_transform(block);
+  add_unrounded(block, plan);
+}
+
+// transformers 5.24 dequantizes every layer by the first config group. Layers that differ in their groups
+// alone get groups of the common divisor, with repeated scales.
+void make_groups_alike(std::map<std::string, LinearPlan>& linears) {
+  std::vector<LinearScheme*> packed;
+  int64_t divisor = 0;
+  for (auto& [name, plan] : linears) {
+    if (!plan.scheme || !plan.scheme->packed) continue;
+    const WeightScheme& weights = plan.scheme->weights;
+    divisor = std::gcd(divisor, weights.granularity == Granularity::kGroup ? weights.group : plan.columns);
+    packed.push_back(&*plan.scheme);
+  }
+  const auto grouped = [divisor](LinearScheme scheme) {
+    scheme.weights.granularity = Granularity::kGroup;
+    scheme.weights.group = divisor;
+    return scheme;
+  };
+  const auto all = [&packed](const auto& holds) { return std::all_of(packed.begin(), packed.end(), holds); };
+  if (divisor < kSmallestGroup || all([&](const LinearScheme* s) { return *s == *packed.front(); })) return;
+  if (!all([&](const LinearScheme* s) { return grouped(*s) == grouped(*packed.front()); })) return;
+  for (LinearScheme* scheme : packed) *scheme = grouped(*scheme);
+}
+
+// "re:" and an expression that what ends with `name` matches.
+std::string expression_of(const std::string& name) {
+  std::string escaped;
+  for (const char c : name) escaped += c == '.' ? std::string("\\.") : std::string(1, c);
+  return "re:.*\\." + escaped + "$";
+}
+
+// The linears for which `chosen` holds.
+template <typename Chosen>
+std::vector<std::string> names_of(const std::map<std::string, LinearPlan>& linears, const Chosen& chosen) {
+  std::map<std::string, bool> whole;  // last part -> whether all are chosen
+  for (const auto& [name, plan] : linears) {
+    const auto [part, added] = whole.emplace(last_part(name), true);
+    part->second = part->second && chosen(plan);
+  }
+  std::vector<std::string> names;
+  for (const auto& [part, all] : whole) {
+    if (all) names.push_back(expression_of(part));
+  }
+  for (const auto& [name, plan] : linears) {
+    if (!whole.at(last_part(name)) && chosen(plan))
+      names.push_back(expression_of(name.substr(name.find('.') + 1)));
+  }
+  return names;
+}
+
+}  // namespace
+
+std::vector<LinearScheme> CompressedTensorsPlan::schemes() const {
+  std::vector<LinearScheme> schemes;
+  for (const auto& [name, plan] : linears) {
+    if (plan.scheme && std::find(schemes.begin(), schemes.end(), *plan.scheme) == schemes.end())
+      schemes.push_back(*plan.scheme);
+  }
+  return schemes;
+}
+
+Json CompressedTensorsPlan::quantization_config() const {
+  const std::vector<LinearScheme> schemes = this->schemes();
+  std::vector<std::string> ignore = {"lm_head"};
+  for (const std::string& name : names_of(linears, [](const LinearPlan& plan) { return !plan.scheme; }))
+    ignore.push_back(name);
+  Json groups = Json::object();
+  bool one_format = true;
+  for (size_t i = 0; i < schemes.size(); ++i) {
+    const auto in_group = [&](const LinearPlan& plan) { return plan.scheme == schemes[i]; };
+    groups["group_" + std::to_string(i)] = group_json(
+        schemes[i], schemes.size() == 1 ? std::vector<std::string>{"Linear"} : names_of(linears, in_group));
+    one_format = one_format && schemes[i].packed == schemes[0].packed;
+  }
+  Json config = {{"quant_method", kCompressedTensors},
+                 {"format", one_format ? schemes.at(0).format() : "mixed-precision"},
+                 {"quantization_status", "compressed"},
+                 {"ignore", ignore},
+                 {"config_groups", groups},
+                 {"kv_cache_scheme", nullptr}};
+  if (dequantize) config["dequantize"] = true;
+  return config;
+}
+
+CompressedTensorsPlan plan_compressed_tensors(const OpenModel& artifact) {
+  CompressedTensorsPlan plan;
+  for (int64_t i = 0; i < artifact.model->num_blocks(); ++i) plan_block(*artifact.model->load_block(i), plan);
+  // transformers 5.24 loads neither a packed Mamba nor packed zero points in codes, and peft finds no weights
+  // in packed layers.
+  const bool is_ssm = artifact.architecture->is_among({"ssm"});
+  plan.corrected = find_corrected(*artifact.model);
+  const bool beside_adapter = !plan.corrected.beside.empty();
+  for (const auto& [name, linear] : plan.linears) {
+    if (!linear.scheme || !linear.scheme->packed) continue;
+    plan.dequantize = plan.dequantize || is_ssm || beside_adapter || !linear.scheme->weights.symmetric;
+  }
+  if (plan.dequantize) make_groups_alike(plan.linears);
+  if (!plan.schemes().empty()) return plan;
+  throw Error(artifact.checkpoint->path(), "has no layer in codes that compressed-tensors holds",
+              "a run that rounds weights");
+}
+
+}  // namespace ptq
