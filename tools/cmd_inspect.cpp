@@ -1,4 +1,4 @@
-// quantize inspect PATH: what is in a checkpoint, float or ours.
+// quantize inspect PATH: what is in a checkpoint, float, ours, or in a format that says its own types.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -8,6 +8,7 @@
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
+#include "ptq/export/formats.h"
 #include "ptq/report/report.h"
 
 namespace ptq {
@@ -45,17 +46,26 @@ void add_refusal(const ArchitectureEntry& architecture, const WeightSource& sour
   }
 }
 
-Json inspect_json(const std::string& path, const Checkpoint& checkpoint, bool scan_values) {
-  const bool artifact = is_artifact(checkpoint);
-  const std::unique_ptr<WeightSource> source = make_source(checkpoint, at::kCPU);
+// What is looked at.
+struct Subject {
+  const Checkpoint& checkpoint;
+  const WeightSource& source;
+  bool quantized;
+  const FormatEntry* format;  // whose types its tensors have; null: their dtypes
+};
+
+Json inspect_json(const std::string& path, const Subject& subject, bool scan_values) {
+  const auto& [checkpoint, from, quantized, format] = subject;
+  const WeightSource* source = &from;
   Json tensors = Json::array();
   int64_t bytes = 0, parameters = 0, bad_values = 0;
   for (const std::string& name : source->names()) parameters += source->find(name)->num_elements();
   for (const TensorInfo& info : checkpoint.tensors()) {
-    Json entry = {{"name", info.name},
-                  {"dtype", dtype_name(info.dtype)},
-                  {"shape", info.shape},
-                  {"bytes", info.bytes()}};
+    Json entry = {
+        {"name", info.name},
+        {"dtype", format == nullptr ? dtype_name(info.dtype) : format->stored_type(checkpoint, info.name)},
+        {"shape", info.shape},
+        {"bytes", info.bytes()}};
     if (scan_values && can_be_scanned(info)) {
       const TensorScan result = scan(checkpoint, info);
       entry["abs_max"] = result.abs_max;
@@ -74,9 +84,9 @@ Json inspect_json(const std::string& path, const Checkpoint& checkpoint, bool sc
   const ArchitectureEntry* architecture = match_architecture(*source);
   const std::vector<std::string> declared = declared_architectures(checkpoint.config());
   std::vector<std::string> notes = checkpoint.notes();
-  if (architecture != nullptr && !artifact) add_refusal(*architecture, *source, notes);
+  if (architecture != nullptr && !quantized) add_refusal(*architecture, *source, notes);
   return {{"path", path},
-          {"kind", artifact ? "quantized" : "float"},
+          {"kind", quantized ? "quantized" : "float"},
           {"architecture", architecture == nullptr ? Json(nullptr) : Json(architecture->name)},
           {"declared_architecture", declared.empty() ? "" : declared.front()},
           {"parameters", parameters},
@@ -87,6 +97,19 @@ Json inspect_json(const std::string& path, const Checkpoint& checkpoint, bool sc
           {"ties", checkpoint.ties()},
           {"notes", notes},
           {"tensors", tensors}};
+}
+
+// A format with types of its own is opened as it runs; all else may be any tensors.
+Json look_at(const InspectOptions& options, const CheckpointOptions& checkpoint_options) {
+  for (const FormatEntry& format : formats()) {
+    if (format.stored_type == nullptr || !format.is_at(options.model)) continue;
+    const OpenModel open = format.open(options.model, checkpoint_options, at::kMeta);
+    return inspect_json(options.model, {*open.checkpoint, *open.source, open.quantized, &format},
+                        options.scan);
+  }
+  const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(options.model, checkpoint_options);
+  const std::unique_ptr<WeightSource> source = make_source(*checkpoint, at::kCPU);
+  return inspect_json(options.model, {*checkpoint, *source, is_artifact(*checkpoint), nullptr}, options.scan);
 }
 
 std::string inspect_text(const Json& json) {
@@ -124,8 +147,7 @@ std::string inspect_text(const Json& json) {
 void inspect_command(const InspectOptions& options, const CommonOptions& common) {
   CheckpointOptions checkpoint_options = common.checkpoint;
   checkpoint_options.whole_model = false;
-  const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(options.model, checkpoint_options);
-  const Json json = inspect_json(options.model, *checkpoint, options.scan);
+  const Json json = look_at(options, checkpoint_options);
   print(common.json ? json.dump(1) + "\n" : inspect_text(json));
 }
 

@@ -29,7 +29,7 @@ FormatEntry own_format() {
 }  // namespace
 
 const std::vector<FormatEntry>& formats() {
-  static const std::vector<FormatEntry> entries = {own_format(), peft_format()};
+  static const std::vector<FormatEntry> entries = {own_format(), peft_format(), gguf_format()};
   return entries;
 }
 

@@ -7,6 +7,7 @@
 
 namespace ptq {
 
+FormatEntry gguf_format();
 FormatEntry peft_format();
 
 // The quant_method in the quantization_config of the config.json in, or beside, `path`: what tells formats in

@@ -58,6 +58,11 @@ struct FormatEntry {
   // run, or it is a float checkpoint, which needs no row to be opened.
   OpenModel (*open)(const std::string& path, const CheckpointOptions& options, at::Device device);
   const char* why_not_opened;
+
+  // Whether a float checkpoint is exported too, and not only an artifact.
+  bool exports_floats = false;
+  // What a tensor of what `open` gave is stored as, where its dtype does not say it: "Q4_0". Null: it does.
+  std::string (*stored_type)(const Checkpoint& checkpoint, const std::string& name) = nullptr;
 };
 
 // In the order of `quantize list`.
