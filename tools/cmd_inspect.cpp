@@ -61,11 +61,12 @@ Json inspect_json(const std::string& path, const Subject& subject, bool scan_val
   int64_t bytes = 0, parameters = 0, bad_values = 0;
   for (const std::string& name : source->names()) parameters += source->find(name)->num_elements();
   for (const TensorInfo& info : checkpoint.tensors()) {
-    Json entry = {
-        {"name", info.name},
-        {"dtype", format == nullptr ? dtype_name(info.dtype) : format->stored_type(checkpoint, info.name)},
-        {"shape", info.shape},
-        {"bytes", info.bytes()}};
+    Json entry = {{"name", info.name},
+                  {"dtype", format == nullptr || format->stored_type == nullptr
+                                ? dtype_name(info.dtype)
+                                : format->stored_type(checkpoint, info.name)},
+                  {"shape", info.shape},
+                  {"bytes", info.bytes()}};
     if (scan_values && can_be_scanned(info)) {
       const TensorScan result = scan(checkpoint, info);
       entry["abs_max"] = result.abs_max;
@@ -99,12 +100,11 @@ Json inspect_json(const std::string& path, const Subject& subject, bool scan_val
           {"tensors", tensors}};
 }
 
-// A format with types of its own is opened as it runs; all else may be any tensors.
+// What another program's format holds is opened as it runs; all else may be any tensors.
 Json look_at(const InspectOptions& options, const CheckpointOptions& checkpoint_options) {
-  for (const FormatEntry& format : formats()) {
-    if (format.stored_type == nullptr || !format.is_at(options.model)) continue;
-    const OpenModel open = format.open(options.model, checkpoint_options, at::kMeta);
-    return inspect_json(options.model, {*open.checkpoint, *open.source, open.quantized, &format},
+  if (const FormatEntry* format = find_foreign_format(options.model)) {
+    const OpenModel open = format->open(options.model, checkpoint_options, at::kMeta);
+    return inspect_json(options.model, {*open.checkpoint, *open.source, open.quantized, format},
                         options.scan);
   }
   const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(options.model, checkpoint_options);

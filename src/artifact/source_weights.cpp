@@ -42,7 +42,7 @@ void undo_rewrites(Block& block, const std::string& name, SourceWeight& weight) 
 }  // namespace
 
 SourceWeights::SourceWeights(const Checkpoint& checkpoint)
-    : checkpoint_(checkpoint), source_(make_source(checkpoint, at::kCPU)) {
+    : checkpoint_(checkpoint), own_source_(make_source(checkpoint, at::kCPU)), source_(own_source_.get()) {
   if (!is_artifact(checkpoint)) return;
   static_cast<const ArtifactSource&>(*source_).check_complete();
   shapes_ = std::make_unique<ListedSource>(*source_);
@@ -52,6 +52,9 @@ SourceWeights::SourceWeights(const Checkpoint& checkpoint)
     for (const Weight* weight : block->weights()) block_of_[weight->name] = i;
   }
 }
+
+SourceWeights::SourceWeights(const OpenModel& open)
+    : checkpoint_(*open.checkpoint), source_(open.source.get()) {}
 
 SourceWeights::~SourceWeights() = default;
 
@@ -72,7 +75,12 @@ SourceWeight SourceWeights::read(const std::string& name) {
   const bool is_float =
       info->dtype == DType::kF32 || info->dtype == DType::kF16 || info->dtype == DType::kBF16;
   bool corrected = false;
-  if (quantized() && !is_float) {
+  if (is_foreign()) {
+    const Weight stored = source_->read(name, Role::kLinear, info->shape);
+    const int float_bits = is_float ? static_cast<int>(weight.bits) : 0;
+    weight.bits = stored.quantized() ? stored.quantized()->scheme.bits : float_bits;
+    weight.value = stored.values();
+  } else if (quantized() && !is_float) {
     const Weight stored = source_->read(name, Role::kLinear, info->shape);
     if (stored.quantized()) weight.bits = stored.quantized()->scheme.bits;
     weight.value = stored.values();

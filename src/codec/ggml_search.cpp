@@ -6,8 +6,8 @@
 // then rounds eight pairs (s, m) to 6 bits under two float16 factors: each pair looks at its neighbours on
 // that grid with codes made again, and the factors are fitted to the codes, in turn, while the error falls.
 //
-// Example: 0 1 2 29 on codes 0 to 15. The plain range gives s = 29 / 15 and the error 1.9; s = 29 / 14.5 = 2
-// puts 2 on a code, and the fit moves s to 1.95.
+// Example: 0 4 4 10 on codes 0 to 3. The range gives s = 10 / 3, the codes 0 1 1 3 and the error 0.89; for
+// these codes the best s is 38 / 11, and the error 0.73.
 //
 // ggml's make_qkx2_quants searches the same starts for one sub-block, rounds once, and does not look back
 // from the rounded scales; it weighs errors by |x|. Here all errors count alike. Cost: some 50 passes over

@@ -68,6 +68,13 @@ std::map<std::string, std::string> export_options(const FormatEntry& format,
   return options;
 }
 
+const FormatEntry* find_foreign_format(const std::string& path) {
+  for (const FormatEntry& entry : formats()) {
+    if (entry.open != nullptr && entry.name != std::string(kQuantMethod) && entry.is_at(path)) return &entry;
+  }
+  return nullptr;
+}
+
 OpenModel open_any_model(const std::string& path, const CheckpointOptions& options, at::Device device) {
   for (const FormatEntry& entry : formats()) {
     if (entry.open != nullptr && entry.is_at(path)) return entry.open(path, options, device);

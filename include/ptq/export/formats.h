@@ -71,6 +71,10 @@ const std::vector<FormatEntry>& formats();
 // The row of that name; throws a usage Error with a suggestion.
 const FormatEntry& find_format(const std::string& name);
 
+// The row of another program's format that opens what lies at `path`; nullptr if none does: what lies there
+// is an artifact of ours, a float checkpoint, or nothing that is read.
+const FormatEntry* find_foreign_format(const std::string& path);
+
 // ExportTarget::options, from those that were given. Throws a usage Error for one that the format does not
 // have, and for a value that it cannot have.
 std::map<std::string, std::string> export_options(const FormatEntry& format,

@@ -68,6 +68,7 @@ GgufArchitecture llama() {
           kTransformerOuter,
           transformer_keys(),
           {{"intermediate_size", "ffn_gate.weight", 0}},
+          {{"attention_bias", "blk.0.attn_q.bias"}, {"mlp_bias", "blk.0.ffn_gate.bias"}},
           {},
           base_config("LlamaForCausalLM", "llama")};
 }
@@ -82,6 +83,7 @@ GgufArchitecture qwen2() {
           kTransformerOuter,
           transformer_keys(),
           {{"intermediate_size", "ffn_gate.weight", 0}},
+          {},
           {},
           base_config("Qwen2ForCausalLM", "qwen2")};
 }
@@ -98,6 +100,7 @@ GgufArchitecture qwen3() {
           kTransformerOuter,
           transformer_keys(),
           {{"intermediate_size", "ffn_gate.weight", 0}},
+          {{"attention_bias", "blk.0.attn_q.bias"}},
           {},
           base_config("Qwen3ForCausalLM", "qwen3")};
 }
@@ -134,6 +137,7 @@ GgufArchitecture mamba() {
            {"intermediate_size", "ssm_a", 0},
            {"state_size", "ssm_a", 1},
            {"time_step_rank", "ssm_dt.weight", 1}},
+          {{"use_conv_bias", "blk.0.ssm_conv1d.bias"}},
           // A state has no end; llama.cpp's converter says 2^20.
           {{"context_length", 1 << 20}, {"feed_forward_length", 0}, {"attention.head_count", 0}},
           base_config("MambaForCausalLM", "mamba")};

@@ -51,6 +51,8 @@ struct GgufArchitecture {
   std::vector<GgufName> block, outer;
   std::vector<GgufKey> keys;
   std::vector<GgufSize> sizes;
+  // True in a configuration if a tensor is there: of biases a GGUF's keys say nothing.
+  std::vector<std::pair<const char*, const char*>> flags;
   std::vector<std::pair<const char*, uint32_t>> constants;  // written, and not read
   Json config;                                              // what every configuration of it says
 };

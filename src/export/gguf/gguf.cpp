@@ -194,7 +194,10 @@ OpenModel open_gguf(const std::string& path, const CheckpointOptions& options, a
   auto source = std::make_unique<GgufSource>(*checkpoint, device);
   expect_all_read(find_architecture(*source, path), *source, path);
   const bool quantized = source->quantized();
-  return assemble_model(std::move(checkpoint), std::move(source), quantized);
+  const GgufCheckpoint* file = checkpoint.get();
+  OpenModel open = assemble_model(std::move(checkpoint), std::move(source), quantized);
+  open.tokenizer = [file] { return tokenizer_json_of(file->file(), file->path()); };
+  return open;
 }
 
 std::vector<std::string> option_names() {

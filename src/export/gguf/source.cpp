@@ -112,6 +112,7 @@ GgufCheckpoint::GgufCheckpoint(const std::string& path, const CheckpointOptions&
   for (const GgufTensor& tensor : file_.tensors) tensors_.push_back(info_of(tensor));
   config_ = config_of(*architecture_, file_, path);
   config_["tie_word_embeddings"] = find("output.weight") == nullptr;
+  for (const auto& [key, tensor] : architecture_->flags) config_[key] = find(tensor) != nullptr;
   add_token_ids(file_, config_);
   if (find(kRopeFactors) != nullptr)
     read_rope_factors(as_tensor(read(kRopeFactors)).to(at::kFloat), config_, path);

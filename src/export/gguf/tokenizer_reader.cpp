@@ -9,6 +9,7 @@
 namespace ptq {
 namespace {
 
+constexpr size_t kMostTokenBytes = 1024;  // each place to cut a token is looked at
 constexpr int64_t kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5;
 
 template <typename T>
@@ -79,6 +80,10 @@ std::string tokenizer_json_of(const GgufFile& file, const std::string& where) {
   const auto* types = find<std::vector<int64_t>>(file, "token_type");
   const auto* pre = find<std::string>(file, "pre");
   if (tokens == nullptr) throw Error(where, "has no tokenizer.ggml.tokens", "--tokenizer FILE");
+  for (const std::string& token : *tokens) {
+    if (token.size() > kMostTokenBytes)
+      throw Error(where, "has a token of " + std::to_string(token.size()) + " bytes", "--tokenizer FILE");
+  }
   Json tokenizer = tokenizer_of_kind(*model, pre == nullptr ? "default" : *pre, where);
   add_tokens(*tokens, types == nullptr ? std::vector<int64_t>() : *types, tokenizer);
   const auto* merges = find<std::vector<std::string>>(file, "merges");
