@@ -24,33 +24,63 @@ constexpr int kParts = 8, kPart = kSuperBlock / kParts;
 constexpr int kRounds = 3;        // of neighbours and factors
 constexpr float kLeast = 1e-15F;  // of magnitudes: below it a float16 scale is 0
 
+// Four values at a time: a sum in the order of the values would keep the compiler from doing so. Counts are
+// multiples of four.
+constexpr int kLanes = 4;
+using Lanes = float __attribute__((vector_size(sizeof(float) * kLanes)));
+using Integers = int32_t __attribute__((vector_size(sizeof(int32_t) * kLanes)));
+
+Lanes load(const float* x) {
+  Lanes lanes;
+  std::memcpy(&lanes, x, sizeof(lanes));
+  return lanes;
+}
+
+float total(const Lanes& lanes) {
+  return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+}
+
+// The nearest codes, 0 to top.
+Lanes nearest(const Lanes& code, float top) {
+  const Lanes none = {}, up = code + 0.5F, most = none + top;
+  const Lanes above = up > none ? up : none;
+  const Lanes whole =
+      __builtin_convertvector(__builtin_convertvector(above < most + 1 ? above : most, Integers), Lanes);
+  return whole < most ? whole : most;
+}
+
+int nearest(float code, float top) {
+  return static_cast<int>(nearest(Lanes{code}, top)[0]);
+}
+
 // Sums over the values of a part and their codes, of which fits and errors are made.
 struct Sums {
   float x = 0, xx = 0, q = 0, qq = 0, xq = 0;
 };
 
+template <typename CodesOf>  // codes_of(four values)
+Sums sums_of(const float* x, int count, const CodesOf& codes_of) {
+  Lanes sx = {}, sxx = {}, sq = {}, sqq = {}, sxq = {};
+  for (int i = 0; i < count; i += kLanes) {
+    const Lanes value = load(x + i), q = codes_of(value);
+    sx += value;
+    sxx += value * value;
+    sq += q;
+    sqq += q * q;
+    sxq += value * q;
+  }
+  return {total(sx), total(sxx), total(sq), total(sqq), total(sxq)};
+}
+
 struct Line {
   float scale = 0, minimum = 0;  // x = scale q - minimum
 };
 
-// The nearest code, 0 to top.
-inline int nearest(float code, float top) {
-  return static_cast<int>(std::min(std::max(code + 0.5F, 0.0F), top + 0.5F));
-}
-
 Sums sums_at(const float* x, int count, Line line, int top) {
   const float inverse = line.scale > 0 ? 1 / line.scale : 0;
   const auto most = static_cast<float>(top);
-  Sums s;
-  for (int i = 0; i < count; ++i) {
-    const auto q = static_cast<float>(nearest((x[i] + line.minimum) * inverse, most));
-    s.x += x[i];
-    s.xx += x[i] * x[i];
-    s.q += q;
-    s.qq += q * q;
-    s.xq += x[i] * q;
-  }
-  return s;
+  return sums_of(x, count,
+                 [&](const Lanes& value) { return nearest((value + line.minimum) * inverse, most); });
 }
 
 // sum (x - scale q + minimum)^2.
@@ -166,25 +196,22 @@ void write_codes(Search& search) {
   }
 }
 
-// The nearest code of the table to x / d.
-inline int nearest_in_table(float code) {
-  int index = 0;
-  for (int i = 0; i < 15; ++i) index += code > (kIq4Values[i] + kIq4Values[i + 1]) / 2 ? 1 : 0;
-  return index;
+// What the nearest code of IQ4_NL's table stands for: each boundary passed adds a step.
+Lanes nearest_in_table(const Lanes& code) {
+  const Lanes none = {};
+  Lanes value = none + kIq4Values[0];
+  for (int i = 0; i < 15; ++i) {
+    const Lanes boundary = none + (kIq4Values[i] + kIq4Values[i + 1]) / 2;
+    value += code > boundary ? none + (kIq4Values[i + 1] - kIq4Values[i]) : none;
+  }
+  return value;
 }
 
-// Of x on the grid scale * q, where code_of(x / scale) is q: the sums that a scale needs.
-template <typename CodeOf>
-Sums scaled_sums(const float* x, int count, float scale, const CodeOf& code_of) {
+// Of x on the grid scale * q, where codes_of(x / scale) is q: the sums that a scale needs.
+template <typename CodesOf>
+Sums scaled_sums(const float* x, int count, float scale, const CodesOf& codes_of) {
   const float inverse = scale != 0 ? 1 / scale : 0;
-  Sums s;
-  for (int i = 0; i < count; ++i) {
-    const float q = code_of(x[i] * inverse);
-    s.xx += x[i] * x[i];
-    s.qq += q * q;
-    s.xq += x[i] * q;
-  }
-  return s;
+  return sums_of(x, count, [&](const Lanes& value) { return codes_of(value * inverse); });
 }
 
 float scaled_error(const Sums& s, float scale) {
@@ -193,8 +220,9 @@ float scaled_error(const Sums& s, float scale) {
 
 // The scale of a symmetric grid whose extreme code is `extreme`, searched from `starts` ranges on either
 // side.
-template <typename CodeOf>
-float search_scale(const float* x, int count, float extreme, int starts, float step, const CodeOf& code_of) {
+template <typename CodesOf>
+float search_scale(const float* x, int count, float extreme, int starts, float step,
+                   const CodesOf& codes_of) {
   float most = 0;
   for (int i = 0; i < count; ++i) {
     if (std::fabs(x[i]) > std::fabs(most)) most = x[i];
@@ -204,10 +232,10 @@ float search_scale(const float* x, int count, float extreme, int starts, float s
   for (int sign = -1; sign <= 1; sign += 2) {
     for (int start = -starts; start <= starts; ++start) {
       const float from = most / (static_cast<float>(sign) * (extreme + step * static_cast<float>(start)));
-      const Sums s = scaled_sums(x, count, from, code_of);
+      const Sums s = scaled_sums(x, count, from, codes_of);
       if (!(s.qq > 0)) continue;
       const float scale = s.xq / s.qq;
-      const float error = scaled_error(scaled_sums(x, count, scale, code_of), scale);
+      const float error = scaled_error(scaled_sums(x, count, scale, codes_of), scale);
       if (error >= least) continue;
       least = error;
       best = scale;
@@ -216,8 +244,8 @@ float search_scale(const float* x, int count, float extreme, int starts, float s
   return best;
 }
 
-float six_bit_code(float code) {
-  return static_cast<float>(nearest(code + 32, 63)) - 32;
+Lanes six_bit_codes(const Lanes& code) {
+  return nearest(code + 32, 63) - 32;
 }
 
 constexpr int kSixParts = 16, kSixPart = kSuperBlock / kSixParts;
@@ -227,7 +255,7 @@ struct SixSearch {
   SymmetricSuperBlock b;
 
   Sums sums(int part, int scale) const {
-    return scaled_sums(x + kSixPart * part, kSixPart, b.d * static_cast<float>(scale), six_bit_code);
+    return scaled_sums(x + kSixPart * part, kSixPart, b.d * static_cast<float>(scale), six_bit_codes);
   }
   float error(int part, int scale) const {
     return scaled_error(sums(part, scale), b.d * static_cast<float>(scale));
@@ -280,10 +308,13 @@ void improve(AnySearch& search) {
 }  // namespace
 
 float search_table_scale(const float* x, uint8_t* codes) {
-  const auto code_of = [](float code) { return kIq4Values[nearest_in_table(code)]; };
-  const float d = as_half(search_scale(x, kBlock, kIq4Values[0], 7, 1.5F, code_of));
+  const float d = as_half(search_scale(x, kBlock, kIq4Values[0], 4, 2.5F, nearest_in_table));
   const float inverse = d != 0 ? 1 / d : 0;
-  for (int i = 0; i < kBlock; ++i) codes[i] = static_cast<uint8_t>(nearest_in_table(x[i] * inverse));
+  for (int i = 0; i < kBlock; i += kLanes) {
+    const Lanes values = nearest_in_table(load(x + i) * inverse);
+    for (int j = 0; j < kLanes; ++j)
+      codes[i + j] = static_cast<uint8_t>(std::find(kIq4Values, kIq4Values + 15, values[j]) - kIq4Values);
+  }
   return d;
 }
 
@@ -312,7 +343,7 @@ SymmetricSuperBlock search_symmetric(const float* x) {
   SixSearch search{x, {}};
   float scales[kSixParts], most = 0;
   for (int part = 0; part < kSixParts; ++part) {
-    scales[part] = search_scale(x + kSixPart * part, kSixPart, -32, 4, 0.25F, six_bit_code);
+    scales[part] = search_scale(x + kSixPart * part, kSixPart, -32, 4, 0.25F, six_bit_codes);
     if (std::fabs(scales[part]) > std::fabs(most)) most = scales[part];
   }
   SymmetricSuperBlock& b = search.b;
@@ -324,7 +355,7 @@ SymmetricSuperBlock search_symmetric(const float* x) {
   improve(search);
   for (int i = 0; i < kSuperBlock; ++i) {
     const float step = b.d * static_cast<float>(b.scale[i / kSixPart]);
-    b.codes[i] = static_cast<uint8_t>(six_bit_code(step != 0 ? x[i] / step : 0) + 32);
+    b.codes[i] = static_cast<uint8_t>(nearest(step != 0 ? x[i] / step + 32 : 32, 63));
   }
   return b;
 }

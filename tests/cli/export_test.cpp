@@ -109,6 +109,11 @@ TEST_F(Export, GgufComputesWhatTheOutputDoes) {
   const Words story = {"--prompt", "The king", "--max-tokens", "8"};
   EXPECT_EQ(run_well(Words{"generate", "alone/q.gguf"} + story).out,
             run_well(Words{"generate", "q"} + story).out);
+  const Json diff = run_json({"diff", "q", "alone/q.gguf"});
+  EXPECT_EQ(diff["summary"]["same"], 38);
+  EXPECT_EQ(diff["tensors"].size(), 38U);
+  expect_error({"verify", "alone/q.gguf"}, 1, {"alone/q.gguf"});
+  expect_error({"--method", "rtn", "--bits", "w4a16", "alone/q.gguf"}, 1, {"a GGUF file"});
   const Json seen = run_json({"inspect", "alone/q.gguf"});
   EXPECT_EQ(seen["kind"], "quantized");
   EXPECT_EQ(seen["architecture"], "llama");

@@ -3,8 +3,6 @@
 // Codes that a type of GGUF holds are stored as they are; others are rounded once more, and the result says
 // what that cost. What sites do online has no home: activations are not rounded, and a Hadamard transform is
 // undone in the weights that read it.
-#include <spdlog/spdlog.h>
-
 #include <filesystem>
 
 #include "export/gguf/conversion.h"
@@ -51,30 +49,17 @@ std::string why_not_gguf(const OpenModel& open, const ExportTarget& target) {
   return "";
 }
 
-GgufMetadata base_metadata(const OpenModel& open, const GgufConversion& conversion,
-                           const std::string& output) {
+GgufMetadata base_metadata(const GgufConversion& conversion, const GgufTokenizer& tokenizer,
+                           const std::string& output, std::vector<std::string>& notes) {
   GgufMetadata metadata;
   metadata.add("general.architecture", conversion.architecture().name);
   metadata.add("general.type", "model");
   metadata.add("general.name", std::filesystem::path(output).stem().string());
   metadata.add("general.file_type", conversion.main_type().file_type);
   metadata.add("general.quantization_version", kQuantizationVersion);
-  static_cast<void>(open);
-  return metadata;
-}
-
-// The bytes of the file's keys with the tokenizer's.
-GgufMetadata all_metadata(const OpenModel& open, const GgufConversion& conversion,
-                          const GgufTokenizer& tokenizer, const std::string& output,
-                          std::vector<std::string>& notes) {
-  GgufMetadata metadata = base_metadata(open, conversion, output);
   add_architecture(conversion.architecture(), conversion.config(), metadata, notes);
   metadata.add(tokenizer.metadata);
   return metadata;
-}
-
-void write_adapter(const GgufConversion& conversion, GgufWriter& writer) {
-  conversion.convert_adapter([&](const Tensor& values) { writer.add(values); });
 }
 
 GgufMetadata adapter_metadata(const GgufConversion& conversion) {
@@ -164,11 +149,11 @@ ExportResult write_gguf(const OpenModel& open, const ExportTarget& target) {
   if (conversion.rank() > 0) expect_absent(adapter_path(output));
   const GgufTokenizer tokenizer = tokenizer_of(open, conversion.config(), target);
   std::vector<std::string> notes = tokenizer.notes;
-  GgufWriter base(output, all_metadata(open, conversion, tokenizer, output, notes), conversion.tensors());
+  GgufWriter base(output, base_metadata(conversion, tokenizer, output, notes), conversion.tensors());
   conversion.convert([&](const Tensor& bytes) { base.add(bytes); });
   if (conversion.rank() > 0) {
     GgufWriter adapter(adapter_path(output), adapter_metadata(conversion), conversion.adapter_tensors());
-    write_adapter(conversion, adapter);
+    conversion.convert_adapter([&](const Tensor& values) { adapter.add(values); });
     adapter.commit();
   }
   base.commit();
@@ -216,8 +201,7 @@ FormatEntry gguf_format() {
   entry.suffix = ".gguf";
   entry.options = {
       {"type", "GGMLTYPE",
-       "of weights in codes, and of a float model's linears (default: as they are; "
-       "q4_k, q8_0, ...)",
+       "of what is in codes, and of a float model's linears: f32 to q4_0, q4_k (default: as they are)",
        "a type of GGUF", option_names()},
       {"outtype",
        "FLOATS",

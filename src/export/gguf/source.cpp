@@ -157,7 +157,8 @@ GgufSource::GgufSource(const GgufCheckpoint& checkpoint, at::Device device)
     Entry entry{info_of(tensor), tensor.name, place.row->change};
     entry.info.name = place.name;
     entry.info.shape = tensor.shape;
-    if (entry.change == GgufChange::kSqueeze) entry.info.shape.insert(entry.info.shape.begin() + 1, 1);
+    if (entry.change == GgufChange::kSqueeze && tensor.shape.size() == 2)
+      entry.info.shape.insert(entry.info.shape.begin() + 1, 1);
     quantized_ = quantized_ || !ggml_type(tensor.type).is_float();
     entries_[place.name] = std::move(entry);
   }
