@@ -12,6 +12,8 @@
 namespace ptq {
 namespace {
 
+constexpr int64_t kValuesAtATime = int64_t{1} << 20;  // that are packed, read back and compared
+
 // llama.cpp's operators take these in float32 only.
 bool must_be_float32(const Weight& weight) {
   return weight.role != Role::kLinear && weight.role != Role::kEmbedding && weight.role != Role::kHead;
@@ -70,6 +72,12 @@ Tensor as_rows(const Tensor& values) {
 
 double squares(const Tensor& values) {
   return values.to(at::kDouble).square().sum().item<double>();
+}
+
+void expect_held(const Tensor& stored, const std::string& name, const GgmlTypeEntry& type) {
+  if (at::isfinite(stored).all().item<bool>()) return;
+  throw Error(name, std::string("has values that ") + type.name + " does not hold: its scales are float16",
+              type.is_float() ? "--outtype bf16 or f32" : "--type bf16 or f32");
 }
 
 }  // namespace
@@ -154,35 +162,41 @@ Tensor GgufConversion::values_of(const Weight& weight, const GgufPlace& place, c
   return rows.defined() ? values.index_select(weight.sizes().size() == 1 ? 1 : 0, rows) : values;
 }
 
-Tensor GgufConversion::bytes_of(const Weight& weight, const GgufPlace& place, const Transform* undo) {
+Tensor GgufConversion::packed_codes(const Weight& weight, const GgufPlace& place, GgmlType type) const {
+  const Tensor bytes = pack_codes_ggml(*weight.quantized(), type);
+  const Tensor rows = gguf_rows(place.row->change, config_, weight.size(0), /*inverse=*/false);
+  return rows.defined() ? bytes.index_select(0, rows) : bytes;
+}
+
+void GgufConversion::convert_weight(const Weight& weight, const GgufPlace& place, const Transform* undo,
+                                    const Take& take) {
   const Form form = form_of(weight, undo);
   const GgmlTypeEntry& type = *form.type;
   const Tensor values = values_of(weight, place, undo);
-  Tensor bytes;
-  if (form.in_codes) {
-    bytes = pack_codes_ggml(*weight.quantized(), type.type);
-    const Tensor rows = gguf_rows(place.row->change, config_, weight.size(0), /*inverse=*/false);
-    if (rows.defined()) bytes = bytes.index_select(0, rows);
-  } else {
-    bytes = pack_ggml(values, type.type);
+  const Tensor codes = form.in_codes ? packed_codes(weight, place, type.type) : Tensor();
+  GgufTally part;  // of this tensor
+  const int64_t rows = std::max<int64_t>(1, kValuesAtATime / values.size(1));
+  for (int64_t first = 0; first < values.size(0); first += rows) {
+    const int64_t count = std::min(rows, values.size(0) - first);
+    const Tensor x = values.narrow(0, first, count);
+    const Tensor bytes = form.in_codes ? codes.narrow(0, first, count) : pack_ggml(x, type.type);
+    const Tensor stored = unpack_ggml(bytes, type.type);
+    expect_held(stored, weight.name, type);
+    part.bytes += static_cast<int64_t>(bytes.nbytes());
+    part.signal += squares(x);
+    part.noise += at::equal(stored, x) ? 0 : squares(x - stored);
+    take(bytes);
   }
-  const Tensor stored = unpack_ggml(bytes, type.type);
-  if (!at::isfinite(stored).all().item<bool>())
-    throw Error(weight.name,
-                std::string("has values that ") + type.name + " does not hold: its scales are float16",
-                type.is_float() ? "--outtype bf16 or f32" : "--type bf16 or f32");
   GgufTally& tally = tallies_[type.name];
   ++tally.tensors;
-  tally.bytes += static_cast<int64_t>(bytes.nbytes());
+  tally.bytes += part.bytes;
   tally.other_rows += form.other_rows ? 1 : 0;
-  // What was undone was rounded, even where this rounding loses nothing.
-  if (at::equal(stored, values)) {
+  if (part.noise == 0) {
     ++tally.exact;
   } else {
-    tally.signal += squares(values);
-    tally.noise += squares(values - stored);
+    tally.signal += part.signal;
+    tally.noise += part.noise;
   }
-  return bytes;
 }
 
 const GgmlTypeEntry& GgufConversion::main_type() const {
@@ -197,9 +211,9 @@ const GgmlTypeEntry& GgufConversion::main_type() const {
       std::ranges::max_element(values, {}, [](const auto& entry) { return entry.second; })->first);
 }
 
-void GgufConversion::convert(const std::function<void(const Tensor& bytes)>& take) {
+void GgufConversion::convert(const Take& take) {
   visit([&](const Weight& weight, const GgufPlace& place, const Transform* undo) {
-    take(bytes_of(weight, place, undo));
+    convert_weight(weight, place, undo, take);
   });
   if (const Tensor factors = rope_factors(config_); factors.defined()) take(factors);
 }
@@ -225,7 +239,7 @@ std::vector<GgufTensorHeader> GgufConversion::adapter_tensors() const {
   return headers;
 }
 
-void GgufConversion::convert_adapter(const std::function<void(const Tensor& bytes)>& take) const {
+void GgufConversion::convert_adapter(const Take& take) const {
   visit_corrections([&](const Linear& linear, const Transform* undo) {
     const LowRank& correction = *linear.correction;
     const GgufPlace place = gguf_place(architecture_, linear.weight.name);

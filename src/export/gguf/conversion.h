@@ -43,15 +43,17 @@ class GgufConversion {
   // The largest rank of a correction; 0 if there is none.
   int64_t rank() const { return rank_; }
 
-  // Hands out the bytes of each tensor, in the order of tensors(). Reads every block again. Memory: a block.
-  // Throws Error for values that a type does not hold.
-  void convert(const std::function<void(const Tensor& bytes)>& take);
+  using Take = std::function<void(const Tensor& bytes)>;
+  // Hands out the bytes of each tensor, in the order of tensors(), a large one in parts. Reads every block
+  // again. Memory: a block, and the largest tensor in float32. Throws Error for values that a type does not
+  // hold.
+  void convert(const Take& take);
   // By name of the type, after convert().
   const std::map<std::string, GgufTally>& tallies() const { return tallies_; }
 
   // The corrections as an adapter's tensors, all of rank(): headers, and then the values of each, float32.
   std::vector<GgufTensorHeader> adapter_tensors() const;
-  void convert_adapter(const std::function<void(const Tensor& bytes)>& take) const;
+  void convert_adapter(const Take& take) const;
 
  private:
   // What a tensor becomes.
@@ -65,7 +67,9 @@ class GgufConversion {
   void visit(const Visit& visit) const;
   void visit_corrections(const std::function<void(const Linear&, const Transform*)>& visit) const;
   Form form_of(const Weight& weight, const Transform* undo) const;
-  Tensor bytes_of(const Weight& weight, const GgufPlace& place, const Transform* undo);
+  void convert_weight(const Weight& weight, const GgufPlace& place, const Transform* undo, const Take& take);
+  // The codes, as the type has them.
+  Tensor packed_codes(const Weight& weight, const GgufPlace& place, GgmlType type) const;
   Tensor values_of(const Weight& weight, const GgufPlace& place, const Transform* undo) const;
 
   const OpenModel& open_;

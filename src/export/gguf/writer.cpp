@@ -146,12 +146,14 @@ GgufWriter::~GgufWriter() {
 
 void GgufWriter::add(const Tensor& bytes) {
   const Tensor data = bytes.contiguous();
-  TORCH_CHECK(next_ < tensors_.size() && data.nbytes() == static_cast<size_t>(data_bytes(tensors_[next_])),
-              "the data of ", next_ < tensors_.size() ? tensors_[next_].name : "no tensor", " has ",
-              data.nbytes(), " bytes");
+  const int64_t whole = next_ < tensors_.size() ? data_bytes(tensors_[next_]) : 0;
+  added_ += static_cast<int64_t>(data.nbytes());
+  TORCH_CHECK(added_ <= whole, "a tensor of ", whole, " bytes gets ", added_);
   file_->write({static_cast<const std::byte*>(data.const_data_ptr()), data.nbytes()});
-  file_->write(std::string(static_cast<size_t>(padding(static_cast<int64_t>(data.nbytes()))), '\0'));
+  if (added_ < whole) return;
+  file_->write(std::string(static_cast<size_t>(padding(whole)), '\0'));
   ++next_;
+  added_ = 0;
 }
 
 void GgufWriter::commit() {

@@ -54,7 +54,8 @@ class GgufWriter {
   GgufWriter(const GgufWriter&) = delete;
   GgufWriter& operator=(const GgufWriter&) = delete;
 
-  // The data of the next tensor of the list. REQUIRES: as many bytes as its shape and type take.
+  // The data of the next tensor of the list, or a part of it, which the rest follows. REQUIRES: no more bytes
+  // than are missing.
   void add(const Tensor& bytes);
   // Flushes the file to disk and renames it. Throws Error. REQUIRES: every tensor was added.
   void commit();
@@ -66,6 +67,7 @@ class GgufWriter {
   std::optional<OutputFile> file_;
   std::vector<GgufTensorHeader> tensors_;
   size_t next_ = 0;
+  int64_t added_ = 0;  // bytes of that one
   int64_t written_ = 0;
 };
 
