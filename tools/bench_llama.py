@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """Compares decoding and prefill of `quantize` with llama.cpp on one Llama checkpoint, and prints medians and ratios.
 
-pip install numpy gguf xllamacpp       # the last has a whole llama.cpp for CPUs and exports its C API; or --library
+pip install numpy xllamacpp       # the latter has a whole llama.cpp for CPUs and exports its C API; or --library
 bench_llama.py SOURCE MODEL... [--types f16,q8_0,q4_0]
 
-SOURCE is the Hugging Face directory with one model.safetensors, of which GGUF files are written into a temporary
-directory; MODELs are what `quantize bench` runs, SOURCE among them if wanted. Rounds are interleaved: each measures every
-MODEL, then every type. Prompts are random ids, the same length for all. No rope scaling, biases or tokenizer are written.
-A Q4_0 file has its embedding, which is the head, in Q8_0.
+SOURCE is a float checkpoint, which `quantize export` writes as GGUF into a temporary directory; MODELs are what `quantize
+bench` runs, SOURCE among them if wanted. Rounds are interleaved: each measures every MODEL, then every type. Prompts are
+random ids, the same length for all. A Q4_0 file has its embedding, which is the head, in Q8_0.
 """
 import argparse
 import ctypes as c
@@ -20,66 +19,12 @@ import sys
 import tempfile
 import time
 
-import gguf
 import numpy as np
 
-NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-         "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
-         "post_attention_layernorm": "ffn_norm"}
-OUTER = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}
 
-
-def read_safetensors(path):
-    """Yields (name, float32 array)."""
-    data = np.memmap(path, np.uint8, "r")
-    start = 8 + int(data[:8].view(np.uint64)[0])
-    for name, entry in json.loads(bytes(data[8:start])).items():
-        if name == "__metadata__":
-            continue
-        raw = data[start + entry["data_offsets"][0]: start + entry["data_offsets"][1]]
-        if entry["dtype"] == "BF16":
-            values = (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-        else:
-            values = raw.view({"F16": np.float16, "F32": np.float32}[entry["dtype"]]).astype(np.float32)
-        yield name, values.reshape(entry["shape"])
-
-
-def write_gguf(source, kind, path):
-    config = json.loads((source / "config.json").read_text())
-    heads = config["num_attention_heads"]
-    key_heads = config.get("num_key_value_heads", heads)
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if config["model_type"] != "llama" or rope.get("rope_type", "default") != "default" or config.get("attention_bias"):
-        sys.exit(f"{source}: only a Llama without biases and rope scaling is converted")
-    w = gguf.GGUFWriter(path, "llama")
-    w.add_context_length(config["max_position_embeddings"])
-    w.add_embedding_length(config["hidden_size"])
-    w.add_block_count(config["num_hidden_layers"])
-    w.add_feed_forward_length(config["intermediate_size"])
-    w.add_head_count(heads)
-    w.add_head_count_kv(key_heads)
-    w.add_rope_dimension_count(config.get("head_dim") or config["hidden_size"] // heads)
-    w.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    w.add_rope_freq_base(rope.get("rope_theta", config.get("rope_theta", 10000.0)))
-    w.add_vocab_size(config["vocab_size"])
-    w.add_tokenizer_model("none")
-    for name, x in read_safetensors(source / "model.safetensors"):
-        to = OUTER.get(name)
-        if to is None:
-            layer, part = name.removeprefix("model.layers.").removesuffix(".weight").split(".", 1)
-            to = f"blk.{layer}.{NAMES[part]}.weight"
-        if to == "output.weight" and config.get("tie_word_embeddings"):
-            continue
-        if ".attn_q." in to or ".attn_k." in to:      # llama.cpp rotates neighbours, not halves
-            n = heads if ".attn_q." in to else key_heads
-            x = x.reshape(n, 2, x.shape[0] // n // 2, x.shape[1]).swapaxes(1, 2).reshape(x.shape)
-        own = "f32" if x.ndim == 1 else "q8_0" if to in ("token_embd.weight", "output.weight") and kind == "q4_0" else kind
-        dtype = gguf.GGMLQuantizationType[own.upper()]
-        w.add_tensor(to, gguf.quants.quantize(np.ascontiguousarray(x), dtype), raw_dtype=dtype)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+def export_gguf(program, source, kind, path):
+    command = [program, "export", source, "--format", "gguf", "--type", kind, "--tokenizer", "none", "-o", path, "--quiet"]
+    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
 
 
 class Params(c.Structure):      # longer than any llama_{model,context}_params; the first fields of the latter are set
@@ -153,7 +98,7 @@ def load_library(path):
 def measure_ours(a):
     """{model: (prefill, decode)} of one repeat."""
     command = [a.program, "bench", *a.models, "--prompt", a.prompt, "--generate", a.generate, "--threads", a.threads,
-               "--repeat", 1, "--json", "--quiet"]
+               "--repeat", 1, "--json", "--quiet", "--compute", a.compute]
     models = json.loads(subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE).stdout)["models"]
     return {m["name"]: (m["prefill_tokens_per_second"]["median"], m["decode_tokens_per_second"]["median"]) for m in models}
 
@@ -164,6 +109,7 @@ def main():
     p.add_argument("models", nargs="+")
     p.add_argument("--types", default="f16,q8_0,q4_0")
     p.add_argument("--program", default=pathlib.Path(__file__).resolve().parent.parent / "build/tools/quantize")
+    p.add_argument("--compute", default="float", choices=["float", "int8"], help="of the MODELs, as in `quantize bench`")
     p.add_argument("--library", help="a libllama.so")
     for name, default in (("prompt", 512), ("generate", 128), ("threads", 1), ("repeat", 5)):
         p.add_argument("--" + name, type=int, default=default)
@@ -173,7 +119,7 @@ def main():
         llamas = {}
         for kind in a.types.split(","):
             path = pathlib.Path(folder) / f"{kind}.gguf"
-            write_gguf(a.source, kind, path)
+            export_gguf(a.program, a.source, kind, path)
             llamas["llama.cpp " + kind] = Llama(lib, path, a.prompt + a.generate, a.threads)
         for llama in llamas.values():
             llama.measure(a.prompt, 1)

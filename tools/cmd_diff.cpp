@@ -27,17 +27,14 @@ bool is_report_file(const std::string& path) {
   return path.ends_with(".json") && !path.ends_with(".index.json");
 }
 
-SourceWeights source_weights(const std::string& path, const Checkpoint& checkpoint) {
-  const FormatEntry* format = format_with_source(path);
-  if (format == nullptr) return SourceWeights(checkpoint);
-  return {checkpoint, format->source(checkpoint, at::kCPU)};
-}
-
 // One side of the comparison.
 struct Side {
-  explicit Side(const std::string& path)
-      : checkpoint(open_checkpoint(path, CheckpointOptions::of_any_tensors())),
-        weights(source_weights(path, *checkpoint)) {}
+  explicit Side(const std::string& path) : Side(path, find_foreign_format(path)) {}
+  Side(const std::string& path, const FormatEntry* format)
+      : open(opened(path, format)),
+        checkpoint(open.checkpoint.get()),
+        weights(format != nullptr ? std::make_unique<SourceWeights>(open)
+                                  : std::make_unique<SourceWeights>(*checkpoint)) {}
 
   // Whether another name of the same storage is in `names`.
   bool tied_to_one_of(const std::string& name, const std::set<std::string>& names) const {
@@ -55,8 +52,17 @@ struct Side {
     return sum;
   }
 
-  std::unique_ptr<Checkpoint> checkpoint;
-  SourceWeights weights;
+  // The whole model of another program's format, else only a checkpoint.
+  static OpenModel opened(const std::string& path, const FormatEntry* format) {
+    if (format != nullptr) return format->open(path, CheckpointOptions::of_any_tensors(), at::kCPU);
+    OpenModel open;
+    open.checkpoint = open_checkpoint(path, CheckpointOptions::of_any_tensors());
+    return open;
+  }
+
+  OpenModel open;
+  const Checkpoint* checkpoint;
+  std::unique_ptr<SourceWeights> weights;
 };
 
 struct Energies {
@@ -122,10 +128,10 @@ Json row_of(const std::string& name, const char* status, const TensorInfo* a, co
 }
 
 Json compare_tensor(Side& a, Side& b, const std::string& name, Energies& total) {
-  const TensorInfo *in_a = a.weights.find(name), *in_b = b.weights.find(name);
+  const TensorInfo *in_a = a.weights->find(name), *in_b = b.weights->find(name);
   if (in_a->shape != in_b->shape) return row_of(name, "other shape", in_a, in_b);
   Json row = row_of(name, "same", in_a, in_b);
-  if (!a.weights.quantized() && !b.weights.quantized() && same_bytes(a, b, name)) {
+  if (!a.weights->quantized() && !b.weights->quantized() && same_bytes(a, b, name)) {
     row["bits_a"] = row["bits_b"] = 8 * dtype_bytes(in_a->dtype);
     row["relative_error"] = row["max_abs_error"] = 0.0;
     return row;
@@ -134,11 +140,11 @@ Json compare_tensor(Side& a, Side& b, const std::string& name, Energies& total) 
     row["status"] = "changed";
     return row;
   }
-  const SourceWeight left = a.weights.read(name), right = b.weights.read(name);
+  const SourceWeight left = a.weights->read(name), right = b.weights->read(name);
   const Energies energies = compare_values(left.value, right.value);
   row["status"] = energies.noise == 0 ? "same" : "changed";
-  row["bits_a"] = left.bits;
-  row["bits_b"] = right.bits;
+  row["bits_a"] = left.bits > 0 ? Json(left.bits) : Json(nullptr);
+  row["bits_b"] = right.bits > 0 ? Json(right.bits) : Json(nullptr);
   row["relative_error"] = finite(energies.relative_error());
   row["sqnr_db"] = finite(-20 * std::log10(energies.relative_error()));
   row["max_abs_error"] = finite(std::isfinite(energies.noise) ? energies.largest : energies.noise);
@@ -172,7 +178,7 @@ Json summarize(const Json& tensors, const Side& a, const Side& b, const Energies
 
 Json diff_checkpoints(const DiffOptions& options, Progress& progress) {
   Side a(options.a), b(options.b);
-  const std::vector<std::string> names_a = a.weights.names(), names_b = b.weights.names();
+  const std::vector<std::string> names_a = a.weights->names(), names_b = b.weights->names();
   const std::set<std::string> set_a(names_a.begin(), names_a.end()), set_b(names_b.begin(), names_b.end());
   progress.start("comparing", static_cast<int64_t>(names_a.size()));
   Json tensors = Json::array();
@@ -181,13 +187,13 @@ Json diff_checkpoints(const DiffOptions& options, Progress& progress) {
     if (set_b.contains(name)) {
       tensors.push_back(compare_tensor(a, b, name, total));
     } else if (!a.tied_to_one_of(name, set_b)) {
-      tensors.push_back(row_of(name, "only a", a.weights.find(name), nullptr));
+      tensors.push_back(row_of(name, "only a", a.weights->find(name), nullptr));
     }
     progress.advance(1, name);
   }
   for (const std::string& name : names_b) {
     if (!set_a.contains(name) && !b.tied_to_one_of(name, set_a))
-      tensors.push_back(row_of(name, "only b", nullptr, b.weights.find(name)));
+      tensors.push_back(row_of(name, "only b", nullptr, b.weights->find(name)));
   }
   progress.finished();
   return {{"kind", "checkpoints"},

@@ -83,8 +83,7 @@ void eval_command(const EvalOptions& options, const CommonOptions& common) {
     }
   }
   std::vector<std::string> warnings;
-  const std::unique_ptr<Tokenizer> tokenizer =
-      load_tokenizer(common.tokenizer, *open.checkpoint, *open.model, warnings);
+  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(common.tokenizer, open, warnings);
   const TokenSource source{{options.text, common.text_field, text_of_stream(options.text)},
                            common.token_dtype};
   const std::vector<int64_t> ids =

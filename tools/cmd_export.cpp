@@ -15,7 +15,9 @@ OpenModel open_exportable(const std::string& path, const FormatEntry& format, co
   std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(path, common.checkpoint);
   {
     OpenModel shapes = open_model(std::move(checkpoint), at::kMeta);
-    if (!shapes.quantized) throw Error(path, "is a float checkpoint; an export needs a quantized one");
+    if (!shapes.quantized && !format.exports_floats)
+      throw Error(
+          path, std::string("is a float checkpoint; an export as ") + format.name + " needs a quantized one");
     const std::string reason = format.why_not(shapes, target);
     if (!reason.empty()) throw Error("", reason);
     checkpoint = std::move(shapes.checkpoint);

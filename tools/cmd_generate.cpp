@@ -88,8 +88,7 @@ void generate_command(const GenerateOptions& options, const CommonOptions& commo
   const OpenModel open = open_any_model(options.model, common.checkpoint, common.torch_device());
   log_warnings(open);
   std::vector<std::string> warnings;
-  const std::unique_ptr<Tokenizer> tokenizer =
-      load_tokenizer(common.tokenizer, *open.checkpoint, *open.model, warnings);
+  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(common.tokenizer, open, warnings);
   for (const std::string& warning : warnings) spdlog::warn("{}", warning);
   if (tokenizer == nullptr) {
     throw Error(options.model, "there is no tokenizer.json beside the model, and a prompt is text",

@@ -1,4 +1,4 @@
-// quantize inspect PATH: what is in a checkpoint, float or quantized.
+// quantize inspect PATH: what is in a checkpoint, float, ours, or in a format that says its own types.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -46,17 +46,25 @@ void add_refusal(const ArchitectureEntry& architecture, const WeightSource& sour
   }
 }
 
-Json inspect_json(const std::string& path, const Checkpoint& checkpoint, bool scan_values) {
-  const FormatEntry* format = format_with_source(path);
-  const bool quantized = format != nullptr || is_artifact(checkpoint);
-  const std::unique_ptr<WeightSource> source =
-      format != nullptr ? format->source(checkpoint, at::kCPU) : make_source(checkpoint, at::kCPU);
+// What is looked at.
+struct Subject {
+  const Checkpoint& checkpoint;
+  const WeightSource& source;
+  bool quantized;
+  const FormatEntry* format;  // whose types its tensors have; null: their dtypes
+};
+
+Json inspect_json(const std::string& path, const Subject& subject, bool scan_values) {
+  const auto& [checkpoint, from, quantized, format] = subject;
+  const WeightSource* source = &from;
   Json tensors = Json::array();
   int64_t bytes = 0, parameters = 0, bad_values = 0;
   for (const std::string& name : source->names()) parameters += source->find(name)->num_elements();
   for (const TensorInfo& info : checkpoint.tensors()) {
     Json entry = {{"name", info.name},
-                  {"dtype", dtype_name(info.dtype)},
+                  {"dtype", format == nullptr || format->stored_type == nullptr
+                                ? dtype_name(info.dtype)
+                                : format->stored_type(checkpoint, info.name)},
                   {"shape", info.shape},
                   {"bytes", info.bytes()}};
     if (scan_values && can_be_scanned(info)) {
@@ -90,6 +98,18 @@ Json inspect_json(const std::string& path, const Checkpoint& checkpoint, bool sc
           {"ties", checkpoint.ties()},
           {"notes", notes},
           {"tensors", tensors}};
+}
+
+// What another program's format holds is opened as it runs; all else may be any tensors.
+Json look_at(const InspectOptions& options, const CheckpointOptions& checkpoint_options) {
+  if (const FormatEntry* format = find_foreign_format(options.model)) {
+    const OpenModel open = format->open(options.model, checkpoint_options, at::kMeta);
+    return inspect_json(options.model, {*open.checkpoint, *open.source, open.quantized, format},
+                        options.scan);
+  }
+  const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(options.model, checkpoint_options);
+  const std::unique_ptr<WeightSource> source = make_source(*checkpoint, at::kCPU);
+  return inspect_json(options.model, {*checkpoint, *source, is_artifact(*checkpoint), nullptr}, options.scan);
 }
 
 std::string inspect_text(const Json& json) {
@@ -127,8 +147,7 @@ std::string inspect_text(const Json& json) {
 void inspect_command(const InspectOptions& options, const CommonOptions& common) {
   CheckpointOptions checkpoint_options = common.checkpoint;
   checkpoint_options.whole_model = false;
-  const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(options.model, checkpoint_options);
-  const Json json = inspect_json(options.model, *checkpoint, options.scan);
+  const Json json = look_at(options, checkpoint_options);
   print(common.json ? json.dump(1) + "\n" : inspect_text(json));
 }
 

@@ -61,7 +61,7 @@ std::string result_text(const VerifyOptions& options, const Verification& found)
 }  // namespace
 
 void verify_command(const VerifyOptions& options, const CommonOptions& common) {
-  if (const FormatEntry* format = format_with_source(options.directory); format != nullptr) {
+  if (const FormatEntry* format = find_foreign_format(options.directory); format != nullptr) {
     throw Error(options.directory,
                 std::string("is ") + format->name + ", and verify reads what a run of this program writes",
                 "`quantize diff` of the run's output and this, or sha256sum -c SHA256SUMS");

@@ -42,9 +42,8 @@ void undo_rewrites(Block& block, const std::string& name, SourceWeight& weight) 
 }  // namespace
 
 SourceWeights::SourceWeights(const Checkpoint& checkpoint)
-    : checkpoint_(checkpoint), source_(make_source(checkpoint, at::kCPU)) {
+    : checkpoint_(checkpoint), own_source_(make_source(checkpoint, at::kCPU)), source_(own_source_.get()) {
   if (!is_artifact(checkpoint)) return;
-  quantized_ = true;
   static_cast<const ArtifactSource&>(*source_).check_complete();
   shapes_ = std::make_unique<ListedSource>(*source_);
   model_ = find_architecture(*shapes_, checkpoint.path()).make(*shapes_);
@@ -54,8 +53,8 @@ SourceWeights::SourceWeights(const Checkpoint& checkpoint)
   }
 }
 
-SourceWeights::SourceWeights(const Checkpoint& checkpoint, std::unique_ptr<WeightSource> source)
-    : checkpoint_(checkpoint), source_(std::move(source)), quantized_(true) {}
+SourceWeights::SourceWeights(const OpenModel& open)
+    : checkpoint_(*open.checkpoint), source_(open.source.get()) {}
 
 SourceWeights::~SourceWeights() = default;
 
@@ -76,7 +75,12 @@ SourceWeight SourceWeights::read(const std::string& name) {
   const bool is_float =
       info->dtype == DType::kF32 || info->dtype == DType::kF16 || info->dtype == DType::kBF16;
   bool corrected = false;
-  if (quantized() && !is_float) {
+  if (is_foreign()) {
+    const Weight stored = source_->read(name, Role::kLinear, info->shape);
+    const int float_bits = is_float ? static_cast<int>(weight.bits) : 0;
+    weight.bits = stored.quantized() ? stored.quantized()->scheme.bits : float_bits;
+    weight.value = stored.values();
+  } else if (quantized() && !is_float) {
     const Weight stored = source_->read(name, Role::kLinear, info->shape);
     if (stored.quantized()) weight.bits = stored.quantized()->scheme.bits;
     weight.value = stored.values();

@@ -273,7 +273,6 @@ FormatEntry compressed_tensors_format() {
   entry.write = write;
   entry.is_at = [](const std::string& path) { return quant_method_at(path) == kCompressedTensors; };
   entry.open = open_compressed_tensors;
-  entry.source = compressed_tensors_source;
   return entry;
 }
 

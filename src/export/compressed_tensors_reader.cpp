@@ -271,10 +271,6 @@ void CompressedTensorsSource::configure_sites(Block& block) const {
   }
 }
 
-std::unique_ptr<WeightSource> compressed_tensors_source(const Checkpoint& checkpoint, at::Device device) {
-  return std::make_unique<CompressedTensorsSource>(checkpoint, device);
-}
-
 OpenModel open_compressed_tensors(const std::string& path, const CheckpointOptions& options,
                                   at::Device device) {
   std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(path, options);

@@ -57,7 +57,6 @@ class CompressedTensorsSource : public WeightSource {
   std::map<std::string, const LinearScheme*> in_codes_;  // by the name of the linear
 };
 
-std::unique_ptr<WeightSource> compressed_tensors_source(const Checkpoint& checkpoint, at::Device device);
 OpenModel open_compressed_tensors(const std::string& path, const CheckpointOptions& options,
                                   at::Device device);
 

@@ -29,7 +29,8 @@ FormatEntry own_format() {
 }  // namespace
 
 const std::vector<FormatEntry>& formats() {
-  static const std::vector<FormatEntry> entries = {own_format(), peft_format(), compressed_tensors_format()};
+  static const std::vector<FormatEntry> entries = {own_format(), peft_format(), compressed_tensors_format(),
+                                                   gguf_format()};
   return entries;
 }
 
@@ -68,18 +69,18 @@ std::map<std::string, std::string> export_options(const FormatEntry& format,
   return options;
 }
 
+const FormatEntry* find_foreign_format(const std::string& path) {
+  for (const FormatEntry& entry : formats()) {
+    if (entry.open != nullptr && entry.name != std::string(kQuantMethod) && entry.is_at(path)) return &entry;
+  }
+  return nullptr;
+}
+
 OpenModel open_any_model(const std::string& path, const CheckpointOptions& options, at::Device device) {
   for (const FormatEntry& entry : formats()) {
     if (entry.open != nullptr && entry.is_at(path)) return entry.open(path, options, device);
   }
   return open_model(path, options, device);
-}
-
-const FormatEntry* format_with_source(const std::string& path) {
-  for (const FormatEntry& entry : formats()) {
-    if (entry.source != nullptr && entry.is_at(path)) return &entry;
-  }
-  return nullptr;
 }
 
 void expect_absent(const std::string& path) {

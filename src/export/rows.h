@@ -7,8 +7,9 @@
 
 namespace ptq {
 
-FormatEntry peft_format();
 FormatEntry compressed_tensors_format();
+FormatEntry gguf_format();
+FormatEntry peft_format();
 
 // The quant_method in the quantization_config of the config.json in, or beside, `path`: what tells formats in
 // Hugging Face's layout apart. "" if there is none, or no file that can be read.

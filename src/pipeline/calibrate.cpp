@@ -63,15 +63,22 @@ TokenSource token_source(const RunOptions& options, const std::string& path) {
           options.token_dtype};
 }
 
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Checkpoint& checkpoint,
-                                          const Model& model, std::vector<std::string>& warnings,
-                                          std::string* unreadable) {
-  const std::string beside = (std::filesystem::path(checkpoint.directory()) / "tokenizer.json").string();
-  const std::string path = !option.empty() ? option : beside;
-  if (option.empty() && !std::filesystem::exists(path)) return nullptr;
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const OpenModel& open,
+                                          std::vector<std::string>& warnings, std::string* unreadable) {
+  const Model& model = *open.model;
+  std::string path = option, text;
   std::unique_ptr<Tokenizer> tokenizer;
   try {
-    tokenizer = Tokenizer::from_file(path);
+    if (option.empty() && open.tokenizer) text = open.tokenizer();
+    if (!text.empty()) {
+      path = open.checkpoint->path();
+      tokenizer = Tokenizer::from_json(text, path);
+    } else {
+      if (option.empty())
+        path = (std::filesystem::path(open.checkpoint->directory()) / "tokenizer.json").string();
+      if (option.empty() && !std::filesystem::exists(path)) return nullptr;
+      tokenizer = Tokenizer::from_file(path);
+    }
   } catch (const Error& error) {
     if (unreadable == nullptr) throw;
     *unreadable = error.what();

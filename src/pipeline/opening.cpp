@@ -73,8 +73,8 @@ std::unique_ptr<Tokenizer> tokenizer_of_run(const RunOptions& options, const Ope
   if (!options.eval_text.empty()) inputs.push_back(options.eval_text);
   const bool needed = !options.tokenizer.empty() || std::any_of(inputs.begin(), inputs.end(), is_text_file);
   std::string unreadable;
-  std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(options.tokenizer, *open.checkpoint, *open.model,
-                                                        warnings, needed ? nullptr : &unreadable);
+  std::unique_ptr<Tokenizer> tokenizer =
+      load_tokenizer(options.tokenizer, open, warnings, needed ? nullptr : &unreadable);
   if (!unreadable.empty()) warnings.push_back("the tokenizer was copied unread: " + unreadable);
   return tokenizer;
 }

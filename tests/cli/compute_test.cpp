@@ -1,14 +1,17 @@
 // --compute int8 and --simulate: how the products of a model that runs are made.
-#include "cli.h"
+#include "cli/cli.h"
 
 namespace ptq {
 namespace {
 
 class ComputeOption : public Cli {
  protected:
+  const std::string llama_ = PTQ_TEST_DATA "/llama-1m";
+
   // The JSON of `eval` on a little text.
   Json eval(const Words& options) const {
-    return run_json(Words{"eval"} + options + Words{"--text", eval_, "--seq-len", "64", "--max-tokens", "256"});
+    return run_json(Words{"eval"} + options +
+                    Words{"--text", eval_, "--seq-len", "64", "--max-tokens", "256"});
   }
 };
 

@@ -131,5 +131,79 @@ TEST_F(Export, WhatPeftCannotRunIsRefusedAndLeavesNothing) {
   EXPECT_FALSE(std::filesystem::exists(directory_ / "a-base"));
 }
 
+TEST_F(Export, GgufComputesWhatTheOutputDoes) {
+  run_well(quick("rtn", {"--bits", "w4a16"}, "q"));
+  const Json done = run_json({"export", "q", "--format", "gguf"});
+  EXPECT_EQ(done["output"], "q.gguf");
+  EXPECT_EQ(done["tokenizer"], "gpt2");
+  EXPECT_EQ(
+      done["types"]["Q4_0"],
+      (Json{{"tensors", 28}, {"bytes", 396288}, {"exact", 28}, {"other_rows", 0}, {"sqnr_db", nullptr}}));
+  // The file is read where nothing lies beside it, with the tokenizer that it holds.
+  std::filesystem::create_directory(directory_ / "alone");
+  std::filesystem::rename(directory_ / "q.gguf", directory_ / "alone/q.gguf");
+  const Words text = {"--text", eval_, "--seq-len", "64", "--max-tokens", "640"};
+  EXPECT_EQ(run_json(Words{"eval", "alone/q.gguf"} + text), run_json(Words{"eval", "q"} + text));
+  const Words story = {"--prompt", "The king", "--max-tokens", "8"};
+  EXPECT_EQ(run_well(Words{"generate", "alone/q.gguf"} + story).out,
+            run_well(Words{"generate", "q"} + story).out);
+  const Json diff = run_json({"diff", "q", "alone/q.gguf"});
+  EXPECT_EQ(diff["summary"]["same"], 38);
+  EXPECT_EQ(diff["tensors"].size(), 38U);
+  expect_error({"verify", "alone/q.gguf"}, 1, {"alone/q.gguf"});
+  expect_error({"--method", "rtn", "--bits", "w4a16", "alone/q.gguf"}, 1, {"a GGUF file"});
+  const Json seen = run_json({"inspect", "alone/q.gguf"});
+  EXPECT_EQ(seen["kind"], "quantized");
+  EXPECT_EQ(seen["architecture"], "llama");
+  EXPECT_EQ(seen["parameters"], 967808);
+  EXPECT_EQ(seen["tensors"][0]["name"], "blk.0.attn_k.weight");
+  EXPECT_EQ(seen["tensors"][0]["dtype"], "Q4_0");
+  EXPECT_EQ(seen["not_finite"], 0);
+}
+
+TEST_F(Export, FloatCheckpointsBecomeGgufToo) {
+  const Json done = run_json({"export", model_, "--format", "gguf", "--type", "q8_0", "-o", "m.gguf"});
+  EXPECT_EQ(done["architecture"], "mamba");
+  EXPECT_EQ(done["types"]["Q8_0"]["tensors"], 13);
+  EXPECT_EQ(done["types"]["F16"]["other_rows"], 4);  // dt_proj has rows of 8
+  EXPECT_GT(done["types"]["Q8_0"]["sqnr_db"].get<double>(), 40);
+  const Words text = {"--text", eval_, "--seq-len", "64", "--max-tokens", "640"};
+  const double floats = run_json(Words{"eval", model_} + text)["mean_nll"].get<double>();
+  EXPECT_NEAR(run_json(Words{"eval", "m.gguf"} + text)["mean_nll"].get<double>(), floats, 0.01);
+  const Json without =
+      run_json({"export", model_, "--format", "gguf", "--tokenizer", "none", "-o", "n.gguf"});
+  EXPECT_EQ(without["tokenizer"], "no_vocab");
+  expect_error(Words{"eval", "n.gguf"} + text, 1, {"tokenizer"});
+  run_well(Words{"eval", "n.gguf", "--tokenizer", tokenizer_} + text);
+}
+
+TEST_F(Export, GgufRefusesWhatItCannotHold) {
+  run_well(quick("duquant", {"--bits", "w4a4"}, "q"));
+  expect_error({"export", "q", "--format", "gguf"}, 1,
+               {"model.layers.0.sites.", "online transform", "--method gptq or smoothquant"});
+  expect_error({"export", kLlama, "--format", "gguf", "--type", "q4_j"}, 2, {"did you mean \"q4_"});
+  expect_error({"export", kLlama, "--format", "gguf", "--outtype", "q4_0"}, 2, {"--outtype"});
+  directory_.write("x.gguf", "mine");
+  expect_error({"export", kLlama, "--format", "gguf", "-o", "x.gguf"}, 1, {"x.gguf: already exists"});
+  expect_error({"export", kLlama, "--format", "gguf", "-o", "no/x.gguf"}, 1, {"no/x.gguf"});
+}
+
+TEST_F(Export, DamagedGgufIsAnError) {
+  run_well({"export", kLlama, "--format", "gguf", "--type", "q8_0", "-o", "x.gguf"});
+  const std::string whole = directory_.read("x.gguf");
+  directory_.write("x.gguf", whole.substr(0, whole.size() / 2));
+  for (const char* command : {"inspect", "eval", "generate"}) {
+    Words words = {command, "x.gguf"};
+    if (command == std::string("eval")) words = words + Words{"--text", eval_};
+    if (command == std::string("generate")) words = words + Words{"--prompt", "a"};
+    expect_error(words, 1, {"x.gguf", "lies outside"});
+  }
+  // A scale that is no number.
+  std::string spoiled = whole;
+  for (size_t i = whole.size() - 34 * 100; i < whole.size(); ++i) spoiled[i] = '\xff';
+  directory_.write("x.gguf", spoiled);
+  expect_error({"eval", "x.gguf", "--text", eval_}, 1, {"NaN or infinite"});
+}
+
 }  // namespace
 }  // namespace ptq

@@ -121,14 +121,14 @@ TEST_F(CompressedTensorsReader, OnTheMetaDeviceSchemesAndShapesAreThere) {
   EXPECT_EQ(q.zero.sizes(), at::IntArrayRef({64, 2}));
 }
 
-TEST_F(CompressedTensorsReader, WeightsCanBeComparedWithoutTheModel) {
+TEST_F(CompressedTensorsReader, WeightsAreThoseOfTheArtifactItWasMadeOf) {
   exported(wide_llama(), in(groups(4, 32)));
-  const FormatEntry* format = format_with_source(directory_ / "ct");
-  ASSERT_NE(format, nullptr);
-  EXPECT_EQ(format_with_source(directory_ / "q"), nullptr);
-  EXPECT_EQ(format_with_source(directory_ / "m"), nullptr);
-  const auto ours = open_checkpoint(directory_ / "q"), theirs = open_checkpoint(directory_ / "ct");
-  SourceWeights a(*ours), b(*theirs, format->source(*theirs, at::kCPU));
+  ASSERT_NE(find_foreign_format(directory_ / "ct"), nullptr);
+  EXPECT_EQ(find_foreign_format(directory_ / "q"), nullptr);
+  EXPECT_EQ(find_foreign_format(directory_ / "m"), nullptr);
+  const auto ours = open_checkpoint(directory_ / "q");
+  const OpenModel theirs = open_any_model(directory_ / "ct", {}, at::kCPU);
+  SourceWeights a(*ours), b(theirs);
   EXPECT_TRUE(b.quantized());
   EXPECT_EQ(a.names(), b.names());
   for (const std::string& name : a.names()) {

@@ -1,6 +1,7 @@
 // Opens whatever the user names as a runnable model: a float checkpoint, or an artifact of ours.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -16,6 +17,9 @@ struct OpenModel {
   const ArchitectureEntry* architecture = nullptr;
   std::unique_ptr<Model> model;
   bool quantized = false;  // an artifact of ours, or the quantized form of another program
+  // A tokenizer.json made from what the file of the weights holds, "" if that is none; null where tokenizers
+  // lie beside the weights. Throws Error for a tokenizer that is not known. May be called after a move.
+  std::function<std::string()> tokenizer = {};
 };
 
 // True if the configuration says that the checkpoint is an artifact of ours. Throws Error for the quantized

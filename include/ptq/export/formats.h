@@ -59,9 +59,10 @@ struct FormatEntry {
   OpenModel (*open)(const std::string& path, const CheckpointOptions& options, at::Device device);
   const char* why_not_opened;
 
-  // The weights alone, under their names, of a checkpoint that is_at(); it must outlive them. Throws Error.
-  // Null: those that make_source() gives.
-  std::unique_ptr<WeightSource> (*source)(const Checkpoint& checkpoint, at::Device device);
+  // Whether a float checkpoint is exported too, and not only an artifact.
+  bool exports_floats = false;
+  // What a tensor of what `open` gave is stored as, where its dtype does not say it: "Q4_0". Null: it does.
+  std::string (*stored_type)(const Checkpoint& checkpoint, const std::string& name) = nullptr;
 };
 
 // In the order of `quantize list`.
@@ -69,6 +70,10 @@ const std::vector<FormatEntry>& formats();
 
 // The row of that name; throws a usage Error with a suggestion.
 const FormatEntry& find_format(const std::string& name);
+
+// The row of another program's format that opens what lies at `path`; nullptr if none does: what lies there
+// is an artifact of ours, a float checkpoint, or nothing that is read.
+const FormatEntry* find_foreign_format(const std::string& path);
 
 // ExportTarget::options, from those that were given. Throws a usage Error for one that the format does not
 // have, and for a value that it cannot have.
@@ -80,8 +85,5 @@ void expect_absent(const std::string& path);
 
 // Opens a float checkpoint, or what any row opens. Throws Error.
 OpenModel open_any_model(const std::string& path, const CheckpointOptions& options, at::Device device);
-
-// The row whose checkpoints have sources of their own and that says it is at `path`; null if there is none.
-const FormatEntry* format_with_source(const std::string& path);
 
 }  // namespace ptq

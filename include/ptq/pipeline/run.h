@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "ptq/artifact/open_model.h"
 #include "ptq/base/progress.h"
 #include "ptq/checkpoint/checkpoint.h"
 #include "ptq/method/recipe.h"
@@ -49,12 +50,13 @@ struct RunOptions {
 // calibration windows.
 Report run(const RunOptions& options, const Recipe& recipe, Progress& progress);
 
-// The tokenizer of --tokenizer (`option`, if it is not empty), or of the model's folder, or null if there is
-// none. Added tokens beyond the model's vocabulary are said in `warnings`: they are an error only where a
-// text has one. Throws Error if its own vocabulary is larger than the model's, or it cannot be read; with
-// `unreadable` the reason goes there instead, and the result is null.
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const Checkpoint& checkpoint,
-                                          const Model& model, std::vector<std::string>& warnings,
+// The tokenizer of --tokenizer (`option`, if it is not empty), or in the file of the model's weights, or of
+// the model's folder, or null if there is none. Added tokens beyond the model's vocabulary are said in
+// `warnings`: they are an error only where a text has one. Throws Error if its own vocabulary is larger than
+// the model's, or it cannot be read; with `unreadable` the reason goes there instead, and the result is
+// null.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& option, const OpenModel& open,
+                                          std::vector<std::string>& warnings,
                                           std::string* unreadable = nullptr);
 
 // A warning if a float model predicts a text hardly better than by chance, "" otherwise: the text, or the
