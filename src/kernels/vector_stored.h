@@ -260,38 +260,44 @@ void stored_product(const StoredProduct& s) {
   for (; row < s.rows; ++row) multiply_rows<K, 1, kColumnsOfOneRow, 1>(s, table, row);
 }
 
-// kRows rows of x, and the columns of the step at column k, of which `left` are there.
-template <typename K, int kRows>
-inline void weigh_step(const WeightedRows& s, const Table& table, int64_t row, int64_t k, int64_t left) {
+constexpr int kSumsOfRow = kWidth == 16 ? 4 : 2;  // vectors of the result of a row that are in registers
+
+// kRows rows of x, and the columns of kSteps steps from column k on, of which `left` are there: all, if there
+// are several steps.
+template <typename K, int kRows, int kSteps>
+inline void weigh_steps(const WeightedRows& s, const Table& table, int64_t row, int64_t k, int64_t left) {
+  constexpr int kSums = kSteps * K::kVectors;
   const Groups groups(s.w);
   const int64_t begin = k * K::kStepBytes / K::kStep;
-  Vec sum[kRows][K::kVectors];
+  Vec sum[kRows][kSums];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < K::kVectors; ++v) sum[r][v] = zero();
+    for (int v = 0; v < kSums; ++v) sum[r][v] = zero();
   const auto add_row = [&](const uint8_t* p, int64_t c) {
     const int64_t at = groups.at(s.first + c, 0);
     const Vec zero_point = zero_of<K>(s.w, at);
     const float scale = s.w.scale ? s.w.scale[at] : 1.0f;
+    Vec weight[kRows];
 #pragma GCC unroll 4
-    for (int v = 0; v < K::kVectors; ++v) {
-      Vec value = values_at<K::kStored>(p, v, table);
+    for (int r = 0; r < kRows; ++r) weight[r] = broadcast(s.x[(row + r) * s.x_stride + c] * scale);
+#pragma GCC unroll 4
+    for (int v = 0; v < kSums; ++v) {
+      Vec value = values_at<K::kStored>(p + v / K::kVectors * K::kStepBytes, v % K::kVectors, table);
       if constexpr (K::kZeros) value = sub(value, zero_point);
 #pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r)
-        sum[r][v] = fma(broadcast(s.x[(row + r) * s.x_stride + c] * scale), value, sum[r][v]);
+      for (int r = 0; r < kRows; ++r) sum[r][v] = fma(weight[r], value, sum[r][v]);
     }
   };
   for (int64_t c = 0; c < s.count; ++c) {
     const uint8_t* p = row_of(s.w, s.first + c) + begin;
-    if (left >= K::kStep) {
+    if (left >= kSteps * K::kStep) {
       add_row(p, c);
     } else {
       add_row(LastStep<K>(p, left).bytes, c);
     }
   }
-  for (int v = 0; v < K::kVectors && v * kWidth < left; ++v) {
+  for (int v = 0; v < kSums && v * kWidth < left; ++v) {
     const int64_t lanes = left - v * kWidth;
     for (int r = 0; r < kRows; ++r)
       store(s.y + (row + r) * s.y_stride + k + v * kWidth, sum[r][v],
@@ -299,16 +305,22 @@ inline void weigh_step(const WeightedRows& s, const Table& table, int64_t row, i
   }
 }
 
+template <typename K, int kSteps>
+void weigh_columns(const WeightedRows& s, const Table& table, int64_t k, int64_t left) {
+  int64_t row = 0;
+  for (; row + 4 <= s.rows; row += 4) weigh_steps<K, 4, kSteps>(s, table, row, k, left);
+  for (; row + 3 <= s.rows; row += 3) weigh_steps<K, 3, kSteps>(s, table, row, k, left);
+  for (; row < s.rows; ++row) weigh_steps<K, 1, kSteps>(s, table, row, k, left);
+}
+
 template <typename K>
 void weighted_rows(const WeightedRows& s) {
+  constexpr int kSteps = kSumsOfRow > K::kVectors ? kSumsOfRow / K::kVectors : 1;
   const Table table = table_of(s.w);
-  for (int64_t k = 0; k < s.w.columns; k += K::kStep) {
-    const int64_t left = s.w.columns - k;
-    int64_t row = 0;
-    for (; row + 4 <= s.rows; row += 4) weigh_step<K, 4>(s, table, row, k, left);
-    for (; row + 3 <= s.rows; row += 3) weigh_step<K, 3>(s, table, row, k, left);
-    for (; row < s.rows; ++row) weigh_step<K, 1>(s, table, row, k, left);
-  }
+  int64_t k = 0;
+  for (; k + kSteps * K::kStep <= s.w.columns; k += kSteps * K::kStep)
+    weigh_columns<K, kSteps>(s, table, k, s.w.columns - k);
+  for (; k < s.w.columns; k += K::kStep) weigh_columns<K, 1>(s, table, k, s.w.columns - k);
 }
 
 void softmax(const Softmax& s) {
