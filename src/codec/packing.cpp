@@ -8,7 +8,7 @@ namespace {
 // Eight fields fill as many bytes as a field has bits; both are held in one int64 on the way, sixteen times
 // the memory of the codes, so a few rows are packed at a time.
 constexpr int64_t kFields = 8;
-constexpr int64_t kCodesAtATime = int64_t{1} << 20;
+constexpr int64_t kCodesAtATime = 1 << 15;
 
 Tensor fields_of(const Tensor& codes, const WeightScheme& scheme) {
   switch (scheme.format) {
