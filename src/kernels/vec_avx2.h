@@ -101,18 +101,9 @@ inline Vec negative_abs(Vec v) {
   return _mm256_or_ps(v, _mm256_set1_ps(-0.0f));
 }
 
+// Halves are added to each other until four lanes are left.
 inline __m128 sum_to_four(Vec v) {
   return _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-}
-inline float sum_lanes(Vec v) {
-  const __m128 four = sum_to_four(v), two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-}
-// y[i] = sum_lanes(v[i]) for i < 4, at little more than the cost of one.
-inline void sum_lanes_of_four(const Vec* v, float* y) {
-  __m128 a = sum_to_four(v[0]), b = sum_to_four(v[1]), c = sum_to_four(v[2]), d = sum_to_four(v[3]);
-  _MM_TRANSPOSE4_PS(a, b, c, d);
-  _mm_storeu_ps(y, _mm_add_ps(_mm_add_ps(a, c), _mm_add_ps(b, d)));
 }
 
 // 2^n is made by writing n + 127 into the exponent bits. The ends of the range fall out right: -127 writes

@@ -100,20 +100,10 @@ inline Vec negative_abs(Vec v) {
   return _mm512_or_ps(v, _mm512_set1_ps(-0.0f));
 }
 
-// The sum of the lanes: halves are added to each other until one is left.
+// Halves are added to each other until four lanes are left.
 inline __m128 sum_to_four(Vec v) {
   const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
   return _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-}
-inline float sum_lanes(Vec v) {
-  const __m128 four = sum_to_four(v), two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-}
-// y[i] = sum_lanes(v[i]) for i < 4, at little more than the cost of one.
-inline void sum_lanes_of_four(const Vec* v, float* y) {
-  __m128 a = sum_to_four(v[0]), b = sum_to_four(v[1]), c = sum_to_four(v[2]), d = sum_to_four(v[3]);
-  _MM_TRANSPOSE4_PS(a, b, c, d);
-  _mm_storeu_ps(y, _mm_add_ps(_mm_add_ps(a, c), _mm_add_ps(b, d)));
 }
 
 // For v = n + r with n the nearest integer: r, then p 2^n. r is 0 for an infinite v.

@@ -4,6 +4,8 @@
 // Include after one of vec_avx2.h and vec_avx512.h.
 #pragma once
 
+#include "kernels/vector_sums.h"
+
 namespace ptq::kernels {
 namespace {
 

@@ -10,6 +10,8 @@
 // together.
 #pragma once
 
+#include "kernels/vector_sums.h"
+
 namespace ptq::kernels {
 namespace {
 
