@@ -135,8 +135,8 @@ RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& c
 // The report's "program": name, version, git, torch, isa, threads.
 Json program_json();
 
-// Says how a checkpoint was read, and what a model's configuration asks for and is not done; of an artifact
-// that was said when it was made.
+// Says how a checkpoint was read, and what a model's configuration asks for and is not done, which of an
+// artifact was said when it was made; and whether kernels are plain loops.
 void log_warnings(const OpenModel& open);
 
 // Writes to stdout; throws Error if it cannot (a full disk, a closed pipe).

@@ -256,6 +256,10 @@ Json program_json() {
 }
 
 void log_warnings(const OpenModel& open) {
+  if (std::string(ops::isa_name()) == "plain") {
+    spdlog::warn("kernels are plain loops, {}: several times slower than with AVX2",
+                 std::getenv("PTQ_ISA") == nullptr ? "as this processor has no AVX2" : "as PTQ_ISA asks");
+  }
   for (const std::string& note : open.checkpoint->notes()) spdlog::info("{}", note);
   if (open.quantized) return;
   for (const std::string& warning : open.model->warnings()) spdlog::warn("{}", warning);

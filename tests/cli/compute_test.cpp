@@ -1,4 +1,6 @@
 // --compute int8 and --simulate: how the products of a model that runs are made.
+#include <cstdlib>
+
 #include "cli/cli.h"
 
 namespace ptq {
@@ -38,6 +40,14 @@ TEST_F(ComputeOption, LinearsThatStayAsTheyAreAreCounted) {
   const ProcessResult result = run({"eval", "q", "--compute", "int8", "--text", eval_, "--max-tokens", "64"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_NE(result.err.find("24 of 28 linears"), std::string::npos) << result.err;
+}
+
+TEST_F(ComputeOption, PlainLoopsAreSaidToBeSlow) {
+  ::setenv("PTQ_ISA", "plain", 1);
+  const ProcessResult result = run({"eval", llama_, "--text", eval_, "--max-tokens", "16"});
+  ::unsetenv("PTQ_ISA");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.err.find("plain loops, as PTQ_ISA asks"), std::string::npos) << result.err;
 }
 
 TEST_F(ComputeOption, Int8ThatWouldChangeNothingIsAUsageError) {

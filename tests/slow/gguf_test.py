@@ -19,6 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
 import bench_llama as llama_cpp  # noqa: E402
+from write_gguf import write_gguf  # noqa: E402
 
 WINDOW, TOKENS = 256, 1024
 FLOAT_TOLERANCE, ROUNDED_TOLERANCE = 2e-4, 4e-3
@@ -132,5 +133,5 @@ for model, name in ((llama, "llama"), (mamba / "model.pt", "mamba")):
     check_outputs(model, name, ids)
     check_blocks(name)
     check_tokenizer(name, all_ids)
-llama_cpp.write_gguf(llama, "q4_0", "other.gguf")
+write_gguf(llama, "q4_0", "other.gguf")
 compare("a file of another program", our_nll("other.gguf"), our_nll("llama-q4_0.gguf"), 0)
