@@ -2,9 +2,16 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 #include "ptq/base/memory.h"
 
 namespace ptq {
+namespace {
+
+constexpr int64_t kTokensAtOnce = 512;
+
+}  // namespace
 
 Decoder::Decoder(const Model& model, int64_t batch, const DecoderOptions& options)
     : model_(model), batch_(batch), options_(options) {
@@ -34,7 +41,7 @@ void Decoder::with_block(size_t index, const Use& use) const {
   use(*loaded);
 }
 
-Tensor Decoder::advance(const Tensor& ids) {
+Tensor Decoder::run_blocks(const Tensor& ids) {
   Tensor hidden = model_.embed(ids);
   for (size_t i = 0; i < states_.size(); ++i) {
     with_block(i, [&](const Block& block) {
@@ -42,6 +49,15 @@ Tensor Decoder::advance(const Tensor& ids) {
       expect_finite(hidden, block.prefix(), "the block's output");
     });
   }
+  return hidden;
+}
+
+Tensor Decoder::advance(const Tensor& ids) {
+  // A long prompt goes through in pieces: what its tokens have in a block would be the peak of memory.
+  const int64_t length = ids.size(1), piece = blocks_.empty() ? length : std::min(length, kTokensAtOnce);
+  Tensor hidden;
+  for (int64_t begin = 0; begin < length; begin += piece)
+    hidden = run_blocks(ids.slice(1, begin, std::min(length, begin + piece)));
   const Tensor logits = model_.logits(hidden.select(1, hidden.size(1) - 1));
   expect_finite(logits, "the head", "the logits");
   return logits;

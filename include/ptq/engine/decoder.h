@@ -30,6 +30,7 @@ class Decoder {
   void restart();
 
  private:
+  Tensor run_blocks(const Tensor& ids);
   template <typename Use>
   void with_block(size_t index, const Use& use) const;
 
