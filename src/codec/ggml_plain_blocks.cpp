@@ -50,17 +50,64 @@ void codes_of(const float* x, float low, float inverse, float shift, int top, ui
   }
 }
 
-// The fifth bits of 32 codes.
-void place_fifth_bits(const uint8_t* codes, uint8_t* to) {
-  std::memset(to, 0, kBlock / 8);
-  for (int j = 0; j < kBlock; ++j)
-    to[j / 8] = static_cast<uint8_t>(to[j / 8] | (codes[j] >> 4 & 1) << (j % 8));
+// The codes of a block, of 4 bits or 5: the fifth bits of all come first.
+template <int bits>
+void place_codes(const uint8_t* codes, uint8_t* to) {
+  if constexpr (bits == 5) {
+    std::memset(to, 0, kBlock / 8);
+    for (int j = 0; j < kBlock; ++j)
+      to[j / 8] = static_cast<uint8_t>(to[j / 8] | (codes[j] >> 4 & 1) << (j % 8));
+    to += kBlock / 8;
+  }
+  place_nibbles(codes, to);
 }
 
-void take_five_bits(const uint8_t* high, const uint8_t* low, uint8_t* codes) {
-  take_nibbles(low, codes);
+template <int bits>
+void take_codes(const uint8_t* from, uint8_t* codes) {
+  if constexpr (bits == 4) return take_nibbles(from, codes);
+  take_nibbles(from + kBlock / 8, codes);
   for (int j = 0; j < kBlock; ++j)
-    codes[j] = static_cast<uint8_t>(codes[j] | (high[j / 8] >> (j % 8) & 1) << 4);
+    codes[j] = static_cast<uint8_t>(codes[j] | (from[j / 8] >> (j % 8) & 1) << 4);
+}
+
+// Q4_0 and Q5_0: code 2^(bits - 1) is 0.
+template <int bits>
+void pack_symmetric(const float* x, uint8_t* to) {
+  constexpr int kZero = 1 << (bits - 1);
+  uint8_t codes[kBlock];
+  const float d = extreme_of(x) / -kZero;
+  codes_of(x, 0, reciprocal(d), kZero + 0.5F, 2 * kZero - 1, codes);
+  store_half(d, to);
+  place_codes<bits>(codes, to + 2);
+}
+
+template <int bits>
+void unpack_symmetric(const uint8_t* from, float* x) {
+  uint8_t codes[kBlock];
+  take_codes<bits>(from + 2, codes);
+  const float d = load_half(from);
+  for (int j = 0; j < kBlock; ++j) x[j] = static_cast<float>(codes[j] - (1 << (bits - 1))) * d;
+}
+
+// Q4_1 and Q5_1: code 0 is the minimum.
+template <int bits>
+void pack_affine(const float* x, uint8_t* to) {
+  constexpr int kTop = (1 << bits) - 1;
+  uint8_t codes[kBlock];
+  const Range range = range_of(x);
+  const float d = (range.high - range.low) / kTop;
+  codes_of(x, range.low, reciprocal(d), 0.5F, kTop, codes);
+  store_half(d, to);
+  store_half(range.low, to + 2);
+  place_codes<bits>(codes, to + 4);
+}
+
+template <int bits>
+void unpack_affine(const uint8_t* from, float* x) {
+  uint8_t codes[kBlock];
+  take_codes<bits>(from + 4, codes);
+  const float d = load_half(from), m = load_half(from + 2);
+  for (int j = 0; j < kBlock; ++j) x[j] = static_cast<float>(codes[j]) * d + m;
 }
 
 }  // namespace
@@ -90,69 +137,35 @@ void unpack_q8_0(const uint8_t* from, float* x) {
 }
 
 void pack_q4_0(const float* x, uint8_t* to) {
-  uint8_t codes[kBlock];
-  const float d = extreme_of(x) / -8;
-  codes_of(x, 0, reciprocal(d), 8.5F, 15, codes);
-  store_half(d, to);
-  place_nibbles(codes, to + 2);
+  pack_symmetric<4>(x, to);
 }
 
 void unpack_q4_0(const uint8_t* from, float* x) {
-  uint8_t codes[kBlock];
-  take_nibbles(from + 2, codes);
-  const float d = load_half(from);
-  for (int j = 0; j < kBlock; ++j) x[j] = static_cast<float>(codes[j] - 8) * d;
+  unpack_symmetric<4>(from, x);
 }
 
 void pack_q4_1(const float* x, uint8_t* to) {
-  uint8_t codes[kBlock];
-  const Range range = range_of(x);
-  const float d = (range.high - range.low) / 15;
-  codes_of(x, range.low, reciprocal(d), 0.5F, 15, codes);
-  store_half(d, to);
-  store_half(range.low, to + 2);
-  place_nibbles(codes, to + 4);
+  pack_affine<4>(x, to);
 }
 
 void unpack_q4_1(const uint8_t* from, float* x) {
-  uint8_t codes[kBlock];
-  take_nibbles(from + 4, codes);
-  const float d = load_half(from), m = load_half(from + 2);
-  for (int j = 0; j < kBlock; ++j) x[j] = static_cast<float>(codes[j]) * d + m;
+  unpack_affine<4>(from, x);
 }
 
 void pack_q5_0(const float* x, uint8_t* to) {
-  uint8_t codes[kBlock];
-  const float d = extreme_of(x) / -16;
-  codes_of(x, 0, reciprocal(d), 16.5F, 31, codes);
-  store_half(d, to);
-  place_fifth_bits(codes, to + 2);
-  place_nibbles(codes, to + 6);
+  pack_symmetric<5>(x, to);
 }
 
 void unpack_q5_0(const uint8_t* from, float* x) {
-  uint8_t codes[kBlock];
-  take_five_bits(from + 2, from + 6, codes);
-  const float d = load_half(from);
-  for (int j = 0; j < kBlock; ++j) x[j] = static_cast<float>(codes[j] - 16) * d;
+  unpack_symmetric<5>(from, x);
 }
 
 void pack_q5_1(const float* x, uint8_t* to) {
-  uint8_t codes[kBlock];
-  const Range range = range_of(x);
-  const float d = (range.high - range.low) / 31;
-  codes_of(x, range.low, reciprocal(d), 0.5F, 31, codes);
-  store_half(d, to);
-  store_half(range.low, to + 2);
-  place_fifth_bits(codes, to + 4);
-  place_nibbles(codes, to + 8);
+  pack_affine<5>(x, to);
 }
 
 void unpack_q5_1(const uint8_t* from, float* x) {
-  uint8_t codes[kBlock];
-  take_five_bits(from + 4, from + 8, codes);
-  const float d = load_half(from), m = load_half(from + 2);
-  for (int j = 0; j < kBlock; ++j) x[j] = static_cast<float>(codes[j]) * d + m;
+  unpack_affine<5>(from, x);
 }
 
 void pack_iq4_nl(const float* x, uint8_t* to) {

@@ -162,10 +162,6 @@ void Writer::add(Block& block) {
   }
 }
 
-std::string count_text(int64_t count, const std::string& what) {
-  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
-}
-
 // Where the corrections go.
 std::string adapter_path(const std::string& output) {
   return std::filesystem::path(output).lexically_normal().string() + "-adapter";
@@ -216,12 +212,7 @@ ExportResult result_of(const CompressedTensorsPlan& plan, const Written& written
 }
 
 std::string why_not(const OpenModel& artifact, const ExportTarget&) {
-  try {
-    plan_compressed_tensors(artifact);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  return reason_against([&] { plan_compressed_tensors(artifact); });
 }
 
 // Memory: a block at a time.

@@ -77,15 +77,17 @@ const FormatEntry* find_foreign_format(const std::string& path) {
 }
 
 OpenModel open_any_model(const std::string& path, const CheckpointOptions& options, at::Device device) {
-  for (const FormatEntry& entry : formats()) {
-    if (entry.open != nullptr && entry.is_at(path)) return entry.open(path, options, device);
-  }
-  return open_model(path, options, device);
+  const FormatEntry* format = find_foreign_format(path);
+  return format != nullptr ? format->open(path, options, device) : open_model(path, options, device);
 }
 
 void expect_absent(const std::string& path) {
   if (std::filesystem::exists(std::filesystem::symlink_status(path)))
     throw Error(path, "already exists", "another -o, or move it away");
+}
+
+std::string count_text(int64_t count, const std::string& what) {
+  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
 }
 
 std::string quant_method_at(const std::string& path) {

@@ -16,6 +16,7 @@
 #include <cmath>
 #include <vector>
 
+#include "model/on_device.h"
 #include "ptq/base/error.h"
 #include "ptq/ops/ops.h"
 
@@ -84,7 +85,7 @@ const LeftFactor* find_left_factor(int64_t block) {
 }  // namespace
 
 Tensor Hadamard::apply(const Tensor& x) const {
-  return ops::hadamard(x, left.device() == x.device() ? left : left.to(x.device()), block);
+  return ops::hadamard(x, on_device(left, x.device()), block);
 }
 
 Tensor Hadamard::apply_inverse(const Tensor& x) const {

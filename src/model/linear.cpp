@@ -1,19 +1,15 @@
 #include "ptq/model/linear.h"
 
 #include <limits>
-#include <tuple>
 
 #include "ptq/ops/ops.h"
 
 namespace ptq {
 namespace {
 
-constexpr ActivationScheme kInt8Inputs{.per_token = true};
-
-Activation rounded_to_int8(const Tensor& x) {
-  Activation y{.scheme = kInt8Inputs};
-  std::tie(y.codes, y.scale) = ops::quantize_symmetric(x, kInt8Inputs.bits, /*clip=*/1);
-  return y;
+const ActivationQuantizer& int8_inputs() {
+  static const ActivationQuantizer quantizer = ActivationQuantizer::per_token(8);
+  return quantizer;
 }
 
 }  // namespace
@@ -75,13 +71,13 @@ void Linear::prepare(const std::optional<ActivationScheme>& input) {
 
 bool Linear::takes_int8(const std::optional<ActivationScheme>& input) const {
   const QuantizedTensor* q = weight.quantized();
-  return !input && q != nullptr && find_integer_product(q->scheme, kInt8Inputs) != nullptr;
+  return !input && q != nullptr && find_integer_product(q->scheme, *int8_inputs().scheme()) != nullptr;
 }
 
 void Linear::seal(const std::optional<ActivationScheme>& input, const Compute& compute) {
   if (sealed_ || weight.device().is_meta()) return;
   const bool rounds = compute.int8_inputs && takes_int8(input);
-  const IntegerProduct* row = row_for(rounds ? std::optional(kInt8Inputs) : input);
+  const IntegerProduct* row = row_for(rounds ? int8_inputs().scheme() : input);
   if (row != nullptr && compute.simulated) row = &integer_products().back();
   Prepared form = made_for(row);
   form.rounds_inputs = rounds;
@@ -109,7 +105,7 @@ Tensor Linear::operator()(const Activation& x) const {
   const std::shared_ptr<const Prepared> form =
       is_prepared(row) ? prepared_ : std::make_shared<Prepared>(made_for(row));
   if (row != nullptr) {
-    Tensor y = form->integer->product(form->rounds_inputs ? rounded_to_int8(x.values) : x);
+    Tensor y = form->integer->product(form->rounds_inputs ? int8_inputs()(x.values) : x);
     if (bias) y.add_(bias->values());
     return corrected ? y.add_(low_rank_term(x.dequantize())) : y;
   }

@@ -4,6 +4,7 @@
 #include <limits>
 #include <tuple>
 
+#include "model/on_device.h"
 #include "ptq/base/error.h"
 #include "ptq/base/suggest.h"
 #include "ptq/ops/ops.h"
@@ -78,9 +79,8 @@ Tensor ActivationQuantizer::rounded(const Tensor& x) const {
   return ops::round_to_codes(x, scale_on(x.device()), rounding.low(), rounding.high());
 }
 
-// Even where it is there already, to() is a call of libtorch's.
 Tensor ActivationQuantizer::scale_on(at::Device device) const {
-  return scale.device() == device ? scale : scale.to(device);
+  return on_device(scale, device);
 }
 
 Tensor Site::seen(const Tensor& x, Observer* observer) const {

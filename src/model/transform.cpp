@@ -3,15 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/on_device.h"
 #include "ptq/ops/ops.h"
 
 namespace ptq {
 namespace {
-
-// Even where a tensor is on the device already, to() is a call of libtorch's.
-Tensor on_device_of(const Tensor& x, const Tensor& t) {
-  return t.device() == x.device() ? t : t.to(x.device());
-}
 
 // x R on every block of B channels.
 Tensor rotate_blocks(const Tensor& x, const Tensor& R) {
@@ -22,22 +18,22 @@ Tensor rotate_blocks(const Tensor& x, const Tensor& R) {
 
 struct Apply {
   const Tensor& x;
-  Tensor operator()(const Signs& signs) const { return x * on_device_of(x, signs.values); }
+  Tensor operator()(const Signs& signs) const { return x * on_device(signs.values, x.device()); }
   Tensor operator()(const Hadamard& H) const { return H.apply(x); }
   Tensor operator()(const BlockRotation& rotation) const {
-    return rotate_blocks(x, on_device_of(x, rotation.R));
+    return rotate_blocks(x, on_device(rotation.R, x.device()));
   }
   Tensor operator()(const Permutation& permutation) const {
-    return ops::gather_columns(x, on_device_of(x, permutation.index));
+    return ops::gather_columns(x, on_device(permutation.index, x.device()));
   }
 };
 
 struct ApplyInverse {
   const Tensor& x;
-  Tensor operator()(const Signs& signs) const { return x * on_device_of(x, signs.values); }
+  Tensor operator()(const Signs& signs) const { return x * on_device(signs.values, x.device()); }
   Tensor operator()(const Hadamard& H) const { return H.apply_inverse(x); }
   Tensor operator()(const BlockRotation& rotation) const {
-    return rotate_blocks(x, rotation.R.t().to(x.device()));
+    return rotate_blocks(x, on_device(rotation.R.t(), x.device()));
   }
   Tensor operator()(const Permutation& permutation) const {
     return ops::gather_columns(x, permutation.index.argsort().to(x.device()));

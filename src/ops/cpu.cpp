@@ -104,6 +104,23 @@ void advance_window(const Tensor& window, const Tensor& x) {
   }
 }
 
+// One row of `columns` values by one scale; whether a value is NaN.
+bool round_row(const float* row, int64_t columns, float scale, float low, float high, int8_t* codes) {
+  bool has_nan = false;
+  kernels::run(kernels::QuantizeCodes{.x = row,
+                                      .scale = &scale,
+                                      .y = codes,
+                                      .has_nan = &has_nan,
+                                      .x_stride = columns,
+                                      .y_stride = columns,
+                                      .scale_stride = 0,
+                                      .rows = 1,
+                                      .columns = columns,
+                                      .low = low,
+                                      .high = high});
+  return has_nan;
+}
+
 }  // namespace
 
 Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C,
@@ -233,23 +250,13 @@ Tensor round_to_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t
   for_rows(rows, [&](int64_t first, int64_t count) {
     std::vector<int8_t> codes(static_cast<size_t>(rows.columns));
     for (int64_t r = first; r < first + count; ++r) {
-      bool has_nan_here = false;
-      kernels::run(kernels::QuantizeCodes{.x = rows.data + r * rows.stride,
-                                          .scale = &step,
-                                          .y = codes.data(),
-                                          .has_nan = &has_nan_here,
-                                          .x_stride = rows.stride,
-                                          .y_stride = rows.columns,
-                                          .scale_stride = 0,
-                                          .rows = 1,
-                                          .columns = rows.columns,
-                                          .low = static_cast<float>(low),
-                                          .high = static_cast<float>(high)});
+      if (round_row(rows.data + r * rows.stride, rows.columns, step, static_cast<float>(low),
+                    static_cast<float>(high), codes.data()))
+        has_nan = true;
       float* to = y_data + r * rows.columns;
 #pragma omp simd
       for (int64_t c = 0; c < rows.columns; ++c)
         to[c] = static_cast<float>(codes[static_cast<size_t>(c)]) * step;
-      if (has_nan_here) has_nan = true;
     }
   });
   if (has_nan) return fallback::round_to_codes(x, scale, low, high);
@@ -272,18 +279,8 @@ std::tuple<Tensor, Tensor> quantize_symmetric(const Tensor& x, int64_t bits, dou
           .x = row, .y = &amax, .x_stride = rows.stride, .rows = 1, .columns = rows.columns});
       const float wanted = amax * kept / high;
       step_data[r] = wanted < kernels::kSmallestStep ? kernels::kSmallestStep : wanted;  // keeps a NaN
-      bool has_nan = false;  // then the step is one too
-      kernels::run(kernels::QuantizeCodes{.x = row,
-                                          .scale = step_data + r,
-                                          .y = y_data + r * rows.columns,
-                                          .has_nan = &has_nan,
-                                          .x_stride = rows.stride,
-                                          .y_stride = rows.columns,
-                                          .scale_stride = 0,
-                                          .rows = 1,
-                                          .columns = rows.columns,
-                                          .low = -high - 1,
-                                          .high = high});
+      // The step of a NaN is one too.
+      round_row(row, rows.columns, step_data[r], -high - 1, high, y_data + r * rows.columns);
     }
   });
   return {y, step};

@@ -8,7 +8,7 @@
 #include "../base/expect_error.h"
 #include "../support/toy_llama.h"
 #include "../support/toy_source.h"
-#include "ptq/artifact/writer.h"
+#include "write_artifact.h"
 
 namespace ptq {
 
@@ -52,28 +52,16 @@ class Formats : public ::testing::Test {
 
   // Weights in 8 bits, and what else `kind` says.
   std::string artifact(Kind kind) const {
-    const std::string path = directory_ / "q";
-    fs::remove_all(path);
-    fs::remove(directory_ / "spool");
-    const OpenModel floats = open_model(directory_ / "m", {}, at::kCPU);
-    OutputDirectory output(path, false);
-    ArtifactWriter writer(output, SafetensorsSpool::kOneFile, directory_ / "spool");
-    for (int64_t i = 0; i < floats.model->num_blocks(); ++i) {
-      const std::unique_ptr<Block> block = floats.model->load_block(i);
-      for (Linear* linear : block->linears()) {
+    return testing::write_artifact(directory_ / "m", directory_ / "q", [kind](Block& block) {
+      for (Linear* linear : block.linears()) {
         const Tensor w = linear->weight.values();
         linear->weight.set(round_to_nearest(w, WeightScheme{}));
         if (kind == Kind::kCorrections) {
           linear->correction = make_low_rank(w.slice(0, 0, 2) * 0.01, w.slice(1, 0, 2) * 0.01, at::kBFloat16);
         }
       }
-      if (kind == Kind::kActivations) block->sites().front()->quantizer = ActivationQuantizer::per_token(8);
-      writer.add(*block);
-    }
-    for (const Weight* weight : floats.model->outer_weights()) writer.add(*weight);
-    writer.finish(floats.model->config(), Json::object());
-    output.commit();
-    return path;
+      if (kind == Kind::kActivations) block.sites().front()->quantizer = ActivationQuantizer::per_token(8);
+    });
   }
   static ExportTarget target_of(const FormatEntry& format, const std::string& output) {
     return {output, export_options(format, {})};

@@ -10,8 +10,8 @@
 #include "../support/toy_source.h"
 #include "export/gguf/architectures.h"
 #include "export/gguf/source.h"
-#include "ptq/artifact/writer.h"
 #include "ptq/export/formats.h"
+#include "write_artifact.h"
 
 namespace ptq {
 namespace {
@@ -50,19 +50,7 @@ class Gguf : public ::testing::Test {
 
   // The model with `change` done to each block, as an artifact.
   std::string artifact(const ToyModel& toy, const std::function<void(Block&)>& change) const {
-    const OpenModel floats = open_model(write_model(toy), {}, at::kCPU);
-    for (const char* old : {"q", "spool"}) fs::remove_all(directory_ / old);
-    OutputDirectory output(directory_ / "q", false);
-    ArtifactWriter writer(output, SafetensorsSpool::kOneFile, directory_ / "spool");
-    for (int64_t i = 0; i < floats.model->num_blocks(); ++i) {
-      const std::unique_ptr<Block> block = floats.model->load_block(i);
-      change(*block);
-      writer.add(*block);
-    }
-    for (const Weight* weight : floats.model->outer_weights()) writer.add(*weight);
-    writer.finish(floats.model->config(), Json::object());
-    output.commit();
-    return directory_ / "q";
+    return testing::write_artifact(write_model(toy), directory_ / "q", change);
   }
 
   static ExportTarget target(const std::string& output, const std::map<std::string, std::string>& options) {

@@ -2,18 +2,15 @@
 #pragma once
 
 #include <filesystem>
-#include <functional>
 #include <string>
 
 #include "../support/toy_llama.h"
 #include "../support/toy_source.h"
-#include "ptq/artifact/writer.h"
 #include "ptq/base/file.h"
 #include "ptq/export/formats.h"
+#include "write_artifact.h"
 
 namespace ptq::testing {
-
-using Change = std::function<void(Block&)>;
 
 // Of 4 heads and 96 hidden features of the feed-forward, so that groups of 32 fill the rows.
 inline ToyModel wide_llama() {
@@ -66,22 +63,11 @@ class ToyArtifacts : public ::testing::Test {
   // Writes q, and returns its path.
   std::string artifact(const ToyModel& toy, const Change& change) const {
     namespace fs = std::filesystem;
-    for (const char* name : {"m", "q", "spool", "ct", "ct-adapter"}) fs::remove_all(directory_ / name);
+    for (const char* name : {"m", "ct", "ct-adapter"}) fs::remove_all(directory_ / name);
     fs::create_directory(directory_ / "m");
     write_safetensors(directory_ / "m/model.safetensors", toy.tensors);
     if (!toy.config.is_null()) directory_.write("m/config.json", toy.config.dump());
-    const OpenModel floats = open_model(directory_ / "m", {}, at::kCPU);
-    OutputDirectory output(directory_ / "q", false);
-    ArtifactWriter writer(output, SafetensorsSpool::kOneFile, directory_ / "spool");
-    for (int64_t i = 0; i < floats.model->num_blocks(); ++i) {
-      const std::unique_ptr<Block> block = floats.model->load_block(i);
-      change(*block);
-      writer.add(*block);
-    }
-    for (const Weight* weight : floats.model->outer_weights()) writer.add(*weight);
-    writer.finish(floats.model->config(), Json::object());
-    output.commit();
-    return directory_ / "q";
+    return write_artifact(directory_ / "m", directory_ / "q", change);
   }
   // Writes it as ct.
   ExportResult exported(const ToyModel& toy, const Change& change) const {

@@ -5,18 +5,11 @@
 # with 77, which CTest counts as skipped, if they cannot be installed.
 set -euo pipefail
 quantize=$1 data=$2 work=$3
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
-mkdir -p "$work"
-env="$work/env"
-if [[ ! -x $env/bin/python ]]; then python3 -m venv "$env"; fi
-for site in "$root"/.venv/lib/python3*/site-packages; do
-  if [[ -d $site ]]; then echo "$site" > "$(echo "$env"/lib/python3*/site-packages)/project.pth"; fi
-done
-if ! "$env/bin/python" -c 'import accelerate, compressed_tensors, peft, transformers' 2> /dev/null; then
-  "$env/bin/pip" install --quiet transformers compressed-tensors accelerate peft numpy > "$work/pip.log" 2>&1 ||
-    { echo "compressed-tensors cannot be installed"; exit 77; }
-fi
+# shellcheck source=tests/slow/python_env.sh
+source "$here/python_env.sh"
+python_env "$work" "accelerate, compressed_tensors, peft, transformers" transformers compressed-tensors accelerate peft numpy
 
 cd "$work"
 find . -mindepth 1 -maxdepth 1 ! -name env ! -name pip.log -exec rm -rf {} +
@@ -64,13 +57,13 @@ make "$mamba" mamba-w8a8 --method rtn --bits w8a8
 make "$mamba" mamba-w4a16 --method gptq --bits w4a16 "${calibrated[@]}"
 
 # What the library writes itself, this program opens.
-"$env/bin/python" "$root/tests/slow/write_compressed_tensors.py" "$llama" > /dev/null 2> write.log
+"$python" "$here/write_compressed_tensors.py" "$llama" > /dev/null 2> write.log
 for name in library-*; do measure "$name" "$name"; done
 
-check="$root/tests/slow/check_compressed_tensors.py"
+check="$here/check_compressed_tensors.py"
 "$quantize" tokenize "$llama" --text "$text" --no-special > llama.ids
 "$quantize" tokenize --tokenizer "$data/mamba-1m/tokenizer.json" --text "$text" --no-special > mamba.ids
-"$env/bin/python" "$check" mamba.ids ct-quamba ct-mamba-w8a8 ct-mamba-w4a16
+"$python" "$check" mamba.ids ct-quamba ct-mamba-w8a8 ct-mamba-w4a16
 others=()
 for name in "${names[@]}"; do [[ $name == *quamba* || $name == *mamba* ]] || others+=("$name"); done
-"$env/bin/python" "$check" llama.ids "${others[@]}"
+"$python" "$check" llama.ids "${others[@]}"

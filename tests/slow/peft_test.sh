@@ -4,17 +4,9 @@
 # one); exits with 77, which CTest counts as skipped, if they cannot be installed.
 set -euo pipefail
 quantize=$1 model=$2 text=$3 work=$4
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
-
-mkdir -p "$work"
-env="$work/env"
-if [[ ! -x $env/bin/python ]]; then python3 -m venv "$env"; fi
-for site in "$root"/.venv/lib/python3*/site-packages; do
-  if [[ -d $site ]]; then echo "$site" > "$(echo "$env"/lib/python3*/site-packages)/project.pth"; fi
-done
-if ! "$env/bin/python" -c 'import peft, transformers' 2> /dev/null; then
-  "$env/bin/pip" install --quiet peft transformers > "$work/pip.log" 2>&1 || { echo "peft cannot be installed"; exit 77; }
-fi
+# shellcheck source=tests/slow/python_env.sh
+source "$(dirname "${BASH_SOURCE[0]}")/python_env.sh"
+python_env "$work" "peft, transformers" peft transformers
 
 rm -rf "$work/q" "$work/a" "$work/a-base"
 cd "$work"
@@ -23,7 +15,7 @@ cd "$work"
 "$quantize" eval q --text "$text" --seq-len 128 --max-tokens 1024 --json --quiet > ours.json
 "$quantize" eval a-base --text "$text" --seq-len 128 --max-tokens 1024 --json --quiet > base.json
 "$quantize" tokenize "$model" --text "$text" --no-special > ids.json
-"$env/bin/python" - << 'PYTHON'
+"$python" - << 'PYTHON'
 import json, torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM

@@ -36,17 +36,13 @@ GgufTokenizer tokenizer_of(const OpenModel& open, const Json& config, const Expo
 }
 
 std::string why_not_gguf(const OpenModel& open, const ExportTarget& target) {
-  try {
+  return reason_against([&] {
     const GgufConversion conversion(open, types_of(target));
     GgufMetadata metadata;
     std::vector<std::string> notes;
     add_architecture(conversion.architecture(), conversion.config(), metadata, notes);
     tokenizer_of(open, conversion.config(), target);
-  } catch (const Error& error) {
-    if (error.exit_code() == ExitCode::kInterrupted) throw;
-    return error.what();
-  }
-  return "";
+  });
 }
 
 GgufMetadata base_metadata(const GgufConversion& conversion, const GgufTokenizer& tokenizer,
@@ -83,10 +79,6 @@ Json types_json(const GgufConversion& conversion) {
                    {"sqnr_db", exact ? Json(nullptr) : Json(tally.sqnr_db())}};
   }
   return types;
-}
-
-std::string count_text(int64_t count, const std::string& what) {
-  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
 }
 
 std::string types_text(const GgufConversion& conversion) {
