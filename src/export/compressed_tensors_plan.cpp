@@ -1,66 +1,20 @@
 #include "export/compressed_tensors_plan.h"
 
 #include <algorithm>
-#include <numeric>
 #include <variant>
 
+#include "export/weights_plan.h"
 #include "ptq/base/error.h"
 
 namespace ptq {
 namespace {
 
-constexpr int64_t kSmallestGroup = 32;  // of servers' kernels
-constexpr int kServedBits = 4;          // a layer that does not bear these stays in float
-
 using Kind = ActivationQuantizer::Kind;
-
-std::string last_part(const std::string& name) {
-  return name.substr(name.find_last_of('.') + 1);
-}
-
-std::string site_text(const Block& block, const Site& site) {
-  return block.prefix() + ".sites." + site.name;
-}
 
 bool is_hadamard(const Transform& transform) {
   return std::all_of(transform.stages.begin(), transform.stages.end(), [](const TransformOp& stage) {
     return std::holds_alternative<Hadamard>(stage) || std::holds_alternative<Signs>(stage);
   });
-}
-
-// Groups that fill a row of `in` columns exactly.
-void fit_groups(WeightScheme& scheme, int64_t in, const std::string& name) {
-  if (scheme.group > in) {
-    scheme.granularity = Granularity::kChannel;
-    scheme.group = 0;
-    return;
-  }
-  if (in % scheme.group == 0) return;
-  const int64_t divisor = std::gcd(in, scheme.group);
-  if (divisor < kSmallestGroup) {
-    throw Error(name,
-                std::to_string(in) + " columns do not divide into groups of " + std::to_string(scheme.group) +
-                    ", which compressed-tensors needs",
-                "another group when quantizing, or --skip for this layer");
-  }
-  scheme.group = divisor;
-}
-
-WeightScheme integers_of(const Linear& linear) {
-  const WeightScheme& stored = linear.weight.quantized()->scheme;
-  if (!stored.is_linear()) {
-    throw Error(linear.name,
-                std::string("is in ") + number_format_name(stored.format) +
-                    ", a table of values that compressed-tensors does not have",
-                "a base of integers, such as int4-g64");
-  }
-  WeightScheme scheme;
-  scheme.bits = stored.bits;
-  scheme.symmetric = stored.symmetric;
-  scheme.granularity = stored.granularity;
-  scheme.group = stored.group;
-  if (scheme.granularity == Granularity::kGroup) fit_groups(scheme, linear.weight.size(1), linear.name);
-  return scheme;
 }
 
 std::optional<ActivationScheme> inputs_of(const Block& block, const Site& site, bool rotated) {
@@ -93,12 +47,7 @@ LinearScheme with_format(WeightScheme weights, const std::optional<ActivationSch
 
 LinearPlan plan_linear(Block& block, const Linear& linear) {
   const Site& site = block.site(linear.site);
-  if (linear.correction && linear.fused_elsewhere) {
-    throw Error(linear.name,
-                "has a low-rank correction, and is a layer beside which peft puts no adapter, nor do codes "
-                "take it in",
-                "--format peft, which folds it into a float base");
-  }
+  expect_adapter_holds(linear);
   const bool turned = !site.transform.empty();
   const QuantizedTensor* q = linear.weight.quantized();
   const int64_t columns = linear.weight.size(1);
@@ -111,7 +60,8 @@ LinearPlan plan_linear(Block& block, const Linear& linear) {
   }
   if (q == nullptr || linear.min_bits > kServedBits) return {};
   if (!turned)
-    return {with_format(integers_of(linear), inputs_of(block, site, false), linear.name), false, columns};
+    return {with_format(integers_of(linear, kCompressedTensors), inputs_of(block, site, false), linear.name),
+            false, columns};
   WeightScheme weights;
   weights.granularity = Granularity::kChannel;
   return {with_format(weights, inputs_of(block, site, true), linear.name), true, columns};
@@ -165,50 +115,35 @@ void plan_block(Block& block, CompressedTensorsPlan& plan) {
 
 // transformers 5.24 dequantizes every layer by the first config group. Layers that differ in their groups
 // alone get groups of the common divisor, with repeated scales.
-void make_groups_alike(std::map<std::string, LinearPlan>& linears) {
-  std::vector<LinearScheme*> packed;
-  int64_t divisor = 0;
+void make_packed_groups_alike(std::map<std::string, LinearPlan>& linears) {
+  std::vector<RowScheme> packed;
+  std::vector<LinearScheme*> schemes;
   for (auto& [name, plan] : linears) {
     if (!plan.scheme || !plan.scheme->packed) continue;
-    const WeightScheme& weights = plan.scheme->weights;
-    divisor = std::gcd(divisor, weights.granularity == Granularity::kGroup ? weights.group : plan.columns);
-    packed.push_back(&*plan.scheme);
+    schemes.push_back(&*plan.scheme);
+    packed.push_back({&plan.scheme->weights, plan.columns});
   }
-  const auto grouped = [divisor](LinearScheme scheme) {
-    scheme.weights.granularity = Granularity::kGroup;
-    scheme.weights.group = divisor;
-    return scheme;
-  };
-  const auto all = [&packed](const auto& holds) { return std::all_of(packed.begin(), packed.end(), holds); };
-  if (divisor < kSmallestGroup || all([&](const LinearScheme* s) { return *s == *packed.front(); })) return;
-  if (!all([&](const LinearScheme* s) { return grouped(*s) == grouped(*packed.front()); })) return;
-  for (LinearScheme* scheme : packed) *scheme = grouped(*scheme);
+  const bool same_inputs = std::all_of(schemes.begin(), schemes.end(), [&](const LinearScheme* scheme) {
+    return scheme->inputs == schemes.front()->inputs;
+  });
+  if (same_inputs) make_groups_alike(packed);
 }
 
-// "re:" and an expression that what ends with `name` matches.
+// "re:" and an expression that what ends with `name` matches, without what a full name begins with.
 std::string expression_of(const std::string& name) {
+  const bool is_full = name.find('.') != std::string::npos;
   std::string escaped;
-  for (const char c : name) escaped += c == '.' ? std::string("\\.") : std::string(1, c);
+  for (const char c : is_full ? name.substr(name.find('.') + 1) : name)
+    escaped += c == '.' ? std::string("\\.") : std::string(1, c);
   return "re:.*\\." + escaped + "$";
 }
 
 // The linears for which `chosen` holds.
 template <typename Chosen>
 std::vector<std::string> names_of(const std::map<std::string, LinearPlan>& linears, const Chosen& chosen) {
-  std::map<std::string, bool> whole;  // last part -> whether all are chosen
-  for (const auto& [name, plan] : linears) {
-    const auto [part, added] = whole.emplace(last_part(name), true);
-    part->second = part->second && chosen(plan);
-  }
-  std::vector<std::string> names;
-  for (const auto& [part, all] : whole) {
-    if (all) names.push_back(expression_of(part));
-  }
-  for (const auto& [name, plan] : linears) {
-    if (!whole.at(last_part(name)) && chosen(plan))
-      names.push_back(expression_of(name.substr(name.find('.') + 1)));
-  }
-  return names;
+  std::map<std::string, bool> is_chosen;
+  for (const auto& [name, plan] : linears) is_chosen[name] = chosen(plan);
+  return chosen_names(is_chosen, expression_of);
 }
 
 }  // namespace
@@ -257,7 +192,7 @@ CompressedTensorsPlan plan_compressed_tensors(const OpenModel& artifact) {
     if (!linear.scheme || !linear.scheme->packed) continue;
     plan.dequantize = plan.dequantize || is_ssm || beside_adapter || !linear.scheme->weights.symmetric;
   }
-  if (plan.dequantize) make_groups_alike(plan.linears);
+  if (plan.dequantize) make_packed_groups_alike(plan.linears);
   if (!plan.schemes().empty()) return plan;
   throw Error(artifact.checkpoint->path(), "has no layer in codes that compressed-tensors holds",
               "a run that rounds weights");

@@ -21,29 +21,7 @@ using testing::with_inputs;
 const std::string kQ = "model.layers.0.self_attn.q_proj";
 const std::string kK = "model.layers.0.self_attn.k_proj";
 
-class CompressedTensorsReader : public testing::ToyArtifacts {
- protected:
-  TensorMap stored() const {
-    const auto checkpoint = open_checkpoint(directory_ / "ct");
-    TensorMap tensors;
-    for (const TensorInfo& info : checkpoint->tensors())
-      tensors[info.name] = as_tensor(checkpoint->read(info.name)).clone();
-    return tensors;
-  }
-  void store(const TensorMap& tensors) const {
-    testing::write_safetensors(directory_ / "ct/model.safetensors", tensors);
-  }
-  Json config() const { return read_json_file(directory_ / "ct/config.json"); }
-  // The configuration with the value at a JSON pointer below quantization_config replaced.
-  void set(const std::string& pointer, const Json& value) const {
-    Json json = config();
-    json[Json::json_pointer("/quantization_config" + pointer)] = value;
-    directory_.write("ct/config.json", json.dump());
-  }
-  void expect_refusal(const std::string& words) const {
-    EXPECT_ERROR(logits(opened()), ExitCode::kFailed, words);
-  }
-};
+class CompressedTensorsReader : public testing::ToyArtifacts {};
 
 const std::string kGroup = "/config_groups/group_0";
 
@@ -113,7 +91,7 @@ TEST_F(CompressedTensorsReader, AnExactNameGoesBeforeAnExpressionAndThatBeforeTh
 
 TEST_F(CompressedTensorsReader, OnTheMetaDeviceSchemesAndShapesAreThere) {
   exported(wide_llama(), in(groups(4, 32, false)));
-  const OpenModel shapes = open_any_model(directory_ / "ct", {}, at::kMeta);
+  const OpenModel shapes = open_any_model(directory_ / "out", {}, at::kMeta);
   const std::unique_ptr<Block> block = shapes.model->load_block(0);
   const QuantizedTensor& q = *block->linears().front()->weight.quantized();
   EXPECT_TRUE(q.codes.is_meta());
@@ -123,11 +101,11 @@ TEST_F(CompressedTensorsReader, OnTheMetaDeviceSchemesAndShapesAreThere) {
 
 TEST_F(CompressedTensorsReader, WeightsAreThoseOfTheArtifactItWasMadeOf) {
   exported(wide_llama(), in(groups(4, 32)));
-  ASSERT_NE(find_foreign_format(directory_ / "ct"), nullptr);
+  ASSERT_NE(find_foreign_format(directory_ / "out"), nullptr);
   EXPECT_EQ(find_foreign_format(directory_ / "q"), nullptr);
   EXPECT_EQ(find_foreign_format(directory_ / "m"), nullptr);
   const auto ours = open_checkpoint(directory_ / "q");
-  const OpenModel theirs = open_any_model(directory_ / "ct", {}, at::kCPU);
+  const OpenModel theirs = open_any_model(directory_ / "out", {}, at::kCPU);
   SourceWeights a(*ours), b(theirs);
   EXPECT_TRUE(b.quantized());
   EXPECT_EQ(a.names(), b.names());
@@ -188,7 +166,7 @@ TEST_F(CompressedTensorsReader, WhatIsNotComputedIsRefusedByName) {
       {"/anything", 1, "anything"}};
   for (const auto& [pointer, value, words] : refused) {
     SCOPED_TRACE(pointer + " = " + value.dump());
-    directory_.write("ct/config.json", text);
+    directory_.write("out/config.json", text);
     set(pointer, value);
     expect_refusal(words);
   }
@@ -252,7 +230,7 @@ TEST_F(CompressedTensorsReader, LinearsMustBeStoredAsTheConfigurationSays) {
   for (const char* end : {".weight_packed", ".weight_scale", ".weight_shape"}) tensors.erase(kQ + end);
   tensors[kQ + ".weight"] = at::zeros({64, 64});
   store(tensors);
-  expect_refusal(kQ + ": is stored in float, but a config group");
+  expect_refusal(kQ + ": is stored in float, but quantization_config");
   // One of those that read the same values in float is no difference while these are not rounded.
   set("/ignore", Json({"lm_head", "re:.*layers\\.0\\..*q_proj$"}));
   EXPECT_EQ(logits(opened()).size(-1), 50);

@@ -8,6 +8,8 @@
 namespace ptq {
 namespace {
 
+using testing::and_then;
+using testing::correct;
 using testing::groups;
 using testing::in;
 using testing::rows;
@@ -115,7 +117,7 @@ TEST_F(CompressedTensors, RoundedInputsComputeTheSame) {
       EXPECT_EQ(group["input_activations"]["strategy"], dynamic ? "token" : "tensor");
       EXPECT_FALSE(config.contains("dequantize"));
       // Servers take one scale for layers that they fuse, whichever comes last.
-      const auto checkpoint = open_checkpoint(directory_ / "ct");
+      const auto checkpoint = open_checkpoint(directory_ / "out");
       for (const char* linear : {"q_proj", "k_proj", "v_proj"}) {
         const std::string name = std::string("model.layers.0.self_attn.") + linear + ".input_scale";
         ASSERT_EQ(checkpoint->find(name) == nullptr, dynamic);
@@ -164,7 +166,7 @@ TEST_F(CompressedTensors, ScalesAreInTheModelsDtypeWhereThatHoldsThem) {
     toy.config["torch_dtype"] = dtype;
     exported(toy, in(groups(4, 32)));
     expect_same_logits();
-    const auto checkpoint = open_checkpoint(directory_ / "ct");
+    const auto checkpoint = open_checkpoint(directory_ / "out");
     // The artifact's scales are float16 numbers, which bfloat16 does not hold.
     EXPECT_EQ(checkpoint->find("model.layers.0.mlp.up_proj.weight_scale")->dtype,
               dtype == std::string("float16") ? DType::kF16 : DType::kF32);
@@ -184,7 +186,7 @@ TEST_F(CompressedTensors, NoScaleIsZero) {
   };
   exported(wide_llama(), change);
   expect_same_logits();
-  const auto checkpoint = open_checkpoint(directory_ / "ct");
+  const auto checkpoint = open_checkpoint(directory_ / "out");
   for (const TensorInfo& info : checkpoint->tensors()) {
     if (!info.name.ends_with("weight_scale")) continue;
     EXPECT_TRUE((as_tensor(checkpoint->read(info.name)) > 0).all().item<bool>()) << info.name;
@@ -231,7 +233,7 @@ TEST_F(CompressedTensors, RotationIsTakenOutAndWhatHasNoCodesIsInFloat) {
   EXPECT_EQ(plain["input_activations"]["dynamic"], false);
   EXPECT_EQ(turned["targets"], Json({"re:.*\\.out_proj$"}));
   EXPECT_EQ(turned["input_activations"]["strategy"], "token");
-  const auto checkpoint = open_checkpoint(directory_ / "ct");
+  const auto checkpoint = open_checkpoint(directory_ / "out");
   EXPECT_NE(checkpoint->find("backbone.embeddings.weight"), nullptr);
   EXPECT_NE(checkpoint->find("backbone.layers.0.mixer.x_proj.input_scale"), nullptr);
   EXPECT_EQ(checkpoint->find("backbone.layers.0.mixer.out_proj.input_scale"), nullptr);
@@ -240,36 +242,20 @@ TEST_F(CompressedTensors, RotationIsTakenOutAndWhatHasNoCodesIsInFloat) {
   EXPECT_GT(sqnr_db(logits(before), logits(opened())), 20);
 }
 
-// The change, and then another of the first block's.
-testing::Change and_then(const testing::Change& change, const testing::Change& more) {
-  return [change, more](Block& block) {
-    change(block);
-    more(block);
-  };
-}
-
-// A correction of every linear.
-void correct(Block& block) {
-  for (Linear* linear : block.linears()) {
-    const Tensor w = linear->weight.values();
-    linear->correction = make_low_rank(w.slice(0, 0, 2) * 0.01, w.slice(1, 0, 2) * 0.01, at::kBFloat16);
-  }
-}
-
 TEST_F(CompressedTensors, CorrectionsGoIntoAnAdapterBesideIt) {
   const ExportResult result = exported(wide_llama(), and_then(in(groups(4, 32)), correct));
-  EXPECT_EQ(result.json["adapter"], directory_ / "ct-adapter");
-  EXPECT_NE(result.text.find("ct-adapter: a LoRA adapter with the corrections of 14 layers"),
+  EXPECT_EQ(result.json["adapter"], directory_ / "out-adapter");
+  EXPECT_NE(result.text.find("out-adapter: a LoRA adapter with the corrections of 14 layers"),
             std::string::npos);
-  const Json adapter = read_json_file(directory_ / "ct-adapter/adapter_config.json");
-  EXPECT_EQ(adapter["base_model_name_or_path"], "ct");
+  const Json adapter = read_json_file(directory_ / "out-adapter/adapter_config.json");
+  EXPECT_EQ(adapter["base_model_name_or_path"], "out");
   EXPECT_EQ(adapter["r"], 2);
   EXPECT_EQ(adapter["target_modules"].size(), 7U);
   // peft finds no weights in packed layers.
   EXPECT_EQ(quantization()["dequantize"], true);
   const OpenModel base = opened();
   EXPECT_FALSE(base.model->load_block(0)->linears().front()->correction);
-  const auto stored = open_checkpoint(directory_ / "ct-adapter/adapter_model.safetensors",
+  const auto stored = open_checkpoint(directory_ / "out-adapter/adapter_model.safetensors",
                                       CheckpointOptions::of_any_tensors());
   EXPECT_EQ(stored->tensors().size(), 28U);
 }
@@ -292,7 +278,7 @@ TEST_F(CompressedTensors, WhatItCannotHoldIsRefusedByNameWithAnAlternative) {
   const ActivationQuantizer clipped = ActivationQuantizer::per_token(8, true, 0.9);
   const auto nothing = [](Block&) {};
   const std::vector<std::tuple<testing::Change, std::vector<std::string>>> refused = {
-      {in(nf4), {"layers.0.self_attn.q_proj: is in nf4", "try: a base of integers"}},
+      {in(nf4), {"layers.0.self_attn.q_proj: is in nf4", "a base of integers"}},
       {and_then(in(rows(8)), other_bits),
        {"k_proj: is stored otherwise than model.layers.0.self_attn.q_proj"}},
       {and_then(in(rows(4)), rotate),

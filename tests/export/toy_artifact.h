@@ -1,9 +1,10 @@
-// Artifacts of toy models, rounded as a test says, and what the row compressed-tensors makes of them.
+// Artifacts of toy models, rounded as a test says, and what a row of the table of formats makes of them.
 #pragma once
 
 #include <filesystem>
 #include <string>
 
+#include "../base/expect_error.h"
 #include "../support/toy_llama.h"
 #include "../support/toy_source.h"
 #include "ptq/base/file.h"
@@ -58,12 +59,30 @@ inline Change with_inputs(const Change& change, const ActivationQuantizer& quant
   };
 }
 
+// The change, and then another.
+inline Change and_then(const Change& change, const Change& more) {
+  return [change, more](Block& block) {
+    change(block);
+    more(block);
+  };
+}
+
+// A correction of every linear.
+inline void correct(Block& block) {
+  for (Linear* linear : block.linears()) {
+    const Tensor w = linear->weight.values();
+    linear->correction = make_low_rank(w.slice(0, 0, 2) * 0.01, w.slice(1, 0, 2) * 0.01, at::kBFloat16);
+  }
+}
+
 class ToyArtifacts : public ::testing::Test {
  protected:
+  explicit ToyArtifacts(const std::string& format = "compressed-tensors") : format_(find_format(format)) {}
+
   // Writes q, and returns its path.
   std::string artifact(const ToyModel& toy, const Change& change) const {
     namespace fs = std::filesystem;
-    for (const char* name : {"m", "ct", "ct-adapter"}) fs::remove_all(directory_ / name);
+    for (const char* name : {"m", "out", "out-adapter"}) fs::remove_all(directory_ / name);
     fs::create_directory(directory_ / "m");
     write_safetensors(directory_ / "m/model.safetensors", toy.tensors);
     if (!toy.config.is_null()) directory_.write("m/config.json", toy.config.dump());
@@ -81,14 +100,34 @@ class ToyArtifacts : public ::testing::Test {
     EXPECT_EQ(reason, format_.why_not(open_model(path, {}, at::kCPU), target()));
     return reason;
   }
-  ExportTarget target() const { return {directory_ / "ct", export_options(format_, {})}; }
-  OpenModel opened() const { return open_any_model(directory_ / "ct", {}, at::kCPU); }
-  Json quantization() const {
-    return read_json_file(directory_ / "ct/config.json").at("quantization_config");
-  }
+  ExportTarget target() const { return {directory_ / "out", export_options(format_, {})}; }
+  OpenModel opened() const { return open_any_model(directory_ / "out", {}, at::kCPU); }
+  Json quantization() const { return config().at("quantization_config"); }
   Tensor logits(const OpenModel& model) const {
     const at::InferenceMode inference;
     return logits_of(*model.model, toy_ids());
+  }
+  // What was exported, by name, and in place of it.
+  TensorMap stored() const {
+    const auto checkpoint = open_checkpoint(directory_ / "out");
+    TensorMap tensors;
+    for (const TensorInfo& info : checkpoint->tensors())
+      tensors[info.name] = as_tensor(checkpoint->read(info.name)).clone();
+    return tensors;
+  }
+  void store(const TensorMap& tensors) const {
+    write_safetensors(directory_ / "out/model.safetensors", tensors);
+  }
+  Json config() const { return read_json_file(directory_ / "out/config.json"); }
+  // The configuration with the value at a JSON pointer below quantization_config replaced.
+  void set(const std::string& pointer, const Json& value) const {
+    Json json = config();
+    json[Json::json_pointer("/quantization_config" + pointer)] = value;
+    directory_.write("out/config.json", json.dump());
+  }
+  // Of what lies there, when it is opened and run.
+  void expect_refusal(const std::string& words) const {
+    EXPECT_ERROR(logits(opened()), ExitCode::kFailed, words);
   }
   // Whether what was exported computes what the artifact does, to the bit.
   void expect_same_logits() const {
@@ -98,7 +137,7 @@ class ToyArtifacts : public ::testing::Test {
   }
 
   const TempDirectory directory_;
-  const FormatEntry& format_ = find_format("compressed-tensors");
+  const FormatEntry& format_;
 };
 
 }  // namespace ptq::testing
