@@ -29,8 +29,8 @@ FormatEntry own_format() {
 }  // namespace
 
 const std::vector<FormatEntry>& formats() {
-  static const std::vector<FormatEntry> entries = {own_format(), peft_format(), compressed_tensors_format(),
-                                                   gguf_format()};
+  static const std::vector<FormatEntry> entries = {own_format(),  peft_format(), compressed_tensors_format(),
+                                                   gptq_format(), awq_format(),  gguf_format()};
   return entries;
 }
 

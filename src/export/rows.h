@@ -9,8 +9,10 @@
 
 namespace ptq {
 
+FormatEntry awq_format();
 FormatEntry compressed_tensors_format();
 FormatEntry gguf_format();
+FormatEntry gptq_format();
 FormatEntry peft_format();
 
 // The quant_method in the quantization_config of the config.json in, or beside, `path`: what tells formats in
