@@ -19,8 +19,8 @@ std::string without(const std::string& name, const std::string& end);
 // Throws Error unless the tensor has that form.
 void expect_form(const TensorInfo& info, DType dtype, const std::vector<int64_t>& shape);
 
-// The scales of that name, in float32. Throws Error unless they are floats of that shape (one value may have no
-// dimension), finite, and positive, or not negative if zero is allowed.
+// The scales of that name, in float32. Throws Error unless they are floats of that shape (one value may have
+// no dimension), finite, and positive, or not negative if zero is allowed.
 Tensor read_scales(const Checkpoint& checkpoint, const std::string& name, const std::vector<int64_t>& shape,
                    bool zero_allowed = false);
 
@@ -64,8 +64,8 @@ class CodedSource : public WeightSource {
   std::map<std::string, WeightScheme> in_codes_;  // by the name of the linear
 };
 
-// The model of a source that reads `checkpoint`. Throws Error as CodedSource::check_complete(), and for tensors
-// that nothing reads.
+// The model of a source that reads `checkpoint`. Throws Error as CodedSource::check_complete(), and for
+// tensors that nothing reads.
 OpenModel open_coded(std::unique_ptr<Checkpoint> checkpoint, std::unique_ptr<CodedSource> source,
                      const Model::OnLoad& on_load = {});
 

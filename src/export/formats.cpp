@@ -30,7 +30,8 @@ FormatEntry own_format() {
 
 const std::vector<FormatEntry>& formats() {
   static const std::vector<FormatEntry> entries = {own_format(),  peft_format(), compressed_tensors_format(),
-                                                   gptq_format(), awq_format(),  gguf_format()};
+                                                   gptq_format(), awq_format(),  bitsandbytes_format(),
+                                                   gguf_format()};
   return entries;
 }
 

@@ -1,9 +1,9 @@
 // Artifacts as GPTQ and AWQ (gptq_config.h), which vLLM, SGLang, GPTQModel and transformers load.
 //
-// Codes are the artifact's. Scales become float16, the one dtype that all of them read, and the result says what
-// that cost where the artifact's are no float16 numbers. GPTQ is written in its first version, which has no
-// place for a zero point of 0, so it gets symmetric codes alone; AWQ has zero points and 4 bits, and symmetric
-// codes with a zero point of 8.
+// Codes are the artifact's. Scales become float16, the one dtype that all of them read, and the result says
+// what that cost where the artifact's are no float16 numbers. GPTQ is written in its first version, which has
+// no place for a zero point of 0, so it gets symmetric codes alone; AWQ has zero points and 4 bits, and
+// symmetric codes with a zero point of 8.
 #include <algorithm>
 #include <limits>
 
@@ -78,19 +78,14 @@ void halve_scales(QuantizedTensor& q, const std::string& name, double& db) {
   if (!at::equal(half, exact)) db = std::min(db, sqnr_db(values, dequantize(q)));
 }
 
-struct Written {
-  int64_t layers = 0;
-  double scales_db = std::numeric_limits<double>::infinity();  // of the layer that float16 scales cost most
-};
-
-void add_codes(const Linear& linear, const GptqConfig& config, SafetensorsSpool& spool, Written& written) {
+void add_codes(const Linear& linear, const GptqConfig& config, SafetensorsSpool& spool, double& scales_db) {
   QuantizedTensor q = *linear.weight.quantized();
   const bool has_zeros = !q.scheme.symmetric;
   WeightScheme scheme = config.scheme;
   scheme.symmetric = !has_zeros;
   q = fitted(q, scheme);
   replace_zero_scales(q);
-  halve_scales(q, linear.name, written.scales_db);
+  halve_scales(q, linear.name, scales_db);
   const Tensor zeros = has_zeros ? q.zero : at::zeros_like(q.scale, at::kChar);
   spool.add(linear.name + kQweight, pack_qweight(q.codes, scheme.bits, config.layout));
   spool.add(linear.name + kQzeros, pack_qzeros(zeros, scheme.bits, config.layout));
@@ -100,7 +95,6 @@ void add_codes(const Linear& linear, const GptqConfig& config, SafetensorsSpool&
     const int64_t group = scheme.granularity == Granularity::kGroup ? scheme.group : in;
     spool.add(linear.name + kGroupOfColumn, at::arange(in, at::kLong).floor_divide(group).to(at::kInt));
   }
-  ++written.layers;
 }
 
 // With which layers are in float, where some are: GPTQ names those that are not.
@@ -117,51 +111,36 @@ Json quantization_config(const GptqConfig& config, const WeightsPlan& plan) {
   return json;
 }
 
-ExportResult result_of(const WeightsPlan& plan, const char* format, const Written& written,
-                       const std::vector<std::string>& in_float, const std::string& output) {
-  const bool groups = plan.scheme.granularity == Granularity::kGroup;
-  std::string text = output + ": " + format + ", " + count_text(written.layers, "layer") + " of " +
-                     std::to_string(plan.scheme.bits) + " bits" +
-                     (groups ? " in groups of " + std::to_string(plan.scheme.group) : "") + "\n";
-  const bool exact = written.scales_db == std::numeric_limits<double>::infinity();
-  if (!exact)
-    text +=
-        "  scales rounded to float16, at " + std::to_string(written.scales_db).substr(0, 5) + " dB or more\n";
-  text += in_float_text(in_float, format) + adapter_text(plan.corrected, output);
-  const std::string adapter = adapter_path(plan.corrected, output);
-  return {{{"output", output},
-           {"adapter", adapter.empty() ? Json(nullptr) : Json(adapter)},
-           {"layers", written.layers},
-           {"in_float", in_float},
-           {"scales_sqnr_db", exact ? Json(nullptr) : Json(written.scales_db)}},
-          text};
-}
-
 ExportResult write(const OpenModel& artifact, const ExportTarget& target, const WeightsFormat& format,
                    GptqLayout layout) {
   const WeightsPlan plan = plan_weights(artifact, format);
   const GptqConfig config{layout, plan.scheme};
-  Written written;
-  HubForm form;
-  form.add_codes = [&](Block&, const Linear& linear, SafetensorsSpool& spool) {
-    const bool in_codes = plan.linears.at(linear.name);
-    if (in_codes) add_codes(linear, config, spool, written);
-    return in_codes;
-  };
-  form.quantization_config = quantization_config(config, plan);
-  form.corrected = plan.corrected;
-  form.adapter = adapter_path(plan.corrected, target.output);
-  const std::vector<std::string> in_float = write_hub_directory(artifact, target.output, form);
-  return result_of(plan, format.name, written, in_float, target.output);
+  constexpr double kExact = std::numeric_limits<double>::infinity();
+  double scales_db = kExact;  // of the layer that float16 scales cost most
+  ExportResult result = write_weights(
+      artifact, target.output, plan, format.name, quantization_config(config, plan),
+      [&](const Linear& linear, SafetensorsSpool& spool) { add_codes(linear, config, spool, scales_db); });
+  result.json["scales_sqnr_db"] = scales_db == kExact ? Json(nullptr) : Json(scales_db);
+  if (scales_db != kExact)
+    result.text +=
+        "  scales rounded to float16, at " + std::to_string(scales_db).substr(0, 5) + " dB or more\n";
+  return result;
+}
+
+// One of the two rows.
+FormatEntry directory_of_codes() {
+  FormatEntry entry{};
+  entry.output = "directory to write; an adapter of corrections goes beside it, as DIR-adapter";
+  entry.open = open_gptq;
+  return entry;
 }
 
 }  // namespace
 
 FormatEntry gptq_format() {
-  FormatEntry entry{};
+  FormatEntry entry = directory_of_codes();
   entry.name = kGptqMethod;
   entry.description = "symmetric weights in 4 or 8 bits, for vLLM, SGLang, GPTQModel and transformers";
-  entry.output = "directory to write; an adapter of corrections goes beside it, as DIR-adapter";
   entry.suffix = "-gptq";
   entry.why_not = [](const OpenModel& artifact, const ExportTarget&) {
     return reason_against([&] { plan_weights(artifact, kGptqFormat); });
@@ -170,15 +149,13 @@ FormatEntry gptq_format() {
     return write(artifact, target, kGptqFormat, GptqLayout::kGptqV1);
   };
   entry.is_at = [](const std::string& path) { return quant_method_at(path) == kGptqMethod; };
-  entry.open = open_gptq;
   return entry;
 }
 
 FormatEntry awq_format() {
-  FormatEntry entry{};
+  FormatEntry entry = directory_of_codes();
   entry.name = kAwqMethod;
   entry.description = "weights in 4 bits with zero points, for vLLM, SGLang, GPTQModel and transformers";
-  entry.output = "directory to write; an adapter of corrections goes beside it, as DIR-adapter";
   entry.suffix = "-awq";
   entry.why_not = [](const OpenModel& artifact, const ExportTarget&) {
     return reason_against([&] { plan_weights(artifact, kAwqFormat); });
@@ -187,7 +164,6 @@ FormatEntry awq_format() {
     return write(artifact, target, kAwqFormat, GptqLayout::kAwq);
   };
   entry.is_at = [](const std::string& path) { return quant_method_at(path) == kAwqMethod; };
-  entry.open = open_gptq;
   return entry;
 }
 

@@ -9,8 +9,8 @@
 //   qzeros   I32 [groups, out bits / 32]                 I32 [groups, out / 8], in the same order
 //   scales   F16 [groups, out]                           the same
 //   g_idx    I32 [in]: the group of each column          none
-// Fields are unsigned, the first in the lowest bits: x = (field - zero point) scale. GPTQ's first version, which
-// has no "checkpoint_format" but "gptq", stores zero points less 1, so that 0 has no place.
+// Fields are unsigned, the first in the lowest bits: x = (field - zero point) scale. GPTQ's first version,
+// which has no "checkpoint_format" but "gptq", stores zero points less 1, so that 0 has no place.
 // Sources: GPTQModel 7.7, quantization/config.py; transformers 5.24, utils/quantization_config.py.
 #pragma once
 
@@ -31,8 +31,8 @@ struct GptqConfig {
   WeightScheme scheme;  // of every linear in codes: 2, 3, 4, 8 bits, AWQ 4; by channel or group
 };
 
-// Throws Error, naming `where` and the key, for what is malformed, not known, or not read: other layouts, other
-// schemes of single layers, activations, rotations. `quant_method` is one of the two.
+// Throws Error, naming `where` and the key, for what is malformed, not known, or not read: other layouts,
+// other schemes of single layers, activations, rotations. `quant_method` is one of the two.
 GptqConfig read_gptq_config(const Json& quantization_config, const std::string& where);
 
 // The inverse, of what servers read.

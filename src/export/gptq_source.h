@@ -13,7 +13,8 @@ inline constexpr const char* kGroupOfColumn = ".g_idx";
 
 class GptqSource : public CodedSource {
  public:
-  // Reads headers. Throws Error for a configuration that is not read, and where it and the tensors do not fit.
+  // Reads headers. Throws Error for a configuration that is not read, and where it and the tensors do not
+  // fit.
   GptqSource(const Checkpoint& checkpoint, at::Device device);
 
  private:

@@ -6,8 +6,8 @@
 
 namespace ptq {
 
-// Codes of all layouts are int8, fields less 2^(bits - 1). Where words are made, the fields must fill them: in
-// and out are multiples of 32.
+// Codes of all layouts are int8, fields less 2^(bits - 1). Where words are made, the fields must fill them:
+// in and out are multiples of 32.
 
 // codes [out, in] -> qweight
 Tensor pack_qweight(const Tensor& codes, int bits, GptqLayout layout);

@@ -140,4 +140,31 @@ std::string in_float_text(const std::vector<std::string>& names, const std::stri
   return "  in float, because " + format + " holds no codes of them: " + names.front() + more + "\n";
 }
 
+ExportResult write_weights(const OpenModel& artifact, const std::string& output, const WeightsPlan& plan,
+                           const char* format, const Json& quantization_config,
+                           const std::function<void(const Linear&, SafetensorsSpool&)>& add_codes) {
+  int64_t layers = 0;
+  HubForm form;
+  form.add_codes = [&](Block&, const Linear& linear, SafetensorsSpool& spool) {
+    const bool in_codes = plan.linears.at(linear.name);
+    if (in_codes) add_codes(linear, spool);
+    layers += in_codes ? 1 : 0;
+    return in_codes;
+  };
+  form.quantization_config = quantization_config;
+  form.corrected = plan.corrected;
+  form.adapter = adapter_path(plan.corrected, output);
+  const std::vector<std::string> in_float = write_hub_directory(artifact, output, form);
+  const bool groups = plan.scheme.granularity == Granularity::kGroup;
+  const std::string text = output + ": " + format + ", " + count_text(layers, "layer") + " of " +
+                           std::to_string(plan.scheme.bits) + " bits" +
+                           (groups ? " in groups of " + std::to_string(plan.scheme.group) : "") + "\n" +
+                           in_float_text(in_float, format) + adapter_text(plan.corrected, output);
+  return {{{"output", output},
+           {"adapter", form.adapter.empty() ? Json(nullptr) : Json(form.adapter)},
+           {"layers", layers},
+           {"in_float", in_float}},
+          text};
+}
+
 }  // namespace ptq

@@ -1,5 +1,6 @@
-// A model as a directory in Hugging Face's layout, which transformers and servers load: config.json, weights in
-// safetensors, the files of the tokenizer and SHA256SUMS. What writes such a format says how linears are stored.
+// A model as a directory in Hugging Face's layout, which transformers and servers load: config.json, weights
+// in safetensors, the files of the tokenizer and SHA256SUMS. What writes such a format says how linears are
+// stored.
 #pragma once
 
 #include <functional>
@@ -7,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "export/lora_adapter.h"
-#include "ptq/artifact/open_model.h"
+#include "export/weights_plan.h"
 #include "ptq/artifact/safetensors_spool.h"
+#include "ptq/export/formats.h"
 
 namespace ptq {
 
@@ -33,9 +34,9 @@ struct HubForm {
   CorrectedModules corrected;
 };
 
-// Writes the directory `output`, and the adapter, each whole or not at all: nothing is at either path. Returns
-// the names of the weights that the artifact has in codes, and the directory in float. Memory: a block at a
-// time. Throws Error for values that a dtype does not hold.
+// Writes the directory `output`, and the adapter, each whole or not at all: nothing is at either path.
+// Returns the names of the weights that the artifact has in codes, and the directory in float. Memory: a
+// block at a time. Throws Error for values that a dtype does not hold.
 std::vector<std::string> write_hub_directory(const OpenModel& artifact, const std::string& output,
                                              const HubForm& form);
 
@@ -46,5 +47,10 @@ std::string adapter_path(const CorrectedModules& corrected, const std::string& o
 // nothing to say.
 std::string adapter_text(const CorrectedModules& corrected, const std::string& output);
 std::string in_float_text(const std::vector<std::string>& names, const std::string& format);
+
+// Writes what plan_weights() planned. `add_codes` adds the tensors of a linear in codes.
+ExportResult write_weights(const OpenModel& artifact, const std::string& output, const WeightsPlan& plan,
+                           const char* format, const Json& quantization_config,
+                           const std::function<void(const Linear&, SafetensorsSpool&)>& add_codes);
 
 }  // namespace ptq

@@ -10,6 +10,7 @@
 namespace ptq {
 
 FormatEntry awq_format();
+FormatEntry bitsandbytes_format();
 FormatEntry compressed_tensors_format();
 FormatEntry gguf_format();
 FormatEntry gptq_format();

@@ -111,7 +111,7 @@ WeightScheme integers_of(const Linear& linear, const std::string& format) {
     throw Error(linear.name,
                 std::string("is in ") + number_format_name(stored.format) + ", a table of values that " +
                     format + " does not have",
-                "a base of integers, such as int4-g64");
+                "--format bitsandbytes, or a base of integers, such as int4-g64");
   }
   WeightScheme scheme;
   scheme.bits = stored.bits;

@@ -26,8 +26,8 @@ std::vector<std::string> chosen_names(const std::map<std::string, bool>& chosen,
 // Throws Error for a correction that no adapter holds: of a layer beside which peft puts nothing.
 void expect_adapter_holds(const Linear& linear);
 
-// The integers of a linear in codes, of any number of bits: MXINT as groups of integers, groups of a size that
-// divides the rows. Throws Error, naming `format`, for NF4 and for groups that are too uneven.
+// The integers of a linear in codes, of any number of bits: MXINT as groups of integers, groups of a size
+// that divides the rows. Throws Error, naming `format`, for NF4 and for groups that are too uneven.
 WeightScheme integers_of(const Linear& linear, const std::string& format);
 
 // Of schemes that differ in their groups alone, each of rows of so many columns, makes groups of the common
@@ -64,9 +64,9 @@ struct WeightsFormat {
   bool loads_ssm;  // whether a program loads a state-space model in this format
 };
 
-// From schemes, sites and shapes alone: the artifact may lie on the meta device. Throws Error, naming the layer
-// and an alternative, for sites that round or transform, several schemes, corrections that no adapter holds,
-// and where nothing is in codes. Layers that bear no few bits stay in float.
+// From schemes, sites and shapes alone: the artifact may lie on the meta device. Throws Error, naming the
+// layer and an alternative, for sites that round or transform, several schemes, corrections that no adapter
+// holds, and where nothing is in codes. Layers that bear no few bits stay in float.
 WeightsPlan plan_weights(const OpenModel& artifact, const WeightsFormat& format);
 
 }  // namespace ptq
