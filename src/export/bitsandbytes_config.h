@@ -6,8 +6,8 @@
 //   X.weight                                  U8 [out in / 2, 1], the first of two codes in the high bits
 //   X.weight.absmax                           F32 [out in / 64]
 //   X.weight.quant_map                        F32 [16], the table
-//   X.weight.quant_state.bitsandbytes__nf4    U8, the bytes of {"quant_type": "nf4", "blocksize": 64, "dtype":
-//                                             "float16", "shape": [out, in]}
+//   X.weight.quant_state.bitsandbytes__nf4    U8, the bytes of {"quant_type": "nf4", "blocksize": 64,
+//                                             "dtype": "float16", "shape": [out, in]}
 // Twice quantized, absmax is U8, of which the value is nested_quant_map[code] nested_absmax[block] +
 // nested_offset:
 //   X.weight.nested_absmax                    F32 [blocks of nested_blocksize]

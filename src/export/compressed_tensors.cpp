@@ -76,8 +76,7 @@ ExportResult result_of(const CompressedTensorsPlan& plan, const Written& written
          " turned back from an online rotation and rounded again, at " + std::to_string(worst).substr(0, 5) +
          " dB or more; their inputs are rounded token by token");
   }
-  for (const auto& [site, count] : plan.unrounded_sites)
-    line("not rounded where this is loaded: " + site + " of " + count_text(count, "block"));
+  text += unrounded_text(plan.unrounded_sites);
   if (plan.dequantize && plan.schemes().size() > 1) {
     line("transformers does not load this, which it would have to dequantize by one scheme, and it has " +
          std::to_string(plan.schemes().size()) + "; servers do");

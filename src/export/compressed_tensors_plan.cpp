@@ -87,21 +87,6 @@ void add_unrounded(Block& block, CompressedTensorsPlan& plan) {
   }
 }
 
-// A transform that no weight takes in again, of queries and keys.
-void expect_no_other_transform(Block& block) {
-  for (const Site* site : block.sites()) {
-    if (site->transform.empty()) continue;
-    const std::vector<Linear*> linears = block.linears();
-    const bool read = std::any_of(linears.begin(), linears.end(),
-                                  [site](const Linear* linear) { return linear->site == site->name; });
-    if (read) continue;
-    throw Error(site_text(block, *site),
-                "has an online transform (" + transform_text(site->transform) +
-                    "), which loaders of compressed-tensors do not run",
-                "--method gptq or smoothquant, which need none");
-  }
-}
-
 void plan_block(Block& block, CompressedTensorsPlan& plan) {
   std::map<std::string, const Linear*> first;  // by site
   for (const Linear* linear : block.linears()) {
@@ -109,7 +94,7 @@ void plan_block(Block& block, CompressedTensorsPlan& plan) {
     const auto [found, added] = first.emplace(linear->site, linear);
     if (!added) expect_one_scheme(*found->second, plan.linears.at(found->second->name), *linear, planned);
   }
-  expect_no_other_transform(block);
+  expect_transforms_of_linears(block, "what loads compressed-tensors");
   add_unrounded(block, plan);
 }
 

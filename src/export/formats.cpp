@@ -29,9 +29,9 @@ FormatEntry own_format() {
 }  // namespace
 
 const std::vector<FormatEntry>& formats() {
-  static const std::vector<FormatEntry> entries = {own_format(),  peft_format(), compressed_tensors_format(),
-                                                   gptq_format(), awq_format(),  bitsandbytes_format(),
-                                                   gguf_format()};
+  static const std::vector<FormatEntry> entries = {own_format(),  peft_format(),  compressed_tensors_format(),
+                                                   gptq_format(), awq_format(),   bitsandbytes_format(),
+                                                   gguf_format(), float_format(), pt_format()};
   return entries;
 }
 

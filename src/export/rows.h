@@ -12,9 +12,11 @@ namespace ptq {
 FormatEntry awq_format();
 FormatEntry bitsandbytes_format();
 FormatEntry compressed_tensors_format();
+FormatEntry float_format();
 FormatEntry gguf_format();
 FormatEntry gptq_format();
 FormatEntry peft_format();
+FormatEntry pt_format();
 
 // The quant_method in the quantization_config of the config.json in, or beside, `path`: what tells formats in
 // Hugging Face's layout apart. "" if there is none, or no file that can be read.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "export/rows.h"
 #include "ptq/base/error.h"
 
 namespace ptq {
@@ -171,6 +172,33 @@ void replace_zero_scales(QuantizedTensor& q) {
   const Tensor zero = q.zero.defined() ? q.zero : at::zeros_like(q.scale, at::kChar);
   q.codes = at::where(nothing.unsqueeze(2), zero.unsqueeze(2), groups).flatten(1);
   q.scale = q.scale.masked_fill(nothing, 0x1p-14);  // the smallest normal float16
+}
+
+void expect_transforms_of_linears(Block& block, const std::string& what) {
+  for (const Site* site : block.sites()) {
+    if (site->transform.empty()) continue;
+    const std::vector<Linear*> linears = block.linears();
+    const bool read = std::any_of(linears.begin(), linears.end(),
+                                  [site](const Linear* linear) { return linear->site == site->name; });
+    if (read) continue;
+    throw Error(
+        site_text(block, *site),
+        "has an online transform (" + transform_text(site->transform) + "), which " + what + " does not run",
+        "--method gptq or smoothquant, which need none");
+  }
+}
+
+void add_unrounded_sites(Block& block, std::map<std::string, int64_t>& sites) {
+  for (const Site* site : block.sites()) {
+    if (site->quantizer.kind != ActivationQuantizer::Kind::kNone) ++sites[site->name];
+  }
+}
+
+std::string unrounded_text(const std::map<std::string, int64_t>& sites) {
+  std::string text;
+  for (const auto& [site, count] : sites)
+    text += "  not rounded where this is loaded: " + site + " of " + count_text(count, "block") + "\n";
+  return text;
 }
 
 std::vector<std::string> WeightsPlan::names(bool in_codes) const {

@@ -43,6 +43,14 @@ QuantizedTensor fitted(const QuantizedTensor& q, const WeightScheme& scheme);
 // Groups of scale 0, by which loaders divide, get codes that stand for 0 and another scale.
 void replace_zero_scales(QuantizedTensor& q);
 
+// Throws Error for a transform that no weight takes in again, of queries and keys: `what` cannot run it.
+void expect_transforms_of_linears(Block& block, const std::string& what);
+
+// Counts the sites that round, by name: where only weights are written, they do no more.
+void add_unrounded_sites(Block& block, std::map<std::string, int64_t>& sites);
+// A line for people about each.
+std::string unrounded_text(const std::map<std::string, int64_t>& sites);
+
 struct WeightsPlan {
   std::map<std::string, bool> linears;  // by name; false: in float
   WeightScheme scheme;                  // of all that are in codes

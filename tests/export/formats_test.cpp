@@ -139,6 +139,8 @@ TEST_F(Formats, EachSaysWhyNotOrWritesWhatItOpens) {
   EXPECT_EQ(written.count("peft"), 1U);  // of the artifact with corrections
   EXPECT_EQ(written.count("compressed-tensors"), 3U);
   EXPECT_EQ(written.count("gptq"), 2U);  // of all but the one that rounds activations
+  EXPECT_EQ(written.count("float"), 3U);
+  EXPECT_EQ(written.count("pt"), 3U);
   EXPECT_EQ(written.count("toy"), 1U);   // of the one with weights alone
   EXPECT_EQ(written.count("gguf"), 3U);  // of all, and says what it leaves out
 }

@@ -1,19 +1,9 @@
 #include "export/gguf/writer.h"
 
-#include <unistd.h>
-
-#include <cerrno>
 #include <cstring>
-#include <filesystem>
-
-#include "ptq/base/error.h"
-#include "ptq/base/interrupt.h"
-#include "ptq/export/formats.h"
 
 namespace ptq {
 namespace {
-
-namespace fs = std::filesystem;
 
 template <typename T>
 void append(std::string& bytes, T value) {
@@ -52,17 +42,6 @@ std::string list_of(const std::vector<GgufTensorHeader>& tensors) {
     offset += size + padding(size);
   }
   return bytes;
-}
-
-// A folder for the unfinished file, which a signal removes with it.
-std::string make_temporary(const std::string& path) {
-  const fs::path file = fs::absolute(path);
-  const std::string name = "." + file.filename().string() + "." + std::to_string(::getpid()) + ".partial";
-  const fs::path folder = file.parent_path() / name;
-  std::error_code failed;
-  fs::create_directory(folder, failed);
-  if (failed) throw Error(path, "cannot be written: " + failed.message(), "another -o");
-  return folder.string();
 }
 
 }  // namespace
@@ -123,25 +102,14 @@ void GgufMetadata::add(const GgufMetadata& more) {
 
 GgufWriter::GgufWriter(const std::string& path, const GgufMetadata& metadata,
                        std::vector<GgufTensorHeader> tensors)
-    : path_(path), tensors_(std::move(tensors)) {
-  expect_absent(path);
-  temporary_ = make_temporary(path);
-  remove_on_signal_ = std::make_unique<RemoveOnSignal>(temporary_);
-  file_.emplace(temporary_ + "/gguf");
+    : output_(path), tensors_(std::move(tensors)) {
   std::string header(kGgufMagic);
   append(header, kGgufVersion);
   append(header, static_cast<uint64_t>(tensors_.size()));
   append(header, metadata.count_);
   header += metadata.bytes_ + list_of(tensors_);
   header.append(static_cast<size_t>(padding(static_cast<int64_t>(header.size()))), '\0');
-  file_->write(header);
-}
-
-GgufWriter::~GgufWriter() {
-  if (temporary_.empty()) return;
-  std::error_code ignored;
-  file_.reset();
-  fs::remove_all(temporary_, ignored);
+  output_.file().write(header);
 }
 
 void GgufWriter::add(const Tensor& bytes) {
@@ -149,26 +117,16 @@ void GgufWriter::add(const Tensor& bytes) {
   const int64_t whole = next_ < tensors_.size() ? data_bytes(tensors_[next_]) : 0;
   added_ += static_cast<int64_t>(data.nbytes());
   TORCH_CHECK(added_ <= whole, "a tensor of ", whole, " bytes gets ", added_);
-  file_->write({static_cast<const std::byte*>(data.const_data_ptr()), data.nbytes()});
+  output_.file().write({static_cast<const std::byte*>(data.const_data_ptr()), data.nbytes()});
   if (added_ < whole) return;
-  file_->write(std::string(static_cast<size_t>(padding(whole)), '\0'));
+  output_.file().write(std::string(static_cast<size_t>(padding(whole)), '\0'));
   ++next_;
   added_ = 0;
 }
 
 void GgufWriter::commit() {
   TORCH_CHECK(next_ == tensors_.size(), "tensors are missing");
-  written_ = file_->offset();
-  file_->close();
-  expect_absent(path_);
-  if (::rename((temporary_ + "/gguf").c_str(), path_.c_str()) != 0)
-    throw Error(path_, std::string("cannot rename the finished file: ") + std::strerror(errno));
-  file_.reset();
-  std::error_code ignored;
-  fs::remove_all(temporary_, ignored);
-  remove_on_signal_.reset();
-  flush_directory(fs::absolute(path_).parent_path().string());
-  temporary_.clear();
+  output_.commit();
 }
 
 }  // namespace ptq

@@ -1,14 +1,12 @@
 // Writes a GGUF file: keys and the list of tensors first, then the tensors one after the other.
 #pragma once
 
-#include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "export/gguf/file.h"
-#include "ptq/base/output.h"
+#include "export/whole_file.h"
 
 namespace ptq {
 
@@ -43,32 +41,25 @@ struct GgufTensorHeader {
   GgmlType type;
 };
 
-// Fills a file beside its final name and gives it that name at the end.
+// Removes the unfinished file unless commit() was called.
 class GgufWriter {
  public:
   // Writes what comes before the data. Throws Error if something is at `path`, or its folder cannot be
   // written.
   GgufWriter(const std::string& path, const GgufMetadata& metadata, std::vector<GgufTensorHeader> tensors);
-  // Removes the unfinished file unless commit() was called.
-  ~GgufWriter();
-  GgufWriter(const GgufWriter&) = delete;
-  GgufWriter& operator=(const GgufWriter&) = delete;
 
   // The data of the next tensor of the list, or a part of it, which the rest follows. REQUIRES: no more bytes
   // than are missing.
   void add(const Tensor& bytes);
   // Flushes the file to disk and renames it. Throws Error. REQUIRES: every tensor was added.
   void commit();
-  int64_t bytes() const { return written_; }
+  int64_t bytes() const { return output_.bytes(); }
 
  private:
-  std::string path_, temporary_;
-  std::unique_ptr<RemoveOnSignal> remove_on_signal_;
-  std::optional<OutputFile> file_;
+  WholeFile output_;
   std::vector<GgufTensorHeader> tensors_;
   size_t next_ = 0;
   int64_t added_ = 0;  // bytes of that one
-  int64_t written_ = 0;
 };
 
 }  // namespace ptq
