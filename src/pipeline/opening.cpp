@@ -6,12 +6,20 @@
 #include <filesystem>
 
 #include "pipeline/calibrate.h"
+#include "pipeline/dequantized_source.h"
+#include "ptq/artifact/companions.h"
 #include "ptq/base/error.h"
 #include "ptq/base/pattern.h"
 #include "ptq/calibration/tokens.h"
 #include "ptq/engine/evaluate.h"
+#include "ptq/export/formats.h"
 
 namespace ptq {
+namespace {
+
+constexpr const char* kTokenizerFile = "tokenizer.json";
+
+}  // namespace
 
 void expect_match(const std::string& where, const std::string& pattern,
                   const std::vector<std::string>& names) {
@@ -24,7 +32,21 @@ void expect_match(const std::string& where, const std::string& pattern,
                     "inspect` lists the names");
 }
 
-OpenModel open_float_model(const RunOptions& options, const Recipe& recipe) {
+namespace {
+
+// What another program quantized is a float checkpoint of the values that its codes stand for.
+OpenModel open_source(const RunOptions& options) {
+  if (const FormatEntry* format = find_foreign_format(options.model_path)) {
+    OpenModel open = format->open(options.model_path, options.checkpoint, options.device);
+    if (!open.quantized) return open;
+    spdlog::info(
+        "{}: is {}; its weights are taken for the values that their codes stand for, and it rounds no "
+        "activations",
+        options.model_path, format->name);
+    open.source = std::make_unique<DequantizedSource>(std::move(open.source));
+    open.quantized = false;
+    return open;
+  }
   OpenModel open;
   open.checkpoint = open_checkpoint(options.model_path, options.checkpoint);
   if (is_artifact(*open.checkpoint)) {
@@ -34,6 +56,13 @@ OpenModel open_float_model(const RunOptions& options, const Recipe& recipe) {
   // Before the model is made: they may say why that cannot be.
   for (const std::string& note : open.checkpoint->notes()) spdlog::info("{}", note);
   open.source = make_source(*open.checkpoint, options.device);
+  return open;
+}
+
+}  // namespace
+
+OpenModel open_float_model(const RunOptions& options, const Recipe& recipe) {
+  OpenModel open = open_source(options);
   const std::string purpose = recipe.families.empty() ? "" : recipe.method + " is for " + recipe.purpose;
   open.architecture = &find_architecture(*open.source, options.model_path, purpose);
   if (!open.architecture->is_among(recipe.families)) {
@@ -63,6 +92,7 @@ Json source_json(const RunOptions& options, const OpenModel& open) {
                  {"parameters", open.model->num_parameters()},
                  {"dtype", stored},
                  {"bytes", bytes}};
+  if (const FormatEntry* format = find_foreign_format(options.model_path)) source["format"] = format->name;
   if (!open.checkpoint->ignored().empty()) source["ignored_tensors"] = open.checkpoint->ignored();
   return source;
 }
@@ -75,8 +105,25 @@ std::unique_ptr<Tokenizer> tokenizer_of_run(const RunOptions& options, const Ope
   std::string unreadable;
   std::unique_ptr<Tokenizer> tokenizer =
       load_tokenizer(options.tokenizer, open, warnings, needed ? nullptr : &unreadable);
-  if (!unreadable.empty()) warnings.push_back("the tokenizer was copied unread: " + unreadable);
+  // One that is made from the weights' file is not copied, see companions_of_run().
+  if (!unreadable.empty() && !open.tokenizer)
+    warnings.push_back("the tokenizer was copied unread: " + unreadable);
   return tokenizer;
+}
+
+RunCompanions companions_of_run(const RunOptions& options, const OpenModel& open,
+                                std::vector<std::string>& warnings) {
+  RunCompanions companions;
+  companions.files = companion_files(open.checkpoint->directory(), options.tokenizer, warnings);
+  if (!open.tokenizer || !options.tokenizer.empty()) return companions;
+  companions.files.erase(kTokenizerFile);  // of another model
+  try {
+    const std::string text = open.tokenizer();
+    if (!text.empty()) companions.texts[kTokenizerFile] = text;
+  } catch (const Error& error) {
+    warnings.push_back(std::string("the output has no tokenizer: ") + error.what());
+  }
+  return companions;
 }
 
 std::vector<int64_t> read_eval_text(const RunOptions& options, const Tokenizer* tokenizer, const Model& model,

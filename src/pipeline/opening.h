@@ -2,6 +2,7 @@
 // checked.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,9 +14,9 @@
 
 namespace ptq {
 
-// The model that the recipe is for. Throws Error for an artifact, an architecture that is not known or that
-// the method is not for, a --skip that matches no tensor, and all that the architecture finds wrong in
-// headers.
+// The model that the recipe is for; what another program has quantized as a float model. Throws Error for an
+// artifact, an architecture that is not known or that the method is not for, a --skip that matches no tensor,
+// and all that the architecture finds wrong in headers.
 OpenModel open_float_model(const RunOptions& options, const Recipe& recipe);
 
 // Throws a usage Error if `pattern`, given by `where`, matches none of the tensors `names`, with or without
@@ -30,6 +31,14 @@ Json source_json(const RunOptions& options, const OpenModel& open);
 // is something to read with it, and a warning else.
 std::unique_ptr<Tokenizer> tokenizer_of_run(const RunOptions& options, const OpenModel& open,
                                             std::vector<std::string>& warnings);
+
+// What goes into the output beside the weights.
+struct RunCompanions {
+  std::map<std::string, std::string> files;  // name -> path, of companion_files()
+  std::map<std::string, std::string> texts;  // name -> text: the tokenizer that the weights' file holds
+};
+RunCompanions companions_of_run(const RunOptions& options, const OpenModel& open,
+                                std::vector<std::string>& warnings);
 
 // The ids of --eval-text, none without it. What had to be decided to read it goes to `warnings`. Throws Error
 // if they are too few.

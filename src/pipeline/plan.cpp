@@ -7,7 +7,6 @@
 #include "pipeline/calibrate.h"
 #include "pipeline/cost.h"
 #include "pipeline/opening.h"
-#include "ptq/artifact/companions.h"
 #include "ptq/artifact/layout.h"
 #include "ptq/base/memory.h"
 #include "ptq/base/output.h"
@@ -46,15 +45,16 @@ PlanSite plan_site(const std::string& prefix, const Site& site) {
 }
 
 // Names and bytes of every file of the output.
-void add_files(const OpenModel& open, const std::map<std::string, std::string>& companions,
-               const ArtifactLayout& layout, Plan& plan) {
+void add_files(const OpenModel& open, const RunCompanions& companions, const ArtifactLayout& layout,
+               Plan& plan) {
   for (const ArtifactLayout::WeightFile& file : layout.weight_files()) {
     plan.files[file.name] = file.bytes();
     plan.output_bytes += file.bytes();
   }
   for (const auto& [name, text] : layout.text_files(open.model->config(), plan.recipe))
     plan.files[name] = static_cast<int64_t>(text.size());
-  for (const auto& [name, path] : companions)
+  for (const auto& [name, text] : companions.texts) plan.files[name] = static_cast<int64_t>(text.size());
+  for (const auto& [name, path] : companions.files)
     plan.files[name] = static_cast<int64_t>(std::filesystem::file_size(path));
   plan.files["report.json"] = std::nullopt;
   int64_t sums = 0;
@@ -125,8 +125,7 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
   pass.check_patterns(open.source->names());
   const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, plan.warnings);
   const std::vector<int64_t> eval_ids = read_eval_text(options, tokenizer.get(), model, plan.warnings);
-  const std::map<std::string, std::string> companions =
-      companion_files(open.checkpoint->directory(), options.tokenizer, plan.warnings);
+  const RunCompanions companions = companions_of_run(options, open, plan.warnings);
   plan.source = source_json(options, open);
   plan.source_bytes = plan.source["bytes"].get<int64_t>();
   const CalibrationWindows windows = calibration_windows(options, recipe, model, tokenizer.get(),

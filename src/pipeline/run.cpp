@@ -207,15 +207,15 @@ void measure_quality(Run& run, const OpenModel& open, const BlockLoop& loop,
 }
 
 // The artifact's files, and what is known once they are on disk.
-void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop,
-                   const std::map<std::string, std::string>& companions,
+void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop, const RunCompanions& companions,
                    const std::vector<int64_t>& eval_ids) {
   std::vector<std::string> weight_files;
   {
     const StageTimer timer(run.times, "write");
     write_outer_weights(*open.model, run.recipe, *loop.writer, run.report);
     weight_files = loop.writer->finish(open.model->config(), run.report.recipe);
-    copy_companions(companions, run.output);
+    copy_companions(companions.files, run.output);
+    for (const auto& [name, text] : companions.texts) write_file(run.output.path(name), text);
   }
   measure_quality(run, open, loop, eval_ids);
   measure_sizes(weight_files, run.output, open.model->num_parameters(), run.report);
@@ -268,8 +268,7 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
   const ListedSource shapes(*open.source);
   const bool needs_data = pass.needs_data(*open.architecture->make(shapes));
   expect_own_text_is_possible(options, recipe, *open.model, needs_data);
-  const std::map<std::string, std::string> companions =
-      companion_files(open.checkpoint->directory(), options.tokenizer, run.report.warnings);
+  const RunCompanions companions = companions_of_run(options, open, run.report.warnings);
   {
     const StageTimer timer(run.times, "hash source");
     run.report.source = describe_source(options, open);

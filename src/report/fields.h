@@ -168,6 +168,9 @@ void visit_fields(Like<SourceFields> auto&, const auto& visit) {
   visit("parameters", number, {.minimum = 1});
   visit("dtype", text);
   visit("bytes", number, {.text = "of the weight files", .minimum = 1});
+  visit(
+      "format", text,
+      {.text = "of another program that had quantized it; absent of a float checkpoint", .required = false});
   visit("ignored_tensors", std::vector<std::string>(),
         {.text = "what --ignore-tensors left out; absent if it was not given", .required = false});
   visit("files", std::map<std::string, std::string>(), {.text = "name -> SHA-256"});

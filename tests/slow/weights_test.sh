@@ -53,7 +53,7 @@ export_as() {
 echo '{"method": "rtn", "bits": "", "steps": [{"step": "rtn", "bits": 4, "format": "nf4"}], "samples": 16, "seq_len": 128}' > nf4.recipe
 make "$llama" w4 --method gptq --bits w4a16 --set gptq.symmetric=true "${calibrated[@]}"
 make "$llama" w4-zeros --method gptq --bits w4a16 "${calibrated[@]}"
-make "$llama" w4-skip --method rtn --bits w4a16 --set rtn.symmetric=true --skip "*down_proj" --skip "*.1.self_attn.o_proj"
+make "$llama" w4-skip --method rtn --bits w4a16 --skip "*down_proj" --skip "*.1.self_attn.o_proj"
 make "$llama" w8 --method rtn --bits w8a16
 make "$llama" nf4 --recipe nf4.recipe --skip "*down_proj"
 make "$llama" corrected --method qera --base nf4 --rank 4 --skip "*down_proj" "${calibrated[@]}"

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ptq/checkpoint/checkpoint.h"
+#include "ptq/export/formats.h"
 
 namespace ptq {
 
@@ -19,8 +20,9 @@ struct Finding {
 struct Verification {
   std::vector<Finding> findings;  // in the order of the checks
   int64_t files = 0;
-  int64_t bytes = 0;    // of all files
-  int64_t tensors = 0;  // as stored: codes, scales, ...
+  bool has_checksums = true;  // what other programs wrote need not
+  int64_t bytes = 0;          // of all files
+  int64_t tensors = 0;        // as stored: codes, scales, ...
   int64_t weights_in_codes = 0;
   int64_t weights_in_float = 0;
   int64_t sites = 0;
@@ -44,5 +46,11 @@ inline constexpr double kSqnrToleranceDb = 0.01;
 // source.
 Verification verify_artifact(const std::string& directory, const std::string& source,
                              const CheckpointOptions& source_options);
+
+// What `format` opens at `path`, of this program or another: that every weight of the architecture is there,
+// decodes, and has finite values, and that files fit their checksums if there are any. Whatever is not so is a
+// finding. Memory: a weight at a time, and a block.
+Verification verify_export(const std::string& path, const FormatEntry& format,
+                           const CheckpointOptions& options);
 
 }  // namespace ptq
