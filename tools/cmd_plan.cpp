@@ -1,5 +1,5 @@
 // quantize plan MODEL: what a run with the same options would do and cost.
-#include "commands.h"
+#include "exports_of_run.h"
 #include "ptq/pipeline/plan.h"
 
 namespace ptq {
@@ -11,6 +11,7 @@ void plan_command(const QuantizeOptions& options, const CommonOptions& common) {
     return;
   }
   const RunOptions run_options = options_of_run(options, common, recipe);
+  exports_of_run(options.formats, run_options, recipe);  // which refuses what a run would
   Progress progress(common.status_line, ProgressStyle::kQuiet);
   const Plan plan = plan_run(run_options, recipe, progress);
   print(common.json ? to_json(plan).dump(1) + "\n" : plan_text(plan));

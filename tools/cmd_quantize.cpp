@@ -5,7 +5,9 @@
 #include <string_view>
 #include <utility>
 
-#include "commands.h"
+#include <spdlog/spdlog.h>
+
+#include "exports_of_run.h"
 #include "ptq/base/error.h"
 #include "ptq/base/shell.h"
 #include "ptq/base/stream_input.h"
@@ -61,6 +63,8 @@ std::string resume_command(const std::vector<std::string>& words, bool resumes) 
 // Of the architecture of the model at `path`; none if it cannot be opened, which is said elsewhere.
 std::vector<std::string> families_of(const std::string& path, const CheckpointOptions& options) {
   try {
+    if (const FormatEntry* format = find_foreign_format(path))
+      return format->open(path, options, at::kMeta).architecture->families;
     const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(path, options);
     const ArchitectureEntry* entry = match_architecture(FloatSource(*checkpoint, at::kMeta));
     return entry == nullptr ? std::vector<std::string>() : entry->families;
@@ -123,9 +127,19 @@ void quantize_command(const QuantizeOptions& options, const CommonOptions& commo
     return;
   }
   const RunOptions run_options = options_of_run(options, common, recipe);
+  const std::vector<ExportOfRun> exports = exports_of_run(options.formats, run_options, recipe);
   Progress progress(common.status_line, common.quiet ? ProgressStyle::kQuiet : ProgressStyle::kNormal);
   const Report report = run(run_options, recipe, progress);
   print(common.json ? to_json(report).dump(1) + "\n" : summary(report, run_options.output));
+  for (const ExportOfRun& wanted : exports) {
+    const OpenModel artifact = open_model(run_options.output, {}, run_options.device);
+    const ExportResult done = wanted.format->write(artifact, wanted.target);
+    if (common.json) {
+      spdlog::info("{} was written", wanted.target.output);  // stdout is the report
+    } else {
+      print(done.text);
+    }
+  }
 }
 
 }  // namespace ptq

@@ -54,6 +54,7 @@ struct QuantizeOptions {
   bool resume = false;
   std::string save_every = "10s";
   std::string hidden_states = "memory";
+  std::vector<std::string> formats;  // of exports beside the output
 };
 
 struct VerifyOptions {

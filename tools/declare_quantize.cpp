@@ -38,6 +38,11 @@ void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& com
       ->type_name("FORM");
   app.add_option("-o,--output", options.output, "directory to write (default: <model>-<method>-<bits> here)")
       ->type_name("DIR");
+  app.add_option("--format", options.formats,
+                 "write the output in this format too, beside it, as `quantize export` does; repeatable")
+      ->type_name("EXPORT")
+      ->take_all()
+      ->allow_extra_args(false);
   app.add_flag("--force", options.force, "replace an output of this program that exists");
   app.add_option(
          "--calib", options.calibration,

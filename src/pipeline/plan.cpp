@@ -163,4 +163,16 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
   return plan;
 }
 
+OpenModel planned_output(const RunOptions& run_options, const Recipe& recipe) {
+  RunOptions options = run_options;
+  options.device = at::kMeta;
+  OpenModel open = open_float_model(options, recipe);
+  const auto pass = std::make_shared<BlockPass>(recipe, options.seed);
+  // How much text there is changes remarks, and no scheme.
+  const Model::OnLoad as_planned = [pass](Block& block) { pass->plan(block, /*calibration_tokens=*/0); };
+  open.model = open.architecture->make(*open.source, as_planned);
+  open.quantized = true;
+  return open;
+}
+
 }  // namespace ptq

@@ -88,9 +88,80 @@ TEST_F(Export, CompressedTensorsIsMeasuredComparedAndRunLikeTheOutputItIsOf) {
   EXPECT_EQ(diff["summary"]["only_b"], 0);
   const Words prompt = {"--prompt", "KING", "--max-tokens", "8"};
   EXPECT_EQ(run_well(Words{"generate", "ct"} + prompt).out, run_well(Words{"generate", "q"} + prompt).out);
-  expect_error({"verify", "ct"}, 1, {"ct: is compressed-tensors, and verify reads what a run"});
-  expect_error({"ct", "--method", "rtn"}, 1, {"already quantized, by another program"});
+  EXPECT_EQ(run_json({"verify", "ct"})["weights_in_codes"], 28);
   expect_error({"export", "ct", "--format", "compressed-tensors"}, 1, {"already quantized"});
+}
+
+TEST_F(Export, FormatsOfWeightsAreMeasuredComparedVerifiedAndRun) {
+  run_well(quick("gptq", {"--bits", "w4a16", "--set", "gptq.symmetric=true"}, "q"));
+  const Words text = {"--text", eval_, "--seq-len", "64", "--max-tokens", "640"};
+  const Words prompt = {"--prompt", "KING", "--max-tokens", "8"};
+  for (const std::string format : {"gptq", "awq"}) {
+    SCOPED_TRACE(format);
+    const Json done = run_json({"export", "q", "--format", format});
+    const auto output = done["output"].get<std::string>();
+    EXPECT_EQ(output, "q-" + format);
+    EXPECT_EQ(done["layers"], 28);
+    EXPECT_EQ(run_json(Words{"eval", output} + text)["perplexity"],
+              run_json(Words{"eval", "q"} + text)["perplexity"]);
+    EXPECT_EQ(run_json({"inspect", output})["parameters"], run_json({"inspect", "q"})["parameters"]);
+    EXPECT_EQ(run_json({"diff", "q", output})["summary"]["changed"], 0);
+    EXPECT_EQ(run_well(Words{"generate", output} + prompt).out,
+              run_well(Words{"generate", "q"} + prompt).out);
+    const Json verified = run_json({"verify", output});
+    EXPECT_EQ(verified["weights_in_codes"], 28);
+    EXPECT_EQ(verified["checksums"], true);
+  }
+  expect_error({"export", "q", "--format", "bitsandbytes"}, 1, {"is in codes of integer"});
+  expect_error({"verify", "q-awq", "--source", kLlama}, 2, {"--source", "`quantize diff` of the two"});
+}
+
+TEST_F(Export, VerifyNamesEveryWeightThatIsWrong) {
+  run_well(quick("rtn", {"--bits", "w4a16"}, "q"));
+  run_well({"export", "q", "--format", "gptq"});
+  std::string bytes = directory_.read("q-gptq/model.safetensors");
+  bytes.replace(bytes.size() - 64, 64, std::string(64, '\xff'));  // NaN
+  directory_.write("q-gptq/model.safetensors", bytes);
+  const ProcessResult damaged = run({"verify", "q-gptq"});
+  EXPECT_EQ(damaged.exit_code, 4);
+  EXPECT_NE(damaged.out.find("model.safetensors: has the SHA-256"), std::string::npos) << damaged.out;
+  EXPECT_NE(damaged.out.find("values are NaN or infinite"), std::string::npos) << damaged.out;
+}
+
+TEST_F(Export, WhatOtherProgramsQuantizedIsTheSourceOfARun) {
+  run_well({"export", kLlama, "--format", "gguf", "--type", "q8_0", "-o", "x.gguf"});
+  run_well({"x.gguf", "--method", "rtn", "--bits", "w8a16", "-o", "q"});
+  EXPECT_EQ(report("q")["source"]["format"], "gguf");
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "q/tokenizer.json"));
+  const Words text = {"--text", eval_, "--seq-len", "64", "--max-tokens", "640"};
+  const double of_file = run_json(Words{"eval", "x.gguf"} + text)["mean_nll"].get<double>();
+  EXPECT_NEAR(run_json(Words{"eval", "q"} + text)["mean_nll"].get<double>(), of_file, 2e-3);
+  EXPECT_TRUE(run_json({"verify", "q"})["differences"].empty());
+  const Json plan = run_json({"plan", "x.gguf", "--method", "rtn", "--bits", "w8a16"});
+  EXPECT_EQ(plan["output_bytes"], report("q")["output"]["bytes"]);
+}
+
+TEST_F(Export, RunsWriteFormatsBesideTheirOutput) {
+  const ProcessResult done =
+      run_well(quick("rtn", {"--bits", "w4a16", "--format", "gptq", "--format", "pt"}, "q/"));
+  EXPECT_NE(done.out.find("q-gptq: GPTQ, 28 layers of 4 bits"), std::string::npos) << done.out;
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "q.pt"));
+  EXPECT_EQ(run_json({"verify", "q-gptq"})["weights_in_codes"], 28);
+  expect_error(quick("rtn", {"--bits", "w4a16", "--format", "gptq"}, "q"), 1, {"already exists"});
+}
+
+TEST_F(Export, FormatsThatDoNotHoldWhatARunWillMakeAreRefusedBeforeIt) {
+  for (const Words& command : {Words{}, Words{"plan"}}) {
+    expect_error(command + quick("gptq", {"--bits", "w4a16", "--format", "gptq"}, "q"), 1,
+                 {"--format gptq: ", "has zero points", "--format awq"});
+    expect_error(command + quick("rtn", {"--bits", "w8a8", "--format", "awq"}, "q"), 1,
+                 {"rounds activations"});
+    expect_error(command + quick("rtn", {"--bits", "w4a16", "--format", "awk"}, "q"), 2,
+                 {"did you mean \"awq\"?"});
+    expect_error(command + quick("rtn", {"--bits", "w4a16", "--format", "awq", "--format", "awq"}, "q"), 2,
+                 {"awq is named twice"});
+  }
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "q"));
 }
 
 TEST_F(Export, WhatCompressedTensorsCannotHoldIsRefusedAndLeavesNothing) {

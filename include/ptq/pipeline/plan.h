@@ -13,4 +13,9 @@ namespace ptq {
 // milliseconds a block, and the reading of --calib and --eval-text.
 Plan plan_run(const RunOptions& options, const Recipe& recipe, Progress& progress);
 
+// The output of such a run as formats see it before it is made: the model on the meta device, with the
+// schemes, sites and corrections that the recipe gives its blocks. `recipe` must outlive it. Throws Error as
+// plan_run() does for the model.
+OpenModel planned_output(const RunOptions& options, const Recipe& recipe);
+
 }  // namespace ptq

@@ -48,8 +48,8 @@ Verification verify_artifact(const std::string& directory, const std::string& so
                              const CheckpointOptions& source_options);
 
 // What `format` opens at `path`, of this program or another: that every weight of the architecture is there,
-// decodes, and has finite values, and that files fit their checksums if there are any. Whatever is not so is a
-// finding. Memory: a weight at a time, and a block.
+// decodes, and has finite values, and that files fit their checksums if there are any. Whatever is not so is
+// a finding. Memory: a weight at a time, and a block.
 Verification verify_export(const std::string& path, const FormatEntry& format,
                            const CheckpointOptions& options);
 
