@@ -11,14 +11,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Files with checksums are those of an output of this program; what other programs wrote has none.
-void check_files_of(const Checkpoint& checkpoint, Subject& subject) {
-  if (fs::is_directory(checkpoint.path()) && fs::exists(checkpoint.path() + "/SHA256SUMS")) {
-    subject.directory = checkpoint.path();
-    check_files(subject);
-    return;
-  }
-  subject.counts.has_checksums = false;
+// An output of this program has checksums; what other programs wrote has none.
+bool has_checksums(const std::string& path) {
+  std::error_code failed;
+  return fs::is_regular_file(path + "/SHA256SUMS", failed);
+}
+
+void count_files(const Checkpoint& checkpoint, Subject& subject) {
   for (const std::string& path : checkpoint.files()) {
     ++subject.counts.files;
     subject.counts.bytes += static_cast<int64_t>(fs::file_size(path));
@@ -42,8 +41,9 @@ void check_model(const OpenModel& open, Subject& subject) {
   const ListedSource shapes(*open.source);
   const std::unique_ptr<Model> listed = open.architecture->make(shapes);
   for (int64_t i = 0; i < listed->num_blocks(); ++i) listed->load_block(i);
+  const size_t before = subject.findings.size();
   for (const auto& [name, asked] : shapes.asked()) check_weight(*open.source, name, asked, subject);
-  if (subject.findings.size() > 0) return;
+  if (subject.findings.size() > before) return;  // a block has the same to say
   for (int64_t i = 0; i < open.model->num_blocks(); ++i) {
     subject.findings.guard("block " + std::to_string(i), [&] {
       const std::unique_ptr<Block> block = open.model->load_block(i);
@@ -60,10 +60,13 @@ void check_model(const OpenModel& open, Subject& subject) {
 Verification verify_export(const std::string& path, const FormatEntry& format,
                            const CheckpointOptions& options) {
   Subject subject;
+  subject.directory = path;
+  subject.counts.has_checksums = has_checksums(path);
+  if (subject.counts.has_checksums) check_files(subject);
   subject.findings.guard(path, [&] {
     const OpenModel open = format.open(path, options, at::kCPU);
     subject.counts.tensors = static_cast<int64_t>(open.checkpoint->tensors().size());
-    check_files_of(*open.checkpoint, subject);
+    if (!subject.counts.has_checksums) count_files(*open.checkpoint, subject);
     check_model(open, subject);
   });
   subject.counts.findings = subject.findings.list();
