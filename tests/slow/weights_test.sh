@@ -57,11 +57,12 @@ make "$llama" w4-skip --method rtn --bits w4a16 --skip "*down_proj" --skip "*.1.
 make "$llama" w8 --method rtn --bits w8a16
 make "$llama" nf4 --recipe nf4.recipe --skip "*down_proj"
 make "$llama" corrected --method qera --base nf4 --rank 4 --skip "*down_proj" "${calibrated[@]}"
+make "$llama" corrected-w4 --method qera --base int4-g32 --rank 4 "${calibrated[@]}"
 make "$mamba" nf4-mamba --recipe nf4.recipe
 make "$mamba" quamba --method quamba "${calibrated[@]}"
 
-for name in w4 w4-skip w8; do export_as $name gptq; done
-for name in w4 w4-zeros w4-skip; do export_as $name awq; done
+for name in w4 w4-skip w8 corrected-w4; do export_as $name gptq; done
+for name in w4 w4-zeros w4-skip corrected-w4; do export_as $name awq; done
 for name in nf4 corrected nf4-mamba; do export_as $name bitsandbytes; done
 for name in w4 quamba; do export_as $name float; done
 export_as corrected float --outtype f32
@@ -82,7 +83,7 @@ check="$here/check_weights.py"
 "$python" "$check" llama.ids bitsandbytes-nf4 bitsandbytes-corrected library-nf4 library-nf4-twice float-w4 float-corrected
 "$python" "$check" mamba.ids bitsandbytes-nf4-mamba float-quamba
 if [[ $gptqmodel == yes ]]; then
-  "$python" "$check" llama.ids gptq-w4 gptq-w4-skip gptq-w8 awq-w4 awq-w4-zeros awq-w4-skip v2
+  "$python" "$check" llama.ids gptq-w4 gptq-w4-skip gptq-w8 gptq-corrected-w4 awq-w4 awq-w4-zeros awq-w4-skip awq-corrected-w4 v2
 else
   echo "gptqmodel cannot be installed: GPTQ and AWQ were unpacked, not loaded"
 fi
