@@ -68,7 +68,8 @@ std::function<void()> declare_export(CLI::App& app, CommonOptions& common) {
 
 std::function<void()> declare_verify(CLI::App& app, CommonOptions& common) {
   auto options = std::make_shared<VerifyOptions>();
-  app.add_option("DIR", options->directory, "an output of this program")->required();
+  app.add_option("DIR", options->directory, "an output of a run, or what another program quantized")
+      ->required();
   app.add_option("--source", options->source, "the float checkpoint it was made from: weights are compared")
       ->type_name("PATH");
   app.add_option("--config", common.checkpoint.config_path, "config.json to use instead of the source's")

@@ -7,7 +7,7 @@ namespace ptq {
 
 void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& common) {
   app.add_option("MODEL", options.model,
-                 "a Hugging Face or state-spaces directory, or a .pt, .bin or .safetensors file");
+                 "a Hugging Face or state-spaces directory, or a .pt, .bin, .safetensors or .gguf file");
   app.add_option("--method", options.recipe.method, "how to quantize: see `quantize list`")
       ->type_name("METHOD");
   app.add_option("--bits", options.recipe.bits, "weights and activations, e.g. w8a8 (default: the method's)")
