@@ -23,7 +23,7 @@ def load(directory):
     tied = set(model.all_tied_weights_keys) if model.config.tie_word_embeddings else set()
     lost = {key for key in info["missing_keys"] if key not in tied} | set(info["mismatched_keys"])
     assert not lost and not info["unexpected_keys"] and not info["error_msgs"], (directory, info)
-    if getattr(model, "quantization_method", None) == transformers.utils.quantization_config.QuantizationMethod.BITS_AND_BYTES:
+    if getattr(model, "quantization_method", "") == "bitsandbytes":
         for parameter in model.parameters():  # transformers leaves those beside codes as they are stored
             if parameter.dtype == torch.float16:
                 parameter.data = parameter.data.float()
