@@ -11,6 +11,7 @@
 #include "../support/toy_mamba2.h"
 #include "ptq/artifact/open_model.h"
 #include "ptq/codec/quantized_tensor.h"
+#include "ptq/pipeline/plan.h"
 #include "ptq/pipeline/run.h"
 
 namespace ptq {
@@ -92,17 +93,25 @@ class Workbench {
   }
 
   Report run(const std::string& name, const Recipe& recipe, bool self_calibrated = false) const {
+    Progress progress(std::make_shared<StatusLine>(), ProgressStyle::kQuiet);
+    return ptq::run(options(name, self_calibrated), recipe, progress);
+  }
+  Plan plan(const std::string& name, const Recipe& recipe) const {
+    Progress progress(std::make_shared<StatusLine>(), ProgressStyle::kQuiet);
+    return plan_run(options(name, /*self_calibrated=*/false), recipe, progress);
+  }
+
+ private:
+  RunOptions options(const std::string& name, bool self_calibrated) const {
     RunOptions options;
     options.model_path = source();
     options.output = output(name);
     if (!self_calibrated) options.calibration = {tokens()};
     options.program = {{"name", "quantize"}, {"version", "0"}, {"git", ""},
                        {"torch", ""},        {"isa", ""},      {"threads", 1}};
-    Progress progress(std::make_shared<StatusLine>(), ProgressStyle::kQuiet);
-    return ptq::run(options, recipe, progress);
+    return options;
   }
 
- private:
   TempDirectory directory_;
   Tensor ids_;  // [kRows, kLength]
 };
