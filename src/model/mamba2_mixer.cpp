@@ -82,6 +82,7 @@ Mamba2Mixer::Mamba2Mixer(const WeightSource& source, const Mamba2Layout& layout)
   ssm_x_ = make_site("ssm.x", "internal");
   ssm_B_ = make_site("ssm.B", "internal");
   ssm_C_ = make_site("ssm.C", "internal");
+  ssm_B_.head_dim = ssm_C_.head_dim = layout.d_state;
   ssm_output_ = make_site("ssm.output", "linear_input");
 }
 
