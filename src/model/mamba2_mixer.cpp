@@ -42,7 +42,7 @@ class Mamba2Mixer : public Part {
   Weight A_log_;                       // [H]
   Weight D_;                           // [H] or [E]
   std::optional<ops::SsdHeads> scan_;  // once the part is sealed
-  std::optional<Weight> norm_;         // [E]
+  Weight norm_;                        // [E], if the layout has one
   Linear out_proj_;                    // [d, E]
 
   Site in_proj_input_, z_, conv_input_, ssm_dt_, ssm_x_, ssm_B_, ssm_C_, ssm_output_;
@@ -55,6 +55,7 @@ Tensor row_multipliers(const Mamba2Layout& layout, at::Device device) {
   const int64_t E = layout.d_inner, GN = layout.groups * layout.d_state;
   const int64_t rows[] = {E, E, GN, GN, layout.heads};
   std::vector<Tensor> parts;
+  parts.reserve(layout.multipliers.size());
   for (size_t i = 0; i < layout.multipliers.size(); ++i)
     parts.push_back(at::full({rows[i]}, layout.multipliers[i], at::kFloat));
   return at::cat(parts).to(device);
@@ -100,11 +101,11 @@ ops::SsdHeads Mamba2Mixer::scan_of_heads() const {
 // y and z [batch, length, E]; y may be written into.
 Tensor Mamba2Mixer::gated(Tensor y, const Tensor& z) const {
   const Tensor gate = at::silu(z);
-  if (!norm_) return y.mul_(gate);
-  const Mamba2Layout::Gated& norm = *layout_.norm;
-  if (!norm.before_gate) y.mul_(gate);
-  y = ops::rms_norm(y, norm_->values(), norm.eps, norm.groups);
-  return norm.before_gate ? y.mul_(gate) : y;
+  const std::optional<Mamba2Layout::Gated>& norm = layout_.norm;
+  if (!norm) return y.mul_(gate);
+  if (!norm->before_gate) y.mul_(gate);
+  y = ops::rms_norm(y, norm_.values(), norm->eps, norm->groups);
+  return norm->before_gate ? y.mul_(gate) : y;
 }
 
 // input [batch, length, d]
@@ -143,7 +144,7 @@ std::vector<Site*> Mamba2Mixer::sites() {
 std::vector<Weight*> Mamba2Mixer::weights() {
   std::vector<Weight*> all = {&conv_weight_, &dt_bias_, &A_log_, &D_};
   if (conv_bias_) all.push_back(&*conv_bias_);
-  if (norm_) all.push_back(&*norm_);
+  if (layout_.norm) all.push_back(&norm_);
   for (Weight* weight : weights_of(linears())) all.push_back(weight);
   return all;
 }
@@ -151,8 +152,8 @@ std::vector<Weight*> Mamba2Mixer::weights() {
 // The gated norm, whether the gate comes before or after: between its gain and out_proj there are products
 // alone. The conv, silu and the scan are not linear in their channels' scale.
 std::vector<FoldEdge> Mamba2Mixer::fold_edges() {
-  if (!norm_) return {};
-  return {{{"ssm.output"}, {{&*norm_}}, {&out_proj_}}};
+  if (!layout_.norm) return {};
+  return {{{"ssm.output"}, {{&norm_}}, {&out_proj_}}};
 }
 
 // The scan: dt B u, the update of h and its product with C, of every channel and state; and the conv.

@@ -19,7 +19,7 @@ struct Stated {
   bool is_default = false;
 
   std::string text() const {
-    return word + (is_default ? " is not stated, which means " : " is ") + std::to_string(*value);
+    return word + (is_default ? " is not stated, which means " : " is ") + std::to_string(value.value_or(0));
   }
 };
 

@@ -61,7 +61,7 @@ struct Site {
   std::string kind;     // what flows here: "linear_input" | "attention" | "internal"
   Transform transform;  // applied online to what arrives
   Tensor smooth;  // [channels], what this site's channels were divided by; already folded into its producers
-  bool shared = false;   // something else than linears reads it, so it cannot be transformed
+  bool shared = false;  // something else than linears reads it, so it cannot be transformed
   // Channels of one attention head, or of one group of a Mamba-2's B and C: where values meet in inner
   // products of so many, they are rounded head by head and may be turned. Else 0.
   int64_t head_dim = 0;
