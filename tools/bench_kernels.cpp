@@ -73,6 +73,22 @@ Bench scan_bench(int64_t length, int64_t channels, int64_t state) {
   return {name, static_cast<double>(length * channels * state), "Gexp/s", 3e-6, run, length * channels};
 }
 
+// One head.
+Bench ssd_bench(int64_t length, int64_t channels, int64_t state) {
+  Floats u = normal(length * channels, 0, 1), dt = normal(length, -3, 1);
+  Floats B = normal(length * state, 0, 1), C = normal(length * state, 0, 1);
+  Floats D = normal(channels, 0, 1);
+  auto run = [=, h = Floats(static_cast<size_t>(state * channels))](Isa isa, float* y) mutable {
+    std::fill(h.begin(), h.end(), 0.0f);
+    run_on<ptq::kernels::SsdScan>(
+        isa, {u.data(), dt.data(), B.data(), C.data(), D.data(), h.data(), y, channels, 1, state, state,
+              channels, length, channels, state, -1, 0, 0, INFINITY});
+  };
+  const std::string name = "ssd_scan L=" + std::to_string(length) + " P=" + std::to_string(channels) +
+                           " N=" + std::to_string(state);
+  return {name, static_cast<double>(length * channels * state * 5), "GOP/s", 3e-6, run, length * channels};
+}
+
 Bench conv_bench(int64_t length, int64_t channels) {
   Floats x = normal(length * channels, 0, 1), weight = normal(channels * 4, 0, 1),
          bias = normal(channels, 0, 1);
@@ -210,9 +226,10 @@ double median_ms(const Bench& bench, Isa isa) {
 
 int main() {
   std::vector<Bench> benches = {
-      scan_bench(512, 1536, 16),    scan_bench(512, 512, 16),     scan_bench(1, 1536, 16),
-      scan_bench(64, 256, 128),     conv_bench(512, 1536),        conv_bench(1, 1536),
-      hadamard_bench(512, 1, 1024), hadamard_bench(512, 12, 128), hadamard_bench(128, 20, 256)};
+      scan_bench(512, 1536, 16),    scan_bench(512, 512, 16),    scan_bench(1, 1536, 16),
+      scan_bench(64, 256, 128),     ssd_bench(512, 64, 128),     ssd_bench(1, 64, 128),
+      conv_bench(512, 1536),        conv_bench(1, 1536),         hadamard_bench(512, 1, 1024),
+      hadamard_bench(512, 12, 128), hadamard_bench(128, 20, 256)};
   for (Bench& bench : row_benches(512, 768)) benches.push_back(std::move(bench));
   benches.push_back(gather_bench(512, 576));
   benches.push_back(gather_bench(128, 1536));

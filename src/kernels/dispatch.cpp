@@ -104,6 +104,10 @@ std::span<const Candidate<SelectiveScan>> candidates() {
   return float_candidates<SelectiveScan>();
 }
 template <>
+std::span<const Candidate<SsdScan>> candidates() {
+  return float_candidates<SsdScan>();
+}
+template <>
 std::span<const Candidate<CausalConv>> candidates() {
   return float_candidates<CausalConv>();
 }

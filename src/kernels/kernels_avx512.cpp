@@ -7,12 +7,17 @@
 #include "kernels/vector_round_columns.h"
 #include "kernels/vector_rows.h"
 #include "kernels/vector_scan.h"
+#include "kernels/vector_ssd.h"
 
 namespace ptq::kernels {
 
 template <>
 void run<Isa::kAvx512>(const SelectiveScan& s) {
   selective_scan(s);
+}
+template <>
+void run<Isa::kAvx512>(const SsdScan& s) {
+  ssd_scan(s);
 }
 template <>
 void run<Isa::kAvx512>(const CausalConv& s) {

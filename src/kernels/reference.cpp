@@ -33,6 +33,25 @@ void selective_scan(const SelectiveScan& s) {
   }
 }
 
+void ssd_scan(const SsdScan& s) {
+  for (int64_t t = 0; t < s.length; ++t) {
+    float delta = softplus(s.dt[t * s.dt_stride] + s.dt_bias);
+    if (delta < s.delta_low) delta = s.delta_low;
+    if (delta > s.delta_high) delta = s.delta_high;
+    const float decay = std::exp(delta * s.A);
+    for (int64_t c = 0; c < s.channels; ++c) {
+      const float u = s.u[t * s.u_stride + c];
+      float sum = s.D[c] * u;
+      for (int64_t n = 0; n < s.state; ++n) {
+        float& h = s.h[n * s.channels + c];
+        h = decay * h + delta * u * s.B[t * s.B_stride + n];
+        sum += s.C[t * s.C_stride + n] * h;
+      }
+      s.y[t * s.y_stride + c] = sum;
+    }
+  }
+}
+
 void causal_conv1d_silu(const CausalConv& s) {
   for (int64_t t = 0; t < s.length; ++t) {
     for (int64_t c = 0; c < s.channels; ++c) {
@@ -231,6 +250,10 @@ void code_product(const CodeProduct& s) {
 template <>
 void run<Isa::kPlain>(const SelectiveScan& s) {
   selective_scan(s);
+}
+template <>
+void run<Isa::kPlain>(const SsdScan& s) {
+  ssd_scan(s);
 }
 template <>
 void run<Isa::kPlain>(const CausalConv& s) {

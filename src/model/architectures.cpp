@@ -4,6 +4,8 @@
 #include "model/llama.h"
 #include "model/llama_config.h"
 #include "model/mamba.h"
+#include "model/mamba2.h"
+#include "model/mamba2_config.h"
 #include "model/mamba_config.h"
 #include "ptq/base/error.h"
 #include "ptq/model/model.h"
@@ -61,6 +63,13 @@ const std::vector<ArchitectureEntry>& architectures() {
        "backbone.layers.",
        has_mamba_tensors,
        mamba_layout},
+      {"mamba2",
+       {"ssm"},
+       "Mamba-2 (Mamba2ForCausalLM and state-spaces checkpoints)",
+       {"Mamba2ForCausalLM", "Mamba2Model", "mamba2"},
+       "backbone.layers.",
+       has_mamba2_tensors,
+       mamba2_layout},
       {"llama",
        {"transformer"},
        "Llama-like transformer (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)",

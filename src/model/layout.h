@@ -3,7 +3,9 @@
 // Sizes have been checked against tensor shapes by whoever made a layout; parts are read from it (parts.h).
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -31,6 +33,30 @@ struct Mamba1Layout {
   bool linear_bias = false, conv_bias = false;  // of in_proj and out_proj; dt_proj always has one
 };
 
+// A Mamba-2 mixer: `prefix` + ".in_proj.weight" and so on.
+struct Mamba2Layout {
+  // The norm of what the scan gives, RMS along each of `groups` parts of its channels.
+  struct Gated {
+    double eps = 0;
+    int64_t groups = 1;
+    bool before_gate = false;  // norm(y) * silu(z) instead of norm(y * silu(z))
+  };
+
+  std::string prefix;  // "backbone.layers.3.mixer"
+  int64_t d_model = 0;
+  int64_t d_inner = 0;   // E
+  int64_t heads = 0;     // H, divides E
+  int64_t head_dim = 0;  // P = E / H
+  int64_t groups = 0;    // G, divides H: B and C of a group are those of H / G heads
+  int64_t d_state = 0;   // N
+  int64_t d_conv = 0;    // W
+  bool in_bias = false, out_bias = false, conv_bias = false;
+  std::optional<Gated> norm;                                             // without: y * silu(z)
+  double dt_low = 0, dt_high = std::numeric_limits<double>::infinity();  // dt is clamped to them
+  std::array<double, 5> multipliers = {1, 1, 1, 1, 1};                   // of z, x, B, C, dt
+  bool D_by_channel = false;                                             // D is [E] instead of [H]
+};
+
 // Causal attention of grouped heads with rotary positions: `prefix` + ".q_proj.weight" and so on.
 struct AttentionLayout {
   std::string prefix;  // "model.layers.3.self_attn"
@@ -52,7 +78,7 @@ struct GatedLayout {
   bool bias = false;
 };
 
-using PartLayout = std::variant<Mamba1Layout, AttentionLayout, GatedLayout>;
+using PartLayout = std::variant<Mamba1Layout, Mamba2Layout, AttentionLayout, GatedLayout>;
 
 struct BranchLayout {
   PartLayout part;

@@ -1,18 +1,16 @@
 #include "model/mamba_config.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "model/config_keys.h"
+#include "model/mamba_words.h"
 #include "model/outer_weights.h"
 #include "ptq/model/model.h"
-#include "ptq/model/published_names.h"
 
 namespace ptq {
 namespace {
 
-const char* const kEmbeddingNames[] = {"backbone.embeddings.weight", "backbone.embedding.weight"};
 const std::string kFirstMixer = "backbone.layers.0.mixer.";
 
 // Hugging Face's words and state-spaces'. The harmless ones choose an implementation, or initial weights.
@@ -64,25 +62,6 @@ void check_rank(JsonFields& fields, const char* key, const MambaConfig& config) 
                                              std::to_string(config.dt_rank));
 }
 
-void check_expand(JsonFields& fields, const MambaConfig& config) {
-  if (!fields.has("expand")) return;
-  const double stated = fields.number("expand", 0) * static_cast<double>(config.d_model);
-  if (static_cast<double>(config.d_inner) == std::floor(stated)) return;
-  throw Error(config_place(fields, "expand"),
-              "is " + fields.at("expand").dump() + ", but the tensors widen " +
-                  std::to_string(config.d_model) + " channels to " + std::to_string(config.d_inner),
-              "the configuration belongs to another checkpoint; --config names the right one");
-}
-
-// The embedding may have rows beyond the vocabulary, up to a multiple that state-spaces' code takes for 8.
-void check_vocabulary(JsonFields& fields, bool is_hugging_face, int64_t rows) {
-  const int64_t multiple = fields.integer("pad_vocab_size_multiple", is_hugging_face ? 1 : 8);
-  const int64_t stated = fields.integer("vocab_size", rows);
-  const bool padded =
-      multiple > 0 && stated > 0 && stated <= rows && rows % multiple == 0 && rows - stated < multiple;
-  if (!padded) expect_equal(fields, {"vocab_size"}, rows);
-}
-
 // What state-spaces' code gives to each of its layers. Of biases Hugging Face's words decide, where there are
 // any.
 void check_ssm_cfg(const WeightSource& source, const Json& object, bool decides_biases, MambaConfig& config) {
@@ -93,7 +72,7 @@ void check_ssm_cfg(const WeightSource& source, const Json& object, bool decides_
   }
   expect_equal(fields, {"d_state"}, config.d_state);
   expect_equal(fields, {"d_conv"}, config.d_conv);
-  check_expand(fields, config);
+  check_mamba_expand(fields, config.d_model, config.d_inner);
   check_rank(fields, "dt_rank", config);
   if (decides_biases) {
     config.linear_bias = reads_bias(source, fields, "bias", false, kFirstMixer + "in_proj.bias");
@@ -125,22 +104,16 @@ void check_configuration(const WeightSource& source, MambaConfig& config) {
   expect_equal(fields, {"conv_kernel"}, config.d_conv);
   expect_equal(fields, {"intermediate_size", "d_inner"}, config.d_inner);
   check_rank(fields, "time_step_rank", config);
-  check_expand(fields, config);
-  check_vocabulary(fields, is_hugging_face, config.vocab_size);
+  check_mamba_expand(fields, config.d_model, config.d_inner);
+  check_mamba_vocabulary(fields, !is_hugging_face, config.vocab_size);
   expect_silu(fields, "Mamba");
-  if (!fields.boolean("rms_norm", true)) {
-    throw Error("config.json: rms_norm", "LayerNorm is not supported; published Mamba models use RMSNorm");
-  }
+  expect_rms_norm(fields);
   const Json no_ssm_cfg = Json::object();
   const Json& ssm_cfg = fields.has("ssm_cfg") ? fields.at("ssm_cfg") : no_ssm_cfg;
   const bool is_state_spaces = !is_hugging_face && (fields.has("d_model") || fields.has("ssm_cfg"));
   check_ssm_cfg(source, ssm_cfg, is_state_spaces, config);
   if (!is_state_spaces) check_biases(source, fields, is_hugging_face, config);
-  config.norm_eps = fields.number("layer_norm_epsilon", config.norm_eps);
-  if (!(config.norm_eps > 0 && config.norm_eps < 1)) {
-    throw Error("config.json: layer_norm_epsilon",
-                "is " + Json(config.norm_eps).dump() + "; it must lie between 0 and 1");
-  }
+  config.norm_eps = read_mamba_eps(fields, config.norm_eps);
   config.start_token = StartToken(fields, config.vocab_size);
   config.tied =
       states_tied_head(json, is_hugging_face || is_state_spaces ? std::optional(true) : std::nullopt);
@@ -154,16 +127,9 @@ bool has_mamba_tensors(const WeightSource& source) {
          source.find(kFirstMixer + "A_log") != nullptr;
 }
 
-std::string published_name(const std::string& name) {
-  return name == kEmbeddingNames[1] ? kEmbeddingNames[0] : name;
-}
-
 MambaConfig read_mamba_config(const WeightSource& source) {
   MambaConfig config;
-  for (const char* name : kEmbeddingNames) {
-    if (source.find(name) != nullptr) config.embedding = name;
-  }
-  if (config.embedding.empty()) throw missing_tensor(kEmbeddingNames[0]);
+  config.embedding = mamba_embedding(source);
   config.num_layers =
       count_layers(source, "backbone.layers.", source.config(), {"num_hidden_layers", "n_layer"});
   config.vocab_size = need(source, config.embedding, 2).shape[0];
@@ -183,11 +149,7 @@ MambaConfig read_mamba_config(const WeightSource& source) {
 
 Json hugging_face_config(const MambaConfig& config, const Json& source_config) {
   const bool is_hugging_face = source_config.is_object() && source_config.contains("model_type");
-  if (is_hugging_face) {
-    Json same = source_config;
-    if (same.contains("vocab_size")) same["vocab_size"] = config.vocab_size;
-    return same;
-  }
+  if (is_hugging_face) return with_true_vocabulary(source_config, config.vocab_size);
   const Json start = config.start_token.stated();
   return {{"architectures", {"MambaForCausalLM"}},
           {"model_type", "mamba"},

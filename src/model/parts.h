@@ -10,6 +10,7 @@
 namespace ptq {
 
 std::unique_ptr<Part> make_part(const WeightSource& source, const Mamba1Layout& layout);
+std::unique_ptr<Part> make_part(const WeightSource& source, const Mamba2Layout& layout);
 std::unique_ptr<Part> make_part(const WeightSource& source, const AttentionLayout& layout);
 std::unique_ptr<Part> make_part(const WeightSource& source, const GatedLayout& layout);
 

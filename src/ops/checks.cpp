@@ -72,6 +72,31 @@ void check_selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, co
   if (h) arguments.expect("h", *h, {batch, inner, state});
 }
 
+void check_ssd_scan(const Tensor& u, const Tensor& dt, const Tensor& B, const Tensor& C, const Tensor& A,
+                    const Tensor& dt_bias, const Tensor& D, double delta_low, double delta_high,
+                    int64_t groups, const OptionalTensor& h) {
+  const Arguments arguments("ssd_scan", u);
+  arguments.expect_dims("u", u, 3);
+  arguments.expect_dims("B", B, 3);
+  arguments.expect_dims("A", A, 1);
+  const int64_t batch = u.size(0), length = u.size(1), inner = u.size(2), heads = A.size(0);
+  TORCH_CHECK(heads >= 1 && inner >= 1 && inner % heads == 0, "ptq::ssd_scan: ", inner,
+              " channels do not divide into ", heads, " heads");
+  TORCH_CHECK(groups >= 1 && heads % groups == 0, "ptq::ssd_scan: ", heads, " heads do not divide into ",
+              groups, " groups");
+  const int64_t states = B.size(2);
+  TORCH_CHECK(states >= 1 && states % groups == 0, "ptq::ssd_scan: B has shape ", B.sizes(),
+              ", which does not divide into ", groups, " groups");
+  TORCH_CHECK(delta_low <= delta_high, "ptq::ssd_scan: delta_low ", delta_low, " is above delta_high ",
+              delta_high);
+  arguments.expect("dt", dt, {batch, length, heads});
+  arguments.expect("B", B, {batch, length, states});
+  arguments.expect("C", C, {batch, length, states});
+  arguments.expect("dt_bias", dt_bias, {heads});
+  arguments.expect("D", D, {inner});
+  if (h) arguments.expect("h", *h, {batch, heads, states / groups, inner / heads});
+}
+
 void check_causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
                               const OptionalTensor& window) {
   const Arguments arguments("causal_conv1d_silu", x);
@@ -128,9 +153,11 @@ void check_abs_max_rows(const Tensor& x) {
   Arguments("abs_max_rows", x).expect_rows("x", x);
 }
 
-void check_rms_norm(const Tensor& x, const Tensor& gain) {
+void check_rms_norm(const Tensor& x, const Tensor& gain, int64_t groups) {
   const Arguments arguments("rms_norm", x);
   arguments.expect_rows("x", x);
+  TORCH_CHECK(groups >= 1 && x.size(-1) % groups == 0, "ptq::rms_norm: ", x.size(-1),
+              " columns do not divide into ", groups, " groups");
   arguments.expect("gain", gain, {x.size(-1)});
 }
 

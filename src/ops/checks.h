@@ -14,6 +14,10 @@ using OptionalTensor = std::optional<at::Tensor>;
 
 void check_selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const Tensor& B,
                           const Tensor& C, const Tensor& D, const Tensor& z, const OptionalTensor& h);
+// Also checks that the heads divide into the groups, and u and B into heads and groups.
+void check_ssd_scan(const Tensor& u, const Tensor& dt, const Tensor& B, const Tensor& C, const Tensor& A,
+                    const Tensor& dt_bias, const Tensor& D, double delta_low, double delta_high,
+                    int64_t groups, const OptionalTensor& h);
 void check_causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
                               const OptionalTensor& window);
 // Also checks that block = m * 2^k with m the size of `left`.
@@ -23,7 +27,7 @@ void check_round_to_codes(const Tensor& x, const Tensor& scale, int64_t low, int
 void check_quantize_symmetric(const Tensor& x, int64_t bits, double clip, int64_t group);
 void check_quantize_asymmetric(const Tensor& x, int64_t bits, double clip, int64_t group);
 void check_abs_max_rows(const Tensor& x);
-void check_rms_norm(const Tensor& x, const Tensor& gain);
+void check_rms_norm(const Tensor& x, const Tensor& gain, int64_t groups);
 // The entries of `index` are not looked at.
 void check_gather_columns(const Tensor& x, const Tensor& index);
 

@@ -1,6 +1,6 @@
 // The scan walks over time with one [batch, inner, state] tensor in hand. A parallel form over the whole
 // length would hold [batch, length, inner, state] floats: 50 MB for one row of 512 tokens at inner 1536, and
-// 16 times the rest.
+// 16 times the rest. So does that of Mamba-2.
 #include "ops/fallback.h"
 
 #include <cmath>
@@ -34,6 +34,29 @@ Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const 
   }
   if (h) h->copy_(state);
   return (y + D * u) * at::silu(z);
+}
+
+Tensor ssd_scan(const Tensor& u, const Tensor& dt, const Tensor& B, const Tensor& C, const Tensor& A,
+                const Tensor& dt_bias, const Tensor& D, double delta_low, double delta_high, int64_t groups,
+                const OptionalTensor& h) {
+  check_ssd_scan(u, dt, B, C, A, dt_bias, D, delta_low, delta_high, groups, h);
+  const int64_t heads = A.size(0), state = B.size(2) / groups, channels = u.size(2) / heads;
+  const auto of_heads = [&](const Tensor& x) {  // [batch, length, groups * state] -> [..., heads, state]
+    return x.unflatten(-1, {groups, state}).repeat_interleave(heads / groups, 2);
+  };
+  const Tensor delta = at::softplus(dt + dt_bias, /*beta=*/1, /*threshold=*/20).clamp_(delta_low, delta_high);
+  const Tensor decay = at::exp(delta * A);
+  const Tensor input = u.unflatten(-1, {heads, channels}) * delta.unsqueeze(-1);
+  const Tensor Bs = of_heads(B), Cs = of_heads(C);
+  Tensor last = h ? h->clone() : at::zeros({u.size(0), heads, state, channels}, u.options());
+  Tensor y = at::empty(input.sizes(), u.options());  // [batch, length, heads, channels]
+  for (int64_t t = 0; t < u.size(1); ++t) {
+    last = decay.select(1, t).unsqueeze(-1).unsqueeze(-1) * last +
+           Bs.select(1, t).unsqueeze(-1) * input.select(1, t).unsqueeze(-2);
+    y.select(1, t).copy_((last * Cs.select(1, t).unsqueeze(-1)).sum(-2));
+  }
+  if (h) h->copy_(last);
+  return y.flatten(-2).add_(D * u);
 }
 
 Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
@@ -107,9 +130,10 @@ Tensor abs_max_rows(const Tensor& x) {
   return at::amax(at::abs(x), -1, /*keepdim=*/true);
 }
 
-Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps) {
-  check_rms_norm(x, gain);
-  return x / at::sqrt(at::mean(x * x, -1, /*keepdim=*/true) + eps) * gain;
+Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps, int64_t groups) {
+  check_rms_norm(x, gain, groups);
+  const Tensor parts = x.unflatten(-1, {groups, -1});
+  return (parts / at::sqrt(at::mean(parts * parts, -1, /*keepdim=*/true) + eps)).flatten(-2) * gain;
 }
 
 Tensor gather_columns(const Tensor& x, const Tensor& index) {

@@ -25,6 +25,10 @@ TORCH_LIBRARY(ptq, library) {
   library.def(
       "selective_scan(Tensor u, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor D, Tensor z, Tensor(a!)? h) "
       "-> Tensor");
+  library.def(
+      "ssd_scan(Tensor u, Tensor dt, Tensor B, Tensor C, Tensor A, Tensor dt_bias, Tensor D, float "
+      "delta_low, "
+      "float delta_high, int groups, Tensor(a!)? h) -> Tensor");
   library.def("causal_conv1d_silu(Tensor x, Tensor weight, Tensor? bias, Tensor(a!)? window) -> Tensor");
   library.def("hadamard(Tensor x, Tensor left, int block) -> Tensor");
   library.def("quantize_codes(Tensor x, Tensor scale, int low, int high) -> (Tensor, Tensor)");
@@ -32,12 +36,13 @@ TORCH_LIBRARY(ptq, library) {
   library.def("quantize_symmetric(Tensor x, int bits, float clip, int group) -> (Tensor, Tensor)");
   library.def("quantize_asymmetric(Tensor x, int bits, float clip, int group) -> (Tensor, Tensor, Tensor)");
   library.def("abs_max_rows(Tensor x) -> Tensor");
-  library.def("rms_norm(Tensor x, Tensor gain, float eps) -> Tensor");
+  library.def("rms_norm(Tensor x, Tensor gain, float eps, int groups) -> Tensor");
   library.def("gather_columns(Tensor x, Tensor index) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(ptq, CompositeExplicitAutograd, library) {
   library.impl("selective_scan", fallback::selective_scan);
+  library.impl("ssd_scan", fallback::ssd_scan);
   library.impl("causal_conv1d_silu", fallback::causal_conv1d_silu);
   library.impl("hadamard", fallback::hadamard);
   library.impl("quantize_codes", fallback::quantize_codes);
@@ -51,6 +56,7 @@ TORCH_LIBRARY_IMPL(ptq, CompositeExplicitAutograd, library) {
 
 TORCH_LIBRARY_IMPL(ptq, CPU, library) {
   library.impl("selective_scan", cpu::selective_scan);
+  library.impl("ssd_scan", cpu::ssd_scan);
   library.impl("causal_conv1d_silu", cpu::causal_conv1d_silu);
   library.impl("hadamard", cpu::hadamard);
   library.impl("quantize_codes", cpu::quantize_codes);
@@ -78,6 +84,13 @@ Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const 
                       const Tensor& D, const Tensor& z, const Tensor& h) {
   static const auto op = find_op("ptq::selective_scan", fallback::selective_scan);
   return op.call(u, dt, A, B, C, D, z, if_defined(h));
+}
+
+Tensor ssd_scan(const Tensor& u, const Tensor& dt, const Tensor& B, const Tensor& C, const SsdHeads& heads,
+                const Tensor& h) {
+  static const auto op = find_op("ptq::ssd_scan", fallback::ssd_scan);
+  return op.call(u, dt, B, C, heads.A, heads.dt_bias, heads.D, heads.delta_low, heads.delta_high,
+                 heads.groups, if_defined(h));
 }
 
 Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& window) {
@@ -123,9 +136,9 @@ bool all_finite(const Tensor& x) {
   return std::all_of(data, data + maxima.numel(), [](float maximum) { return std::isfinite(maximum); });
 }
 
-Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps) {
+Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps, int64_t groups) {
   static const auto op = find_op("ptq::rms_norm", fallback::rms_norm);
-  return op.call(x, gain, eps);
+  return op.call(x, gain, eps, groups);
 }
 
 Tensor gather_columns(const Tensor& x, const Tensor& index) {

@@ -2,6 +2,7 @@
 //
 // Queries and keys meet only in inner products, so H q and H k give the same attention: (q H)(k H)^T = q k^T.
 // Applied after the rotary embedding, where outlier channels of keys would set the step of a whole head.
+// B and C of a Mamba-2 mixer are such a pair: a head has one decay for all its states, so they may be turned.
 #include <algorithm>
 
 #include "ptq/base/error.h"
@@ -18,7 +19,8 @@ class QueryKeyHadamardStep : public Step {
   void check(const std::vector<Sublayer*>& sublayers) const override {
     const auto has_pairs = [](Sublayer* sublayer) { return !sublayer->product_pairs().empty(); };
     if (std::any_of(sublayers.begin(), sublayers.end(), has_pairs)) return;
-    throw usage_error("qk_hadamard", "there are no queries and keys: the model has no attention");
+    throw usage_error("qk_hadamard",
+                      "there are no queries and keys: the model has no attention, nor B and C of Mamba-2");
   }
 
   Needs needs(Sublayer&) const override { return {}; }

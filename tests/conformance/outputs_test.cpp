@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "cases.h"
 #include "ptq/export/formats.h"
 #include "ptq/verify/verify.h"
 #include "samples.h"
@@ -54,6 +55,15 @@ void expect_same_rows(const Plan& plan, const Report& report) {
   }
 }
 
+void expect_verified(const std::string& output, const std::string& source, const Report& report) {
+  const Verification found = verify_artifact(output, source, {});
+  for (const Finding& finding : found.findings) ADD_FAILURE() << finding.where << ": " << finding.what;
+  EXPECT_TRUE(found.compared);
+  EXPECT_EQ(found.within_half_step + found.by_sqnr, found.weights_in_codes);
+  EXPECT_EQ(found.equal, found.weights_in_float);
+  EXPECT_EQ(found.files, static_cast<int64_t>(report.output_files.size()) + 2);
+}
+
 // Schemes and sites tell whether a format holds an output; then it is written, and opened where it can be.
 void expect_exports(const std::string& output, const TempDirectory& directory) {
   const at::InferenceMode inference;
@@ -81,17 +91,38 @@ TEST_P(Output, IsWhatThePlanSaysAndVerifiesAgainstItsSource) {
   expect_same_rows(plan, report);
   EXPECT_EQ(plan.files.at("SHA256SUMS"), static_cast<int64_t>(directory.read("out/SHA256SUMS").size()));
 
-  const Verification found = verify_artifact(output, GetParam().model_path(), {});
-  for (const Finding& finding : found.findings) ADD_FAILURE() << finding.where << ": " << finding.what;
-  EXPECT_TRUE(found.compared);
-  EXPECT_EQ(found.within_half_step + found.by_sqnr, found.weights_in_codes);
-  EXPECT_EQ(found.equal, found.weights_in_float);
-  EXPECT_EQ(found.files, static_cast<int64_t>(report.output_files.size()) + 2);
+  expect_verified(output, GetParam().model_path(), report);
   expect_exports(output, directory);
 }
 
 INSTANTIATE_TEST_SUITE_P(Samples, Output, ::testing::ValuesIn(sample_runs()),
                          [](const auto& sample) { return sample.param.name(); });
+
+// Of the architectures that have no sample model.
+std::vector<Case> toy_cases() {
+  std::vector<Case> cases = all_cases({1, 3});
+  std::erase_if(cases, [](const Case& test) {
+    const std::string name = test.architecture->name;
+    return name == "mamba" || name == "llama";
+  });
+  return cases;
+}
+
+class ToyOutput : public ::testing::TestWithParam<Case> {};
+
+TEST_P(ToyOutput, IsWhatThePlanSaysAndVerifiesAgainstItsSource) {
+  const Workbench bench(toy_of(GetParam()));
+  const Recipe recipe = toy_recipe(GetParam().method->name, GetParam().bits);
+  const Plan plan = bench.plan("out", recipe);
+  const Report report = bench.run("out", recipe);
+  expect_planned(plan, report);
+  expect_same_rows(plan, report);
+  expect_verified(bench.output("out"), bench.source(), report);
+  const TempDirectory directory;
+  expect_exports(bench.output("out"), directory);
+}
+
+INSTANTIATE_TEST_SUITE_P(Tables, ToyOutput, ::testing::ValuesIn(toy_cases()), case_name);
 
 TEST(Plan, ChoiceByValuesIsAnUpperBound) {
   const TempDirectory directory;

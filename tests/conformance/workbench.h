@@ -8,8 +8,10 @@
 
 #include "../base/temp_directory.h"
 #include "../support/toy_llama.h"
+#include "../support/toy_mamba2.h"
 #include "ptq/artifact/open_model.h"
 #include "ptq/codec/quantized_tensor.h"
+#include "ptq/pipeline/plan.h"
 #include "ptq/pipeline/run.h"
 
 namespace ptq {
@@ -17,11 +19,25 @@ namespace ptq {
 using testing::TensorMap;
 using testing::ToyLlama;
 using testing::ToyMamba;
+using testing::ToyMamba2;
 using testing::ToyModel;
 
 // Odd sizes: inner sizes with and without a Hadamard matrix of their own, groups longer than a row.
 inline const ToyMamba kMambaSizes[] = {
     {24, 48, 8, 3, 2}, {48, 96, 8, 3, 3}, {96, 192, 8, 3, 6}, {20, 50, 5, 2, 3}};
+// Groups of one head and of several, heads that no vector fits; both forms of configurations, no gated norm.
+inline const ToyMamba2 kMamba2Sizes[] = {
+    {},
+    {.d_model = 48, .heads = 6, .head_dim = 16, .groups = 3, .d_state = 5, .layers = 2, .biases = true},
+    {.d_model = 96, .heads = 4, .head_dim = 48, .groups = 1, .d_state = 16, .state_spaces = true},
+    {.d_model = 20,
+     .heads = 5,
+     .head_dim = 10,
+     .groups = 5,
+     .d_state = 4,
+     .layers = 3,
+     .state_spaces = true,
+     .norm = false}};
 // Shared value heads, heads that no power of two fits, rotations in blocks of 2; biases, norms of heads.
 inline const ToyLlama kLlamaSizes[] = {{24, 2, 1, 40},
                                        {48, 4, 2, 96, 2, 50, 16, /*biases=*/true},
@@ -36,6 +52,7 @@ struct Toy {
 // One row an architecture.
 inline const Toy kToys[] = {
     {"mamba", [](size_t size) { return ToyModel{testing::toy_mamba(kMambaSizes[size]), {}}; }},
+    {"mamba2", [](size_t size) { return testing::toy_mamba2(kMamba2Sizes[size]); }},
     {"llama", [](size_t size) { return testing::toy_llama(kLlamaSizes[size]); }},
 };
 
@@ -76,17 +93,25 @@ class Workbench {
   }
 
   Report run(const std::string& name, const Recipe& recipe, bool self_calibrated = false) const {
+    Progress progress(std::make_shared<StatusLine>(), ProgressStyle::kQuiet);
+    return ptq::run(options(name, self_calibrated), recipe, progress);
+  }
+  Plan plan(const std::string& name, const Recipe& recipe) const {
+    Progress progress(std::make_shared<StatusLine>(), ProgressStyle::kQuiet);
+    return plan_run(options(name, /*self_calibrated=*/false), recipe, progress);
+  }
+
+ private:
+  RunOptions options(const std::string& name, bool self_calibrated) const {
     RunOptions options;
     options.model_path = source();
     options.output = output(name);
     if (!self_calibrated) options.calibration = {tokens()};
     options.program = {{"name", "quantize"}, {"version", "0"}, {"git", ""},
                        {"torch", ""},        {"isa", ""},      {"threads", 1}};
-    Progress progress(std::make_shared<StatusLine>(), ProgressStyle::kQuiet);
-    return ptq::run(options, recipe, progress);
+    return options;
   }
 
- private:
   TempDirectory directory_;
   Tensor ids_;  // [kRows, kLength]
 };

@@ -34,13 +34,16 @@ const Setting kSettings[] = {
     {"mamba", "gptq", "w4a16", "rounded to nearest"},
     {"mamba", "quamba", "w8a8", "the smallest scale was used"},
     {"mamba", "qera", "mxint4", "left without a correction"},
+    {"mamba2", "gptq", "w4a16", "rounded to nearest"},
+    {"mamba2", "quamba", "w8a8", "the smallest scale was used"},
+    {"mamba2", "qera", "mxint4", "left without a correction"},
 };
 
 class ZeroInputs : public ::testing::TestWithParam<Setting> {};
 
 TEST_P(ZeroInputs, AreAFallbackOfTheirLayerAlone) {
   const Setting& setting = GetParam();
-  const bool mamba = std::string(setting.architecture) == "mamba";
+  const bool mamba = std::string(setting.architecture).starts_with("mamba");
   const std::string norm =
       mamba ? "backbone.layers.1.norm.weight" : "model.layers.1.post_attention_layernorm.weight";
   const std::string site = mamba ? "backbone.layers.1.mixer" : "model.layers.1";

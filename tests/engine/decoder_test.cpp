@@ -7,6 +7,7 @@
 
 #include "../base/expect_error.h"
 #include "../support/toy_llama.h"
+#include "../support/toy_mamba2.h"
 #include "../support/toy_source.h"
 
 namespace ptq {
@@ -71,6 +72,24 @@ TEST_P(MambaDecoder, StepsGiveTheLogitsOfAllAtOnce) {
       Decoder fresh(*model, 2);
       EXPECT_FALSE(at::allclose(fresh.advance(toy_ids().slice(1, begin, end)), logits, 0, 1e-4));
     }
+  }
+}
+
+// The limits of a step bind in decoding as they do before.
+TEST_P(MambaDecoder, StepsOfMamba2GiveTheLogitsOfAllAtOnce) {
+  ToyModel toy = testing::toy_mamba2({.d_conv = 4, .biases = true});
+  toy.config["time_step_limit"] = {0.04, 0.06};
+  const Source source(toy.tensors, toy.config);
+  const auto model = source.model();
+  const Tensor expected = logits_of(*model, toy_ids());
+  toy.config.erase("time_step_limit");
+  const Source without(toy.tensors, toy.config);
+  EXPECT_FALSE(at::allclose(logits_of(*without.model(), toy_ids()), expected, 0, 1e-3));
+  Decoder decoder(*model, 2);
+  for (int64_t begin = 0; begin < 12; begin += GetParam()) {
+    const int64_t end = std::min<int64_t>(12, begin + GetParam());
+    const Tensor logits = decoder.advance(toy_ids().slice(1, begin, end));
+    EXPECT_TRUE(at::allclose(logits, expected.select(1, end - 1), 0, 1e-4)) << begin;
   }
 }
 

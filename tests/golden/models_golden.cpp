@@ -29,7 +29,6 @@ constexpr double kDecodeTolerance = 2e-4;  // absolute, of one token after anoth
 
 // Models of architectures that the program lacks.
 constexpr const char* kUnsupported[] = {"jamba-2m",
-                                        "mamba2-1m",
                                         "families/bamba",
                                         "families/falcon-h1",
                                         "families/falcon-h1-norm",
@@ -41,9 +40,6 @@ constexpr const char* kUnsupported[] = {"jamba-2m",
                                         "families/granite4",
                                         "families/granite4-dense",
                                         "families/jamba",
-                                        "families/mamba2",
-                                        "families/mamba2-limits",
-                                        "families/mamba2-state-spaces",
                                         "families/mixtral",
                                         "families/nemotron-h",
                                         "families/olmo2",

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../support/toy_llama.h"
+#include "../support/toy_mamba2.h"
 #include "../support/toy_source.h"
 #include "ptq/calibration/site_sums.h"
 #include "ptq/calibration/stream.h"
@@ -157,6 +158,16 @@ class MambaFixture : public BlockFixture {
  public:
   explicit MambaFixture(const testing::ToyMamba& sizes = {}, int64_t windows = 4)
       : BlockFixture(testing::toy_mamba(sizes), {}, windows) {}
+};
+
+class Mamba2Fixture : public BlockFixture {
+ public:
+  explicit Mamba2Fixture(const testing::ToyMamba2& sizes = {}, int64_t windows = 4)
+      : Mamba2Fixture(testing::toy_mamba2(sizes), windows) {}
+
+ private:
+  Mamba2Fixture(const testing::ToyModel& model, int64_t windows)
+      : BlockFixture(model.tensors, model.config, windows) {}
 };
 
 }  // namespace ptq

@@ -22,11 +22,6 @@ struct ToyLlama {
   uint64_t seed = 1;
 };
 
-struct ToyModel {
-  TensorMap tensors;
-  Json config;
-};
-
 // Makes the model another member of the family: "mistral" becomes MistralForCausalLM.
 inline void declare(ToyModel& model, const std::string& type) {
   const std::map<std::string, const char*> classes = {{"llama", "LlamaForCausalLM"},

@@ -14,6 +14,11 @@ namespace ptq::testing {
 
 using TensorMap = std::map<std::string, at::Tensor>;
 
+struct ToyModel {
+  TensorMap tensors;
+  Json config;  // null: none
+};
+
 // The safetensors format: header length, header, data.
 inline void write_safetensors(const std::string& path, const TensorMap& tensors) {
   const std::map<at::ScalarType, const char*> names = {

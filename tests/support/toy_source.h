@@ -15,7 +15,7 @@ class Source {
  public:
   explicit Source(const TensorMap& tensors, const Json& config = {}) {
     write_safetensors(directory_ / "model.safetensors", tensors);
-    if (!config.is_null()) directory_.write("config.json", config.dump());
+    if (!config.is_null()) directory_.write("config.json", python_json_text(config, 1));
     checkpoint_ = open_checkpoint(directory_ / "model.safetensors");
     floats_ = std::make_unique<FloatSource>(*checkpoint_, at::kCPU);
   }

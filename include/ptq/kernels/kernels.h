@@ -5,10 +5,10 @@
 // the calling thread, allocates nothing and does not throw. A value depends on its own inputs only, never on
 // how rows or channels are split among calls, so callers may split as they like and get the same bits.
 //
-// Across instruction sets all give the same bits but selective_scan, causal_conv1d_silu, rms_norm, softmax,
-// stored_product and weighted_rows (hadamard for a left factor of +1 and -1). Those differ in rounding: exp
-// is right to 2 units in the last place and results agree with the plain loops to 2e-6 of the largest one.
-// The vector forms of exp give 0 below 2^-126 where AVX-512 is missing.
+// Across instruction sets all give the same bits but selective_scan, ssd_scan, causal_conv1d_silu, rms_norm,
+// softmax, stored_product and weighted_rows (hadamard for a left factor of +1 and -1). Those differ in
+// rounding: exp is right to 2 units in the last place and results agree with the plain loops to 2e-6 of the
+// largest one. The vector forms of exp give 0 below 2^-126 where AVX-512 is missing.
 #pragma once
 
 #include <cstddef>
@@ -41,6 +41,22 @@ struct SelectiveScan {
   int64_t u_stride, dt_stride, z_stride, B_stride, C_stride, y_stride;
   int64_t length, channels;
   int64_t state;  // 1 to kMaxState
+};
+
+// One head of one row of a batch. The recurrence of ops.h:
+//   delta = clamp(softplus(dt + dt_bias));  h = exp(delta A) h + delta B_t u_t;  y_t = C_t . h + D u_t
+struct SsdScan {
+  const float* u;   // [length, channels]
+  const float* dt;  // [length], dt_stride from one to the next
+  const float* B;   // [length, state]
+  const float* C;   // [length, state]
+  const float* D;   // [channels]
+  float* h;         // [state, channels], contiguous; read and overwritten with the last state
+  float* y;         // [length, channels]
+  int64_t u_stride, dt_stride, B_stride, C_stride, y_stride;
+  int64_t length, channels, state;
+  float A, dt_bias;
+  float delta_low, delta_high;  // of the clamp; delta_high may be infinity
 };
 
 // One row of a batch, for `channels` channels: y_t = silu(bias + sum_k weight[k] x_{t - (width - 1) + k}).
@@ -283,6 +299,8 @@ std::span<const Candidate<Operands>> candidates();
 
 template <>
 std::span<const Candidate<SelectiveScan>> candidates();
+template <>
+std::span<const Candidate<SsdScan>> candidates();
 template <>
 std::span<const Candidate<CausalConv>> candidates();
 template <>

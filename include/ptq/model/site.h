@@ -61,8 +61,10 @@ struct Site {
   std::string kind;     // what flows here: "linear_input" | "attention" | "internal"
   Transform transform;  // applied online to what arrives
   Tensor smooth;  // [channels], what this site's channels were divided by; already folded into its producers
-  bool shared = false;   // something else than linears reads it, so it cannot be transformed
-  int64_t head_dim = 0;  // channels of one attention head, where values are rounded head by head; else 0
+  bool shared = false;  // something else than linears reads it, so it cannot be transformed
+  // Channels of one attention head, or of one group of a Mamba-2's B and C: where values meet in inner
+  // products of so many, they are rounded head by head and may be turned. Else 0.
+  int64_t head_dim = 0;
   ActivationQuantizer quantizer;
   // What linears read is rounded, and what else reads a shared site is not: as other programs store it.
   bool rounds_for_linears_alone = false;

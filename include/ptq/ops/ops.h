@@ -27,6 +27,30 @@ using at::Tensor;
 Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C,
                       const Tensor& D, const Tensor& z, const Tensor& h = {});
 
+// What each head of ssd_scan() does with its inputs.
+struct SsdHeads {
+  Tensor A;        // [heads], negative
+  Tensor dt_bias;  // [heads]
+  Tensor D;        // [heads * channels]
+  double delta_low = 0;
+  double delta_high = 0;  // may be infinity
+  int64_t groups = 1;     // divides the heads
+};
+
+// The scan of Mamba-2 (arXiv 2405.21060, section 7), with one decay a head. Of head i, which belongs to group
+// i / (heads / groups):
+//   delta = clamp(softplus(dt + dt_bias), delta_low, delta_high)      (softplus: the identity above 20)
+//   h_t   = exp(delta_t A) h_{t-1} + delta_t B_t u_t^T
+//   y_t   = C_t . h_t + D u_t
+//   u     [batch, length, heads * channels]
+//   dt    [batch, length, heads]
+//   B, C  [batch, length, groups * state]
+//   h     [batch, heads, state, channels] or undefined (zero); if defined it is read and overwritten with the
+//         last state
+// Returns y [batch, length, heads * channels].
+Tensor ssd_scan(const Tensor& u, const Tensor& dt, const Tensor& B, const Tensor& C, const SsdHeads& heads,
+                const Tensor& h = {});
+
 // Causal depthwise convolution over time, then silu:
 //   y[t, c] = silu(bias[c] + sum_k weight[c, k] x[t - (width - 1) + k, c])
 //   x       [batch, length, inner]
@@ -76,8 +100,9 @@ Tensor abs_max_rows(const Tensor& x);
 // Whether no value of x [..., n] is NaN or infinite.
 bool all_finite(const Tensor& x);
 
-// RMS norm: x / sqrt(mean(x^2) + eps) * gain, along the last dimension. x [..., n], gain [n].
-Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps);
+// RMS norm: x / sqrt(mean(x^2) + eps) * gain, along the last dimension, or along each of `groups` equal parts
+// of it. x [..., n], gain [n].
+Tensor rms_norm(const Tensor& x, const Tensor& gain, double eps, int64_t groups = 1);
 
 // x[..., index]: a permutation or selection of the last dimension. x [..., n], index [m] int64, each in [0,
 // n).
