@@ -15,7 +15,7 @@ constexpr std::string_view kLayers = "layers.";
 constexpr std::array<std::string_view, 5> kInnerWrappers = {
     "_fsdp_wrapped_module.", "_orig_mod.", "_checkpoint_wrapped_module.", "_forward_module.", "_fpw_module."};
 constexpr std::string_view kModel = "model.", kBackbone = "backbone.", kLanguageModel = "language_model.",
-                           kModule = "module.";
+                           kModule = "module.", kDecoder = "decoder.", kModelDecoder = "model.decoder.";
 constexpr std::array<std::string_view, 3> kEmbeddings = {"embed_tokens.weight", "embeddings.weight",
                                                          "embedding.weight"};
 constexpr size_t kMaxStems = 16;  // more than any checkpoint has; they bound the work on a hostile one
@@ -80,7 +80,7 @@ bool has_embedding(const std::vector<TensorInfo>& tensors, const std::string& st
 
 bool can_be_decoder(const std::vector<TensorInfo>& tensors, const std::string& stem) {
   const std::string_view last = last_component(stem);
-  if (last == kModel || last == kBackbone || last == kLanguageModel) return true;
+  if (last == kModel || last == kBackbone || last == kLanguageModel || last == kDecoder) return true;
   const bool is_bare = stem.empty() || last == kModule;
   return is_bare && has_embedding(tensors, stem);
 }
@@ -111,6 +111,11 @@ bool has_mixers(const std::vector<TensorInfo>& tensors, const std::string& stem)
 
 Stem published_stem(const std::vector<TensorInfo>& tensors, const std::string& stored) {
   const std::string_view last = last_component(stored);
+  if (last == kDecoder) {  // OPT's
+    const bool whole = stored.ends_with(kModelDecoder);
+    return {stored, stored.substr(0, stored.size() - (whole ? kModelDecoder : kDecoder).size()),
+            std::string(kModelDecoder)};
+  }
   if (last == kModel || last == kBackbone)
     return {stored, stored.substr(0, stored.size() - last.size()), std::string(last)};
   return {stored, stored, std::string(has_mixers(tensors, stored) ? kBackbone : kModel)};
@@ -200,6 +205,20 @@ bool may_be_absent(std::string_view name) {
   constexpr std::array<std::string_view, 6> kEnds = {"lm_head.weight", ".inv_freq",       ".masked_bias",
                                                      ".attn.bias",     ".attention.bias", "._extra_state"};
   return std::ranges::any_of(kEnds, [&](std::string_view end) { return name.ends_with(end); });
+}
+
+bool holds_experts(const TensorInfo& tensor) {
+  constexpr std::array<std::string_view, 2> kEnds = {".block_sparse_moe.input_linear.weight",
+                                                     ".block_sparse_moe.output_linear.weight"};
+  constexpr int64_t kMostExperts = 4096;
+  const std::vector<int64_t>& shape = tensor.shape;
+  return shape.size() == 3 && shape[0] <= kMostExperts && tensor.num_elements() > 0 &&
+         std::ranges::any_of(kEnds, [&](std::string_view end) { return tensor.name.ends_with(end); });
+}
+
+std::string expert_name(const std::string& name, int64_t expert) {
+  constexpr std::string_view kWeight = ".weight";
+  return name.substr(0, name.size() - kWeight.size()) + "." + std::to_string(expert) + std::string(kWeight);
 }
 
 }  // namespace ptq

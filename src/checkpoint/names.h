@@ -32,4 +32,11 @@ void publish_tied_embedding(std::vector<TensorInfo>& tensors, const Json& config
 // tied.
 bool may_be_absent(std::string_view name);
 
+// Whether the tensor [experts, out, in] holds the matrices of all experts of a layer, as Granite 4 stores
+// them.
+bool holds_experts(const TensorInfo& tensor);
+
+// The name of one of them: "...input_linear.3.weight" of "...input_linear.weight".
+std::string expert_name(const std::string& name, int64_t expert);
+
 }  // namespace ptq

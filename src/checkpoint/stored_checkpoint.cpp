@@ -81,6 +81,7 @@ void StoredCheckpoint::add_file(const ByteSource& source, TensorFile file) {
 void StoredCheckpoint::finish(const std::vector<std::string>& ignore, bool must_match) {
   publish_names(tensors_, is_training_checkpoint_, notes_);
   publish_tied_embedding(tensors_, config_, notes_);
+  split_experts();
   sort();
   drop_copies();
   leave_out(ignore, must_match);
@@ -90,6 +91,29 @@ void StoredCheckpoint::finish(const std::vector<std::string>& ignore, bool must_
     notes_.push_back(std::to_string(wide) + " of " + std::to_string(tensors_.size()) +
                      " tensors are F64; weights are read as F32");
   }
+}
+
+void StoredCheckpoint::split_experts() {
+  const size_t stored = tensors_.size();
+  size_t count = 0;
+  for (size_t i = 0; i < stored; ++i) {
+    if (!holds_experts(tensors_[i])) continue;
+    ++count;
+    const TensorInfo whole = std::exchange(tensors_[i], {});  // one without a name is left out
+    const Place place = places_[i];
+    const bool contiguous = place.strides.empty();
+    const int64_t each = contiguous ? whole.shape[1] * whole.shape[2] : place.strides[0];
+    std::vector<int64_t> strides;
+    if (!contiguous) strides = {place.strides[1], place.strides[2]};
+    for (int64_t e = 0; e < whole.shape[0]; ++e) {
+      tensors_.push_back({expert_name(whole.name, e), whole.dtype, {whole.shape[1], whole.shape[2]}});
+      places_.push_back({place.part, place.storage, place.first_element + e * each, strides});
+    }
+  }
+  if (count == 0) return;
+  notes_.push_back(std::to_string(count) +
+                   " tensors hold the matrices of several experts, and are read as one for "
+                   "each: \"...input_linear.0.weight\"");
 }
 
 void StoredCheckpoint::select(const std::vector<size_t>& order) {

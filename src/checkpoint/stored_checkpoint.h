@@ -49,6 +49,8 @@ class StoredCheckpoint final : public Checkpoint {
   std::string where(size_t tensor) const;
   void verify(size_t tensor) const;
   Slice gather(size_t tensor) const;
+  // Makes of each tensor that holds the matrices of all experts one an expert.
+  void split_experts();
   // Keeps the tensors at these places, in this order.
   void select(const std::vector<size_t>& order);
   void sort();

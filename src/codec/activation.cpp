@@ -24,4 +24,13 @@ Tensor Activation::dequantize() const {
   return result;
 }
 
+Activation Activation::tokens(const Tensor& index) const {
+  const auto chosen = [&](const Tensor& t) {
+    return t.defined() ? t.flatten(0, 1).index_select(0, index).unsqueeze(0) : Tensor();
+  };
+  const bool by_token = scheme.per_token;
+  return {chosen(values), chosen(codes), by_token ? chosen(scale) : scale, by_token ? chosen(zero) : zero,
+          scheme};
+}
+
 }  // namespace ptq

@@ -42,7 +42,8 @@ void Decoder::with_block(size_t index, const Use& use) const {
 }
 
 Tensor Decoder::run_blocks(const Tensor& ids) {
-  Tensor hidden = model_.embed(ids);
+  Tensor hidden = model_.embed(ids, past_);
+  past_ += ids.size(1);
   for (size_t i = 0; i < states_.size(); ++i) {
     with_block(i, [&](const Block& block) {
       hidden = block.forward(hidden, &states_[i]);
@@ -54,6 +55,7 @@ Tensor Decoder::run_blocks(const Tensor& ids) {
 
 Tensor Decoder::advance(const Tensor& ids) {
   // A long prompt goes through in pieces: what its tokens have in a block would be the peak of memory.
+  if (past_ == 0) begin_text(options_.text_length == 0 ? ids.size(1) : options_.text_length);
   const int64_t length = ids.size(1), piece = blocks_.empty() ? length : std::min(length, kTokensAtOnce);
   Tensor hidden;
   for (int64_t begin = 0; begin < length; begin += piece)
@@ -63,7 +65,14 @@ Tensor Decoder::advance(const Tensor& ids) {
   return logits;
 }
 
+void Decoder::begin_text(int64_t length) {
+  for (BlockState& state : states_) {
+    for (PartState& part : state.parts) part.text_length = length;
+  }
+}
+
 void Decoder::restart() {
+  past_ = 0;
   for (size_t i = 0; i < states_.size(); ++i)
     with_block(i, [&](const Block& block) { states_[i] = block.initial_state(batch_, options_.floats); });
 }

@@ -40,8 +40,10 @@ void add_codes(const Linear& linear, const char* dtype, SafetensorsSpool& spool)
 ExportResult write(const OpenModel& artifact, const ExportTarget& target) {
   const WeightsPlan plan = plan_weights(artifact, kFormat);
   const char* dtype = dtype_text(model_dtype(*artifact.model));
+  std::vector<std::string> in_float = linears_outside(*artifact.model);
+  for (const std::string& name : plan.names_in_float()) in_float.push_back(name);
   return write_weights(
-      artifact, target.output, plan, kFormat.name, nf4_config_json(plan.names_in_float()),
+      artifact, target.output, plan, kFormat.name, nf4_config_json(in_float),
       [&](const Linear& linear, SafetensorsSpool& spool) { add_codes(linear, dtype, spool); });
 }
 

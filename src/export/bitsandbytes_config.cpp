@@ -39,8 +39,6 @@ void expect_nf4_config(const Json& quantization_config, const std::string& where
 }
 
 Json nf4_config_json(const std::vector<std::string>& in_float) {
-  std::vector<std::string> skipped = {"lm_head"};
-  skipped.insert(skipped.end(), in_float.begin(), in_float.end());
   return {{"quant_method", kBitsandbytes},
           {"load_in_4bit", true},
           {"load_in_8bit", false},
@@ -48,7 +46,7 @@ Json nf4_config_json(const std::vector<std::string>& in_float) {
           {"bnb_4bit_compute_dtype", "float32"},
           {"bnb_4bit_use_double_quant", false},
           {"bnb_4bit_quant_storage", "uint8"},
-          {"llm_int8_skip_modules", skipped}};
+          {"llm_int8_skip_modules", in_float}};
 }
 
 Nf4State read_nf4_state(std::string_view bytes, const std::string& where) {

@@ -105,6 +105,11 @@ Weight CodedSource::read(const std::string& name, Role role, const std::vector<i
 }
 
 void CodedSource::check_complete() const {
+  if (in_codes_.empty()) {
+    throw Error(checkpoint_.path(),
+                "says in quantization_config that it is quantized, and no weight is in codes",
+                "--config with the configuration of the float model");
+  }
   const ListedSource shapes(*this);
   const std::unique_ptr<Model> model = find_architecture(shapes, checkpoint_.path()).make(shapes);
   const auto expect_claimed = [this](const std::string& linear) {

@@ -144,7 +144,7 @@ std::vector<LinearScheme> CompressedTensorsPlan::schemes() const {
 
 Json CompressedTensorsPlan::quantization_config() const {
   const std::vector<LinearScheme> schemes = this->schemes();
-  std::vector<std::string> ignore = {"lm_head"};
+  std::vector<std::string> ignore = outside;
   for (const std::string& name : names_of(linears, [](const LinearPlan& plan) { return !plan.scheme; }))
     ignore.push_back(name);
   Json groups = Json::object();
@@ -167,6 +167,7 @@ Json CompressedTensorsPlan::quantization_config() const {
 
 CompressedTensorsPlan plan_compressed_tensors(const OpenModel& artifact) {
   CompressedTensorsPlan plan;
+  plan.outside = linears_outside(*artifact.model);
   for (int64_t i = 0; i < artifact.model->num_blocks(); ++i) plan_block(*artifact.model->load_block(i), plan);
   // transformers 5.24 loads neither a packed Mamba nor packed zero points in codes, and peft finds no weights
   // in packed layers.

@@ -33,6 +33,7 @@ struct CompressedTensorsPlan {
   std::map<std::string, LinearPlan> linears;       // by name
   CorrectedModules corrected;                      // whose corrections an adapter holds
   std::map<std::string, int64_t> unrounded_sites;  // name of a site, and how often it is rounded no more
+  std::vector<std::string> outside;                // linears outside of the blocks
   bool dequantize = false;                         // transformers must make floats of it when it loads
 
   // Each once.

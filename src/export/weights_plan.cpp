@@ -194,6 +194,17 @@ void add_unrounded_sites(Block& block, std::map<std::string, int64_t>& sites) {
   }
 }
 
+std::vector<std::string> linears_outside(Model& model) {
+  const auto without_end = [](const std::string& name) { return name.substr(0, name.rfind(".weight")); };
+  std::vector<std::string> names;
+  if (!model.tied_head().empty()) names.push_back(without_end(model.tied_head()));
+  for (const Weight* weight : model.outer_weights()) {
+    if (weight->role == Role::kHead || weight->role == Role::kLinear)
+      names.push_back(without_end(weight->name));
+  }
+  return names;
+}
+
 std::string unrounded_text(const std::map<std::string, int64_t>& sites) {
   std::string text;
   for (const auto& [site, count] : sites)

@@ -18,6 +18,10 @@ inline constexpr int kServedBits = 4;  // a layer that does not bear these stays
 // "model.layers.0.sites.qkv.input".
 std::string site_text(const Block& block, const Site& site);
 
+// The head, whether it is the embedding or not, and other linears that lie outside of the blocks: always in
+// float.
+std::vector<std::string> linears_outside(Model& model);
+
 // The linears for which `chosen` holds: the last part of a name where it holds for all of that last part,
 // else the name. `text` makes an entry of either.
 std::vector<std::string> chosen_names(const std::map<std::string, bool>& chosen,

@@ -174,4 +174,11 @@ void check_config_keys(const Json& config, const ConfigKeys& keys, std::vector<s
   warnings.push_back("config.json: not known to this program and ignored: " + unknown);
 }
 
+void check_config_keys(const JsonFields& fields, const Json& config, const std::string& architecture,
+                       const std::vector<const char*>& harmless, std::vector<std::string>& warnings) {
+  ConfigKeys keys{architecture, {}, harmless};
+  for (const std::string& key : fields.asked()) keys.done.push_back(key.c_str());
+  check_config_keys(config, keys, warnings);
+}
+
 }  // namespace ptq

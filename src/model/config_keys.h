@@ -26,4 +26,8 @@ struct ConfigKeys {
 // neutral. Keys in no list, unless null, false or empty, are named in one warning. A null `config` has none.
 void check_config_keys(const Json& config, const ConfigKeys& keys, std::vector<std::string>& warnings);
 
+// The same, where the architecture has asked `fields` for every key that it does.
+void check_config_keys(const JsonFields& fields, const Json& config, const std::string& architecture,
+                       const std::vector<const char*>& harmless, std::vector<std::string>& warnings);
+
 }  // namespace ptq

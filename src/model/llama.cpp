@@ -22,7 +22,7 @@ ModelLayout llama_layout(const WeightSource& source) {
   const LlamaConfig config = read_llama_config(source);
   ModelLayout model;
   model.embedding = "model.embed_tokens.weight";
-  model.final_norm = {"model.norm.weight", config.norm_eps};
+  model.final_norm = NormLayout{"model.norm.weight", config.norm_eps};
   model.context_limit = config.context_limit;
   model.start_token = config.start_token;
   model.tied = config.tied;
@@ -39,10 +39,9 @@ ModelLayout llama_layout(const WeightSource& source) {
                               .window = config.windows.at(static_cast<size_t>(i)),
                               .qkv_bias = config.qkv_bias,
                               .o_bias = config.o_bias,
-                              .qk_norm_eps = {},
                               .rope = config.rope};
-    if (config.qk_norm) attention.qk_norm_eps = config.norm_eps;
-    const GatedLayout feed_forward{layer + ".mlp", config.hidden, config.intermediate, config.mlp_bias};
+    if (config.qk_norm) attention.qk_norm = QkNormLayout{.eps = config.norm_eps};
+    const DenseLayout feed_forward{layer + ".mlp", config.hidden, config.intermediate, config.mlp_bias};
     model.blocks.push_back(
         {layer,
          {pre_normed({layer + ".input_layernorm.weight", config.norm_eps}, attention),

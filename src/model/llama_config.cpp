@@ -1,5 +1,6 @@
 #include "model/llama_config.h"
 
+#include "model/attention_config.h"
 #include "model/config_keys.h"
 #include "model/llama_windows.h"
 #include "model/outer_weights.h"
@@ -12,7 +13,6 @@ const std::string kWhere = "config.json: ";
 const std::string kEmbedding = "model.embed_tokens.weight";
 const std::string kAttention = "model.layers.0.self_attn.";
 const std::string kMlp = "model.layers.0.mlp.";
-constexpr int64_t kMaxCount = int64_t{1} << 31;  // for every count in the configuration
 
 // Which linears have a bias: none, all, or those of which the configuration says so.
 enum class Biases { kNone, kAll, kByKey };
@@ -105,48 +105,6 @@ void require_fields(const Json& config) {
               "--config names the model's config.json");
 }
 
-// A count from 1 to 2^31.
-int64_t read_count(JsonFields& fields, const char* key) {
-  const int64_t value = fields.integer(key, 0);
-  if (value >= 1 && value <= kMaxCount) return value;
-  throw Error(kWhere + key,
-              "is " + std::to_string(value) + "; it must lie between 1 and " + std::to_string(kMaxCount));
-}
-
-Error does_not_divide(const char* what, int64_t number, const char* by, int64_t divisor) {
-  return Error("config.json", std::string(what) + " is " + std::to_string(number) +
-                                  ", which is no multiple of " + by + ", " + std::to_string(divisor));
-}
-
-// `q_rows` and `kv_rows`: what q_proj and k_proj give.
-void read_heads(JsonFields& fields, int64_t q_rows, int64_t kv_rows, LlamaConfig& config) {
-  config.heads = read_count(fields, "num_attention_heads");
-  if (fields.has("num_key_value_heads")) {
-    config.kv_heads = read_count(fields, "num_key_value_heads");
-    if (config.heads % config.kv_heads != 0)
-      throw does_not_divide("num_attention_heads", config.heads, "num_key_value_heads", config.kv_heads);
-  }
-  if (!fields.has("head_dim") && config.hidden % config.heads != 0)
-    throw does_not_divide("hidden_size", config.hidden, "num_attention_heads", config.heads);
-  if (q_rows % config.heads != 0)
-    throw does_not_divide("the number of q_proj's rows", q_rows, "num_attention_heads", config.heads);
-  config.head_dim = q_rows / config.heads;
-  const int64_t stated_dim = fields.has("head_dim") ? read_count(fields, "head_dim") : config.head_dim;
-  if (stated_dim != config.head_dim) {
-    throw Error(kWhere + "head_dim", "is " + std::to_string(stated_dim) + ", but q_proj has " +
-                                         std::to_string(q_rows) + " rows for " +
-                                         std::to_string(config.heads) + " heads");
-  }
-  if (config.head_dim % 2 != 0)
-    throw Error("config.json", "heads of " + std::to_string(config.head_dim) + " channels cannot be rotated");
-  if (kv_rows % config.head_dim != 0)
-    throw does_not_divide("the number of k_proj's rows", kv_rows, "head_dim", config.head_dim);
-  expect_equal(fields, {"num_key_value_heads"}, kv_rows / config.head_dim);
-  config.kv_heads = kv_rows / config.head_dim;
-  if (config.heads % config.kv_heads != 0)
-    throw does_not_divide("num_attention_heads", config.heads, "num_key_value_heads", config.kv_heads);
-}
-
 // `stored` is whether the tensor `bias` is, which decides where no member is named.
 bool has_bias(const WeightSource& source, JsonFields& fields, const Member* member, Biases biases,
               const char* key, const std::string& bias) {
@@ -227,7 +185,10 @@ LlamaConfig read_llama_config(const WeightSource& source) {
   config.context_limit = read_count(fields, "max_position_embeddings");
   config.start_token = StartToken(fields, config.vocab_size);
   config.tied = states_tied_head(json, member != nullptr ? std::optional(false) : std::nullopt);
-  read_heads(fields, q_rows, kv_rows, config);
+  const Heads heads = read_heads(fields, config.hidden, q_rows, kv_rows);
+  config.heads = heads.queries;
+  config.kv_heads = heads.keys;
+  config.head_dim = heads.channels;
   config.rope = read_rope(json, config.head_dim, config.context_limit, config.warnings);
   if (member == nullptr && fields.has("sliding_window")) {
     throw Error(kWhere + "sliding_window", "which layers it is for depends on the architecture",

@@ -8,7 +8,7 @@ ModelLayout mamba_layout(const WeightSource& source) {
   const MambaConfig config = read_mamba_config(source);
   ModelLayout model;
   model.embedding = config.embedding;
-  model.final_norm = {"backbone.norm_f.weight", config.norm_eps};
+  model.final_norm = NormLayout{"backbone.norm_f.weight", config.norm_eps};
   model.start_token = config.start_token;
   model.tied = config.tied;
   model.config = hugging_face_config(config, source.config());

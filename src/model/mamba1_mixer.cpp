@@ -24,18 +24,21 @@ class Mamba1Mixer : public Part {
  private:
   // A is rounded, where it is, in the log domain.
   Tensor decay() const { return A_log_.values().exp().neg(); }
+  Tensor normed(const Tensor& x, const std::optional<Norm>& norm) const;
 
   Mamba1Layout layout_;
 
-  Linear in_proj_;                   // [2E, d], rows x then z
-  Weight conv_weight_;               // [E, 1, W]
-  std::optional<Weight> conv_bias_;  // [E]
-  Linear x_proj_;                    // [R + 2N, E], rows dt, B, C
-  Linear dt_proj_;                   // [E, R], with bias
-  Weight A_log_;                     // [E, N]
-  Tensor A_;                         // -exp(A_log); undefined until the part is sealed
-  Weight D_;                         // [E]
-  Linear out_proj_;                  // [d, E]
+  Linear in_proj_;                       // [2E, d], rows x then z
+  Weight conv_weight_;                   // [E, 1, W]
+  std::optional<Weight> conv_bias_;      // [E]
+  Linear x_proj_;                        // [R + 2N, E], rows dt, B, C
+  Linear dt_proj_;                       // [E, R], with bias
+  std::optional<Norm> dt_norm_;          // [R]
+  std::optional<Norm> B_norm_, C_norm_;  // [N]
+  Weight A_log_;                         // [E, N]
+  Tensor A_;                             // -exp(A_log); undefined until the part is sealed
+  Weight D_;                             // [E]
+  Linear out_proj_;                      // [d, E]
 
   Site in_proj_input_, conv_input_, z_, ssm_x_, dt_proj_input_, ssm_dt_, ssm_B_, ssm_C_, ssm_output_;
 };
@@ -47,6 +50,14 @@ Mamba1Mixer::Mamba1Mixer(const WeightSource& source, const Mamba1Layout& layout)
   conv_weight_ = source.read(prefix + ".conv1d.weight", Role::kConv, {E, 1, layout.d_conv});
   if (layout.conv_bias) conv_bias_ = source.read(prefix + ".conv1d.bias", Role::kBias, {E});
   x_proj_ = read_linear(source, prefix + ".x_proj", "ssm.x", R + 2 * N, E, /*has_bias=*/false);
+  if (layout.norms && layout.norms->gains) {
+    const auto norm = [&](const char* name, int64_t channels) {
+      return read_norm(source, {prefix + "." + name + ".weight", layout.norms->eps}, channels);
+    };
+    dt_norm_ = norm("dt_layernorm", R);
+    B_norm_ = norm("b_layernorm", N);
+    C_norm_ = norm("c_layernorm", N);
+  }
   dt_proj_ = read_linear(source, prefix + ".dt_proj", "dt_proj.input", E, R, /*has_bias=*/true);
   dt_proj_.min_bits = 8;  // tiny (its inputs are no multiple of a group) and its error is exponentiated
   A_log_ = source.read(prefix + ".A_log", Role::kDecay, {E, N});
@@ -66,6 +77,12 @@ Mamba1Mixer::Mamba1Mixer(const WeightSource& source, const Mamba1Layout& layout)
   ssm_output_ = make_site("ssm.output", "linear_input");
 }
 
+Tensor Mamba1Mixer::normed(const Tensor& x, const std::optional<Norm>& norm) const {
+  if (norm) return (*norm)(x);
+  if (!layout_.norms) return x;
+  return ops::rms_norm(x, at::ones({x.size(-1)}, x.options()), layout_.norms->eps);
+}
+
 // input [batch, length, d]
 Tensor Mamba1Mixer::forward(const Tensor& input, PartState* state, Observer* observer) const {
   const int64_t E = layout_.d_inner, N = layout_.d_state, R = layout_.dt_rank;
@@ -82,9 +99,10 @@ Tensor Mamba1Mixer::forward(const Tensor& input, PartState* state, Observer* obs
   const Activation u = ssm_x_(convolved, observer);
 
   const Tensor dt_B_C = x_proj_(u);  // [batch, length, R + 2N]
-  const Tensor dt = ssm_dt_.rounded(dt_proj_(dt_proj_input_(dt_B_C.slice(-1, 0, R), observer)), observer);
-  const Tensor B = ssm_B_.rounded(dt_B_C.slice(-1, R, R + N), observer);
-  const Tensor C = ssm_C_.rounded(dt_B_C.slice(-1, R + N), observer);
+  const Tensor low_dt = normed(dt_B_C.slice(-1, 0, R), dt_norm_);
+  const Tensor dt = ssm_dt_.rounded(dt_proj_(dt_proj_input_(low_dt, observer)), observer);
+  const Tensor B = ssm_B_.rounded(normed(dt_B_C.slice(-1, R, R + N), B_norm_), observer);
+  const Tensor C = ssm_C_.rounded(normed(dt_B_C.slice(-1, R + N), C_norm_), observer);
   const Tensor A = A_.defined() ? A_ : decay();
   const Tensor scanned = ssm_x_.rounds_for_linears_alone ? convolved : u.dequantize();
   const Tensor y = ops::selective_scan(scanned, dt, A, B, C, D_.values(), z, h);
@@ -107,6 +125,9 @@ std::vector<Weight*> Mamba1Mixer::weights() {
   std::vector<Weight*> all = {&in_proj_.weight, &conv_weight_, &x_proj_.weight,  &dt_proj_.weight,
                               &A_log_,          &D_,           &out_proj_.weight};
   if (conv_bias_) all.push_back(&*conv_bias_);
+  for (std::optional<Norm>* norm : {&dt_norm_, &B_norm_, &C_norm_}) {
+    if (*norm) all.push_back(&(*norm)->gain);
+  }
   for (Linear* linear : linears()) {
     if (linear->bias) all.push_back(&*linear->bias);
   }
@@ -116,7 +137,9 @@ std::vector<Weight*> Mamba1Mixer::weights() {
 // The conv, silu and the scan are not linear in their channels' scale, so dt is all there is besides the
 // norm.
 std::vector<FoldEdge> Mamba1Mixer::fold_edges() {
-  return {edge_between("dt_proj.input", x_proj_, dt_proj_)};
+  if (!layout_.norms) return {edge_between("dt_proj.input", x_proj_, dt_proj_)};
+  if (!dt_norm_) return {};
+  return {{{"dt_proj.input"}, dt_norm_->producers(), {&dt_proj_}}};
 }
 
 // The scan: exp(dt A), dt B u, the update of h and its product with C, of every channel and state; and the

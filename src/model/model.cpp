@@ -23,13 +23,16 @@ Sublayer read_sublayer(const WeightSource& source, const std::string& prefix, co
   }
   if (layout.post) sublayer.post = read_norm(source, *layout.post, d_model);
   sublayer.residual_scale = layout.residual_scale;
+  if (layout.closing) sublayer.closing = read_norm(source, *layout.closing, d_model);
   return sublayer;
 }
 
 }  // namespace
 
-Norm read_norm(const WeightSource& source, const NormLayout& layout, int64_t d_model) {
-  return {source.read(layout.weight, Role::kNorm, {d_model}), layout.eps};
+Norm read_norm(const WeightSource& source, const NormLayout& layout, int64_t channels) {
+  Norm norm{source.read(layout.weight, Role::kNorm, {channels}), layout.eps, layout.offset, layout.centred};
+  if (!layout.bias.empty()) norm.bias = source.read(layout.bias, Role::kBias, {channels});
+  return norm;
 }
 
 Model::Model(const WeightSource& source, ModelLayout layout, OnLoad on_load)
@@ -39,7 +42,7 @@ Model::Model(const WeightSource& source, ModelLayout layout, OnLoad on_load)
       warnings_(layout_->warnings),
       outer_(std::make_unique<OuterWeights>(read_outer_weights(source, *layout_, notes_, warnings_))),
       config_(with_true_head(layout_->config, layout_->tied, !outer_->head)),
-      num_parameters_(count_parameters(source, !outer_->head)) {}
+      num_parameters_(count_parameters(source, tied_head())) {}
 
 Model::~Model() = default;
 
@@ -60,7 +63,7 @@ int64_t Model::vocab_size() const {
   return outer_->embedding.size(0);
 }
 int64_t Model::hidden_size() const {
-  return outer_->embedding.size(1);
+  return outer_->hidden_size();
 }
 int64_t Model::context_limit() const {
   return layout_->context_limit;
@@ -73,11 +76,11 @@ at::Device Model::device() const {
 }
 
 std::string Model::tied_head() const {
-  return outer_->head ? "" : kHead;
+  return outer_->head ? "" : layout_->head;
 }
 
-Tensor Model::embed(const Tensor& ids) const {
-  return outer_->embed(ids);
+Tensor Model::embed(const Tensor& ids, int64_t first) const {
+  return outer_->embed(ids, first);
 }
 Tensor Model::logits(const Tensor& hidden) const {
   return outer_->logits(hidden);

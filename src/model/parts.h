@@ -12,8 +12,9 @@ namespace ptq {
 std::unique_ptr<Part> make_part(const WeightSource& source, const Mamba1Layout& layout);
 std::unique_ptr<Part> make_part(const WeightSource& source, const Mamba2Layout& layout);
 std::unique_ptr<Part> make_part(const WeightSource& source, const AttentionLayout& layout);
-std::unique_ptr<Part> make_part(const WeightSource& source, const GatedLayout& layout);
+std::unique_ptr<Part> make_part(const WeightSource& source, const DenseLayout& layout);
+std::unique_ptr<Part> make_part(const WeightSource& source, const MoeLayout& layout);
 
-Norm read_norm(const WeightSource& source, const NormLayout& layout, int64_t d_model);
+Norm read_norm(const WeightSource& source, const NormLayout& layout, int64_t channels);
 
 }  // namespace ptq

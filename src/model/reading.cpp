@@ -136,7 +136,7 @@ int64_t StartToken::id() const {
               "--calib with a text");
 }
 
-Linear read_linear(const WeightSource& source, const std::string& name, const char* site, int64_t out,
+Linear read_linear(const WeightSource& source, const std::string& name, const std::string& site, int64_t out,
                    int64_t in, bool has_bias) {
   Linear linear;
   linear.name = name;
@@ -146,7 +146,7 @@ Linear read_linear(const WeightSource& source, const std::string& name, const ch
   return linear;
 }
 
-Site make_site(const char* name, const char* kind) {
+Site make_site(const std::string& name, const char* kind) {
   Site site;
   site.name = name;
   site.kind = kind;
@@ -162,16 +162,16 @@ std::vector<Weight*> weights_of(const std::vector<Linear*>& linears) {
   return all;
 }
 
-FoldEdge edge_between(const char* site, Linear& producer, Linear& reader) {
+FoldEdge edge_between(const std::string& site, Linear& producer, Linear& reader) {
   FoldEdge edge{{site}, {{&producer.weight}}, {&reader}};
   if (producer.bias) edge.producers.push_back({&*producer.bias});
   return edge;
 }
 
-int64_t count_parameters(const WeightSource& source, bool tied) {
+int64_t count_parameters(const WeightSource& source, const std::string& left_out) {
   int64_t count = 0;
   for (const std::string& name : source.names()) {
-    if (tied && name == "lm_head.weight") continue;
+    if (name == left_out) continue;
     count += source.find(name)->num_elements();
   }
   return count;

@@ -56,18 +56,18 @@ class StartToken {
 };
 
 // The layer `name`, weight [out, in], with its bias [out] if it has one.
-Linear read_linear(const WeightSource& source, const std::string& name, const char* site, int64_t out,
+Linear read_linear(const WeightSource& source, const std::string& name, const std::string& site, int64_t out,
                    int64_t in, bool has_bias);
 
-Site make_site(const char* name, const char* kind);
+Site make_site(const std::string& name, const char* kind);
 
 // The weights of the linears in turn, each followed by its bias if it has one.
 std::vector<Weight*> weights_of(const std::vector<Linear*>& linears);
 
 // Channel c of `site` is made by row c of `producer` and read by `reader`.
-FoldEdge edge_between(const char* site, Linear& producer, Linear& reader);
+FoldEdge edge_between(const std::string& site, Linear& producer, Linear& reader);
 
-// Elements of all tensors; those of lm_head.weight only if it is not tied.
-int64_t count_parameters(const WeightSource& source, bool tied);
+// Elements of all tensors but `left_out`.
+int64_t count_parameters(const WeightSource& source, const std::string& left_out);
 
 }  // namespace ptq

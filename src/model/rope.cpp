@@ -17,7 +17,7 @@ constexpr double kMaxNumber = 1e12;    // for every number here: keeps all that 
 // The numbers of one model's rotary embedding.
 struct Parameters {
   JsonFields& fields;
-  int64_t head_dim;
+  int64_t head_dim;  // the rotated channels of a head
   int64_t context_limit;
   double theta;
   double original_limit;  // the context length before it was stretched
@@ -108,6 +108,38 @@ Rope yarn_rope(const Parameters& p) {
   return {1 / (factor * period) * (1 - kept) + 1 / period * kept, yarn_scale(p, factor)};
 }
 
+// The divisors of the frequencies that the field `key` lists.
+Tensor factors(const Parameters& p, const char* key) {
+  const Json& list = p.fields.at(key);
+  const std::string place = p.fields.path() + "." + key;
+  if (!list.is_array() || static_cast<int64_t>(list.size()) != p.head_dim / 2)
+    throw Error(place,
+                "must be an array of " + std::to_string(p.head_dim / 2) + " numbers, one for each pair");
+  std::vector<float> values;
+  for (const Json& value : list) {
+    const double number = value.is_number() ? value.get<double>() : 0;
+    if (!(number >= 1e-6 && number <= kMaxNumber))
+      throw Error(place, "holds " + value.dump() + "; a factor must lie between 1e-06 and 1e+12");
+    values.push_back(static_cast<float>(number));
+  }
+  return at::tensor(values);
+}
+
+// LongRoPE (arXiv 2402.13753): factors for each pair, others for texts beyond the original context.
+Rope longrope_rope(const Parameters& p) {
+  const double stretch = static_cast<double>(p.context_limit) / p.original_limit;
+  double scale = 1;
+  if (p.fields.has("attention_factor"))
+    scale = p.required("attention_factor", 1e-6);
+  else if (stretch > 1)
+    scale = std::sqrt(1 + std::log(stretch) / std::log(p.original_limit));
+  const Tensor period = periods(p);
+  Rope rope{1 / (factors(p, "short_factor") * period), scale};
+  rope.long_frequencies = 1 / (factors(p, "long_factor") * period);
+  rope.short_limit = static_cast<int64_t>(p.original_limit);
+  return rope;
+}
+
 struct RopeType {
   const char* name;
   std::vector<std::string> fields;  // besides those that every type has
@@ -125,12 +157,17 @@ const std::vector<RopeType>& rope_types() {
        {"factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow", "mscale",
         "mscale_all_dim", "truncate"},
        yarn_rope},
+      {"longrope",
+       {"short_factor", "long_factor", "original_max_position_embeddings", "attention_factor"},
+       longrope_rope},
   };
   return types;
 }
 
 const RopeType& find_type(JsonFields& fields) {
-  const std::string name = fields.string("rope_type", fields.string("type", "default"));
+  std::string name = fields.string("rope_type", fields.string("type", "default"));
+  // What Phi-3's first files call it.
+  if (name == "su" || (name == "yarn" && fields.has("long_factor"))) name = "longrope";
   std::string supported;
   for (const RopeType& type : rope_types()) {
     if (name == type.name) return type;
@@ -164,20 +201,48 @@ void warn_of_fields(const Json& object, const RopeType& type, const std::string&
                      ": ignored, as in transformers");
 }
 
-void check_partial(JsonFields& fields) {
-  const double part = fields.number("partial_rotary_factor", 1);
-  if (part == 1) return;
-  throw Error(fields.path() + ".partial_rotary_factor",
-              "is " + Json(part).dump() + "; only whole heads are rotated here, 1");
+// The channels of a head that are rotated. `inner` wins over `top`, as in transformers.
+int64_t rotated_channels(JsonFields& top, JsonFields& inner, int64_t head_dim,
+                         std::optional<double> partial) {
+  JsonFields& fields = inner.has("partial_rotary_factor") ? inner : top;
+  const double part = fields.number("partial_rotary_factor", partial.value_or(1));
+  const std::string where =
+      fields.path() + (&fields == &top ? ": " : ".") + std::string("partial_rotary_factor");
+  if (!partial && part != 1)
+    throw Error(where, "is " + Json(part).dump() + "; this architecture rotates whole heads, 1");
+  const auto channels =
+      part > 0 && part <= 1 ? static_cast<int64_t>(static_cast<double>(head_dim) * part) : 0;
+  if (channels > 0 && channels % 2 == 0) return channels;
+  throw Error(where, "is " + Json(part).dump() + ", with which " + std::to_string(channels) + " of " +
+                         std::to_string(head_dim) + " channels of a head would be rotated: they are pairs");
 }
 
 }  // namespace
 
+void Rope::move_to(at::Device device) {
+  frequencies = frequencies.to(device);
+  if (long_frequencies.defined()) long_frequencies = long_frequencies.to(device);
+}
+
+const Tensor& Rope::frequencies_of(int64_t first, int64_t length, int64_t text_length) const {
+  if (!long_frequencies.defined()) return frequencies;
+  const int64_t reached = first + length;
+  const int64_t began_as = text_length != 0 ? text_length : first > 0 ? first : reached;
+  if (reached > short_limit && began_as <= short_limit) {
+    throw Error("longrope",
+                "the text has reached token " + std::to_string(reached) +
+                    ", and was begun as one of at most " + std::to_string(short_limit) +
+                    ", which this model reads in another way from its first token on",
+                "the length of the whole text, given when it begins");
+  }
+  return began_as > short_limit ? long_frequencies : frequencies;
+}
+
 // One token is turned by plain loops: a dozen of libtorch's operations would take longer than its products.
-Turn Rope::at_one(int64_t position) const {
-  const int64_t half = frequencies.size(0);
-  Turn turn{at::empty({1, 1, half}, at::kFloat), at::empty({1, 1, half}, at::kFloat)};
-  const auto* frequency = frequencies.const_data_ptr<float>();
+Turn Rope::at_one(const Tensor& of_pairs, int64_t position) const {
+  const int64_t half = of_pairs.size(0);
+  Turn turn{at::empty({1, 1, half}, at::kFloat), at::empty({1, 1, half}, at::kFloat), head_dim};
+  const auto* frequency = of_pairs.const_data_ptr<float>();
   for (int64_t i = 0; i < half; ++i) {
     const float angle = static_cast<float>(position) * frequency[i];
     turn.cos.data_ptr<float>()[i] = std::cos(angle) * static_cast<float>(scale);
@@ -188,24 +253,26 @@ Turn Rope::at_one(int64_t position) const {
 
 Tensor Turn::of_one(const Tensor& x) const {
   const Tensor from = x.contiguous(), y = at::empty(x.sizes(), at::kFloat);
-  const int64_t half = cos.size(-1), rows = x.numel() / (2 * half);
+  const int64_t half = cos.size(-1), rows = x.numel() / head_dim;
   const float *c = cos.const_data_ptr<float>(), *s = sin.const_data_ptr<float>();
   for (int64_t r = 0; r < rows; ++r) {
-    const float* a = from.const_data_ptr<float>() + r * 2 * half;
-    float* to = y.data_ptr<float>() + r * 2 * half;
+    const float* a = from.const_data_ptr<float>() + r * head_dim;
+    float* to = y.data_ptr<float>() + r * head_dim;
     for (int64_t i = 0; i < half; ++i) {
       to[i] = a[i] * c[i] - a[i + half] * s[i];
       to[i + half] = a[i + half] * c[i] + a[i] * s[i];
     }
+    std::copy(a + 2 * half, a + head_dim, to + 2 * half);
   }
   return y;
 }
 
-Turn Rope::at(int64_t first, int64_t length) const {
-  if (length == 1 && frequencies.is_cpu() && frequencies.is_contiguous()) return at_one(first);
-  const Tensor positions = at::arange(first, first + length, frequencies.options());
-  const Tensor angles = (positions.unsqueeze(1) * frequencies).unsqueeze(1);
-  Turn turn{angles.cos(), angles.sin()};
+Turn Rope::at(int64_t first, int64_t length, int64_t text_length) const {
+  const Tensor& of_pairs = frequencies_of(first, length, text_length);
+  if (length == 1 && of_pairs.is_cpu() && of_pairs.is_contiguous()) return at_one(of_pairs, first);
+  const Tensor positions = at::arange(first, first + length, of_pairs.options());
+  const Tensor angles = (positions.unsqueeze(1) * of_pairs).unsqueeze(1);
+  Turn turn{angles.cos(), angles.sin(), head_dim};
   if (scale != 1) {
     turn.cos.mul_(scale);
     turn.sin.mul_(scale);
@@ -216,20 +283,20 @@ Turn Rope::at(int64_t first, int64_t length) const {
 Tensor Turn::operator()(const Tensor& x) const {
   if (cos.size(0) == 1 && x.is_cpu() && x.numel() > 0) return of_one(x);
   const int64_t half = cos.size(-1);
-  const Tensor heads = x.unflatten(-1, {-1, 2 * half});
-  const Tensor a = heads.slice(-1, 0, half), b = heads.slice(-1, half);
+  const Tensor heads = x.unflatten(-1, {-1, head_dim});
+  const Tensor a = heads.slice(-1, 0, half), b = heads.slice(-1, half, 2 * half);
   Tensor y = at::empty_like(heads);
-  Tensor y_a = y.slice(-1, 0, half), y_b = y.slice(-1, half);
+  Tensor y_a = y.slice(-1, 0, half), y_b = y.slice(-1, half, 2 * half);
   at::mul_out(y_a, a, cos).addcmul_(b, sin, -1);
   at::mul_out(y_b, b, cos).addcmul_(a, sin);
+  if (2 * half < head_dim) y.slice(-1, 2 * half).copy_(heads.slice(-1, 2 * half));
   return y.flatten(-2);
 }
 
 Rope read_rope(const Json& config, int64_t head_dim, int64_t context_limit,
-               std::vector<std::string>& warnings) {
+               std::vector<std::string>& warnings, std::optional<double> partial) {
   static const Json nothing = Json::object();
   JsonFields top(config, "config.json");
-  check_partial(top);
   const char *const older = "rope_scaling", *const newer = "rope_parameters";
   const auto states = [&](const char* key) { return top.has(key) && !top.at(key).empty(); };
   const char* key = states(older) ? older : newer;
@@ -240,12 +307,12 @@ Rope read_rope(const Json& config, int64_t head_dim, int64_t context_limit,
   const Json& object = top.has(key) ? top.at(key) : nothing;
   JsonFields fields(object, std::string("config.json: ") + key);
   refuse_nested(object, fields.path());
-  check_partial(fields);
+  const int64_t rotated = rotated_channels(top, fields, head_dim, partial);
   const RopeType& type = find_type(fields);
   warn_of_fields(object, type, fields.path(), warnings);
 
-  Parameters parameters{fields, head_dim, context_limit, 0, 0};
-  const Parameters outside{top, head_dim, context_limit, 0, 0};
+  Parameters parameters{fields, rotated, context_limit, 0, 0};
+  const Parameters outside{top, rotated, context_limit, 0, 0};
   // transformers prefers the inner theta, and the outer original limit.
   constexpr double kLeastTheta = 1.0001;  // its logarithm is divided by
   parameters.theta = fields.has("rope_theta") ? parameters.required("rope_theta", kLeastTheta)
@@ -253,7 +320,9 @@ Rope read_rope(const Json& config, int64_t head_dim, int64_t context_limit,
   const char* const original = "original_max_position_embeddings";
   parameters.original_limit =
       (top.has(original) ? outside : parameters).number(original, static_cast<double>(context_limit), 1);
-  return type.make(parameters);
+  Rope rope = type.make(parameters);
+  rope.head_dim = head_dim;
+  return rope;
 }
 
 }  // namespace ptq

@@ -9,7 +9,7 @@ namespace {
 void add_norm_edges(Sublayer& sublayer, std::vector<FoldEdge>& edges) {
   for (size_t n = 0; n < sublayer.norms.size(); ++n) {
     FoldEdge edge;
-    edge.producers.push_back({&sublayer.norms[n].gain});
+    edge.producers = sublayer.norms[n].producers();
     for (Branch& branch : sublayer.branches) {
       if (branch.norm != static_cast<int>(n)) continue;
       for (PartInput& input : branch.part->inputs()) {
@@ -34,7 +34,20 @@ auto of_parts(const std::vector<Branch>& branches, const Of& of) {
 }  // namespace
 
 Tensor Norm::operator()(const Tensor& x) const {
-  return ops::rms_norm(x, gain.values(), eps);
+  const Tensor factor = offset == 0 ? gain.values() : gain.values() + offset;
+  if (!centred) return ops::rms_norm(x, factor, eps);
+  return at::layer_norm(x, factor.sizes(), factor, bias ? bias->values() : Tensor(), eps);
+}
+
+std::vector<Weight*> Norm::weights() {
+  if (!bias) return {&gain};
+  return {&gain, &*bias};
+}
+
+std::vector<FoldEdge::Rows> Norm::producers() {
+  std::vector<FoldEdge::Rows> rows = {{.weight = &gain, .offset = offset}};
+  if (bias) rows.push_back({&*bias});
+  return rows;
 }
 
 Sublayer Sublayer::clone() const {
@@ -43,6 +56,7 @@ Sublayer Sublayer::clone() const {
   copy.norms = norms;
   copy.post = post;
   copy.residual_scale = residual_scale;
+  copy.closing = closing;
   for (const Branch& branch : branches)
     copy.branches.push_back({branch.part->clone(), branch.norm, branch.in_scale, branch.out_scale});
   return copy;
@@ -62,7 +76,8 @@ Tensor Sublayer::forward(const Tensor& hidden, PartState* states, Observer* obse
   }
   if (post) sum = (*post)(sum);
   if (residual_scale != 1) sum.mul_(residual_scale);
-  return sum.add_(hidden);
+  sum.add_(hidden);
+  return closing ? (*closing)(sum) : sum;
 }
 
 void Sublayer::prepare() {
@@ -93,8 +108,12 @@ std::vector<Linear*> Sublayer::linears() {
 
 std::vector<Weight*> Sublayer::norm_weights() {
   std::vector<Weight*> all;
-  for (Norm& norm : norms) all.push_back(&norm.gain);
-  if (post) all.push_back(&post->gain);
+  const auto add = [&all](Norm& norm) {
+    for (Weight* weight : norm.weights()) all.push_back(weight);
+  };
+  for (Norm& norm : norms) add(norm);
+  if (post) add(*post);
+  if (closing) add(*closing);
   return all;
 }
 

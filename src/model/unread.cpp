@@ -41,8 +41,9 @@ void expect_all_read(const ArchitectureEntry& entry, const WeightSource& source,
   std::string list;
   size_t count = 0;
   for (const std::string& name : source.names()) {
-    const bool harmless = std::any_of(std::begin(kHarmless), std::end(kHarmless),
-                                      [&](const char* pattern) { return matches_pattern(pattern, name); });
+    const auto matches = [&](const char* pattern) { return matches_pattern(pattern, name); };
+    const bool harmless = std::any_of(std::begin(kHarmless), std::end(kHarmless), matches) ||
+                          std::any_of(entry.left_aside.begin(), entry.left_aside.end(), matches);
     if (harmless || listed.asked().contains(name) || is_copy(source, listed, name)) continue;
     if (++count <= kMostListed) list += (count == 1 ? "" : ", ") + name;
   }

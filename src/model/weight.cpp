@@ -21,6 +21,8 @@ const char* role_name(Role role) {
       return "linear";
     case Role::kBias:
       return "bias";
+    case Role::kPositions:
+      return "positions";
     case Role::kConv:
       return "conv";
     case Role::kDecay:

@@ -405,7 +405,7 @@ TEST(Rope, WhatIsNotUnderstoodIsNamed) {
   expect_refused(
       {{rope_of({{"rope_type", "dynamic"}, {"factor", 2}}), "the rope type \"dynamic\" is not supported"},
        {{{"rope_scaling", {{"type", "su"}}}, {"rope_parameters", nullptr}},
-        "rope_scaling: the rope type \"su\""},
+        "rope_scaling: \"short_factor\" is missing"},
        {rope_of({{"full_attention", {{"rope_theta", 1e4}}}, {"sliding_attention", {{"rope_theta", 1e5}}}}),
         "rope_parameters: holds an object for \"full_attention\""},
        {rope_of({{"rope_type", "linear"}}), "\"factor\" is missing"},

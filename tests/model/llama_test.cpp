@@ -49,10 +49,11 @@ TEST(Attend, IsSoftmaxOverWhatAQueryMaySee) {
                  std::to_string(window));
     const Tensor q = at::randn({2, 6, length, 8});
     const Tensor k = at::randn({2, 2, past + length, 8}), v = at::randn({2, 2, past + length, 8});
-    EXPECT_TRUE(at::allclose(attend(q, k, v, window), plain_attention(q, k, v, window), 1e-4, 1e-5));
+    EXPECT_TRUE(
+        at::allclose(attend(q, k, v, {.window = window}), plain_attention(q, k, v, window), 1e-4, 1e-5));
     const Tensor single = at::randn({2, 6, past + length, 8});
-    EXPECT_TRUE(at::allclose(attend(q, single, single, window), plain_attention(q, single, single, window),
-                             1e-4, 1e-5));
+    EXPECT_TRUE(at::allclose(attend(q, single, single, {.window = window}),
+                             plain_attention(q, single, single, window), 1e-4, 1e-5));
   }
 }
 

@@ -380,8 +380,8 @@ TEST(Mamba2Model, MatchesByNamesAndByTensorsAlone) {
   const ToyModel toy = toy_mamba2({});
   for (const Json& json : {toy.config, config_of(kStateSpaces), Json({{"n_groups", 2}}), Json()})
     EXPECT_STREQ(find_architecture(*Source(toy.tensors, json), "here").name, "mamba2");
-  EXPECT_ERROR(find_architecture(*Source(toy.tensors, {{"model_type", "nemotron_h"}}), "here"),
-               ExitCode::kFailed, "nemotron_h is not supported; its tensors have the names of mamba2");
+  EXPECT_ERROR(find_architecture(*Source(toy.tensors, {{"model_type", "hawk"}}), "here"), ExitCode::kFailed,
+               "hawk is not supported; its tensors have the names of mamba2");
   EXPECT_ERROR(Source(toy.tensors, {{"model_type", "mamba"}}).model(), ExitCode::kFailed, kMixer);
   EXPECT_ERROR(Source(testing::toy_mamba({}), {{"model_type", "mamba2"}}).model(), ExitCode::kFailed, kMixer);
 }

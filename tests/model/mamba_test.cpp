@@ -314,10 +314,10 @@ TEST(FindArchitecture, UnknownTensorsAreListedWithWhatIsSupported) {
 TEST(FindArchitecture, ADeclaredArchitectureThatIsNotTheMatchedOnesIsRefused) {
   const testing::TensorMap tensors = testing::toy_mamba({});
   const std::vector<std::pair<Json, const char*>> cases = {
-      {{{"architectures", {"FalconMambaForCausalLM"}}},
-       "FalconMambaForCausalLM is not supported; its tensors have "
+      {{{"architectures", {"HawkForCausalLM"}}},
+       "HawkForCausalLM is not supported; its tensors have "
        "the names of mamba"},
-      {{{"model_type", "falcon_mamba"}}, "falcon_mamba is not supported"},
+      {{{"model_type", "hawk"}}, "hawk is not supported"},
       {{{"architectures", {"FooForCausalLM"}}, {"model_type", "foo"}},
        "FooForCausalLM, foo is not supported"},
       {{{"architectures", {"MambaForCausalLM"}}, {"model_type", "falcon_mamba"}},

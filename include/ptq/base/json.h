@@ -60,6 +60,8 @@ class JsonFields {
   double number(const std::string& key, double fallback);
   bool boolean(const std::string& key, bool fallback);
   const std::string& path() const { return path_; }
+  // The keys that were asked for, whether they are there or not.
+  const std::set<std::string>& asked() const { return known_; }
   // kUsage if the user typed the object, kFailed if a file holds it.
   void finish(ExitCode code = ExitCode::kUsage) const;
 

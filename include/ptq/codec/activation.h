@@ -41,6 +41,8 @@ struct Activation {
   Tensor centered() const;
   // The float32 values that the codes stand for; `values` itself if it is not in codes.
   Tensor dequantize() const;
+  // The tokens `index` [n] int64 of all batch * length, as [1, n, channels].
+  Activation tokens(const Tensor& index) const;
 };
 
 }  // namespace ptq

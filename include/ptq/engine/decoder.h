@@ -13,6 +13,8 @@ struct DecoderOptions {
   CacheFloats floats = CacheFloats::kFloat32;  // of keys and values that no site rounds
   Compute compute = {};
   int64_t least_free_bytes = int64_t{128} << 20;  // of memory, beside the blocks that are kept
+  // How many tokens the texts will have, those to come included; 0: no more than the first call brings.
+  int64_t text_length = 0;
 };
 
 // Holds the blocks of a model and their states for `batch` sequences. Where memory does not hold all of them
@@ -31,6 +33,7 @@ class Decoder {
 
  private:
   Tensor run_blocks(const Tensor& ids);
+  void begin_text(int64_t length);
   template <typename Use>
   void with_block(size_t index, const Use& use) const;
 
@@ -39,6 +42,7 @@ class Decoder {
   DecoderOptions options_;
   std::vector<std::unique_ptr<Block>> blocks_;  // empty: read again for every step
   std::vector<BlockState> states_;
+  int64_t past_ = 0;  // tokens seen
 };
 
 // Of the float32 weights of a model that writes a text: for every token of it all are read.
@@ -49,7 +53,7 @@ inline constexpr int64_t kWriterBytes = int64_t{1} << 30;
 // after each with the number of positions done.
 template <typename OnStep>
 Tensor write_texts(const Model& model, int64_t rows, int64_t length, uint64_t seed, const OnStep& on_step) {
-  Decoder decoder(model, rows);
+  Decoder decoder(model, rows, {.text_length = length});
   Tensor texts = at::full({rows, length}, model.start_token(), at::kLong);
   for (int64_t position = 1; position < length; ++position) {
     const Tensor logits = decoder.advance(texts.slice(1, position - 1, position));

@@ -48,7 +48,8 @@ class Linear {
   Weight weight;               // [out, in]
   std::optional<Weight> bias;  // [out]
   std::optional<LowRank> correction;
-  int min_bits = 2;  // the strongest compression the layer bears
+  int min_bits = 2;        // the strongest compression the layer bears
+  double token_share = 1;  // of the tokens that reach its part, how many it reads: less than 1 for an expert
   // Other runtimes read the weight past the layer, in a fused kernel, so that nothing can be put beside it.
   bool fused_elsewhere = false;
 

@@ -44,8 +44,9 @@ class Model {
   // what the model holds, also where the source's says something else.
   const Json& config() const { return config_; }
 
-  // ids [batch, length] int64 -> hidden [batch, length, d_model].
-  Tensor embed(const Tensor& ids) const;
+  // ids [batch, length] int64, of which the first are at position `first` of their texts -> hidden [batch,
+  // length, d_model]. Throws Error for a position that the model does not have.
+  Tensor embed(const Tensor& ids, int64_t first = 0) const;
   // hidden [..., d_model] -> logits [..., vocab], after the final norm.
   Tensor logits(const Tensor& hidden) const;
   // Embedding, final norm and head (if not tied): held for the life of the model.
@@ -83,11 +84,15 @@ struct ArchitectureEntry {
   std::vector<std::string> declared;
   // What the names of the tensors in its blocks begin with: "backbone.layers.".
   const char* blocks;
-  // True if the tensors are this architecture's, as far as names tell.
+  // True if the tensors are this architecture's, as far as names tell; null: they do not tell, and it is
+  // known by its configuration alone.
   bool (*has_tensors)(const WeightSource& source);
   // What the model is made of. Throws Error if shapes disagree with each other or with the configuration, or
   // if it asks for what is not supported.
   ModelLayout (*layout)(const WeightSource& source);
+  // Tensors that published checkpoints have beside the model, shell patterns: heads that predict further
+  // tokens.
+  std::vector<const char*> left_aside = {};
 
   std::unique_ptr<Model> make(const WeightSource& source, Model::OnLoad on_load = {}) const;
   // True if it is of one of these families, or if none are named: what a method that is for them can be used

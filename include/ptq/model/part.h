@@ -23,6 +23,9 @@ struct PartState {
   // Of an attention: keys, values, and how many tokens came before the next one.
   CachedRows keys = {}, values = {};
   int64_t past = 0;
+  // How many tokens the text will have, those to come included; 0: not known. Where a model reads a text by
+  // its length (longrope), this decides.
+  int64_t text_length = 0;
 };
 
 // What a part does for one sequence besides its linears and what is done to each value alone.

@@ -45,6 +45,9 @@ struct ActivationQuantizer {
   Tensor scale_on(at::Device device) const;
 };
 
+// The kind of a site that decides which layers are used: it is never rounded or transformed.
+inline constexpr const char* kRouterInput = "router_input";
+
 struct Site;
 
 // Is shown, on a forward that it is passed to, the values of every site: after its transform, before its
@@ -58,9 +61,10 @@ class Observer {
 
 struct Site {
   std::string name;     // "ssm.x", unique in a block; S of the artifact is "<block prefix>.sites.<name>"
-  std::string kind;     // what flows here: "linear_input" | "attention" | "internal"
+  std::string kind;     // what flows here: "linear_input" | "router_input" | "attention" | "internal"
   Transform transform;  // applied online to what arrives
   Tensor smooth;  // [channels], what this site's channels were divided by; already folded into its producers
+  bool routed = false;  // sees the tokens that a router sends there, and not all
   bool shared = false;  // something else than linears reads it, so it cannot be transformed
   // Channels of one attention head, or of one group of a Mamba-2's B and C: where values meet in inner
   // products of so many, they are rounded head by head and may be turned. Else 0.

@@ -1,7 +1,8 @@
 // A sublayer of a language model's block: it adds to the hidden states what its parts make of them,
 //
-//   x <- x + r post(sum_b out_b part_b(in_b pre_b(x)))
+//   x <- x + r post(sum_b out_b part_b(in_b pre_b(x))),
 //
+// and in a few old models norms the sum.
 // It is the unit in which a model is quantized: what arrives at its sites is known before anything in it is
 // rounded, and nothing in it can be folded into another.
 #pragma once
@@ -17,13 +18,19 @@
 
 namespace ptq {
 
-// RMS norm (arXiv 1910.07467) with a gain.
+// RMS norm (arXiv 1910.07467), or LayerNorm (arXiv 1607.06450), with a gain.
 struct Norm {
-  Weight gain;  // [d_model]
+  Weight gain;  // [channels]
   double eps = 0;
+  double offset = 0;                // what is multiplied by is the gain plus this
+  bool centred = false;             // LayerNorm: the mean is taken off
+  std::optional<Weight> bias = {};  // [channels]
 
-  // x [..., d_model] -> the same shape.
+  // x [..., channels] -> the same shape.
   Tensor operator()(const Tensor& x) const;
+  std::vector<Weight*> weights();
+  // What makes its channels.
+  std::vector<FoldEdge::Rows> producers();
 };
 
 struct Branch {
@@ -40,6 +47,7 @@ class Sublayer {
   std::vector<Branch> branches;
   std::optional<Norm> post;  // of the sum of the branches
   double residual_scale = 1;
+  std::optional<Norm> closing;  // of what the sublayer gives
 
   // A copy that shares tensors: rounding one replaces its tensors and leaves the other as it was.
   Sublayer clone() const;

@@ -15,7 +15,17 @@
 
 namespace ptq {
 
-enum class Role { kEmbedding, kHead, kNorm, kLinear, kBias, kConv, kDecay /* A_log */, kSkip /* D */ };
+enum class Role {
+  kEmbedding,
+  kHead,
+  kNorm,
+  kLinear,
+  kBias,
+  kConv,
+  kDecay,  // A_log
+  kSkip,   // D
+  kPositions,
+};
 
 const char* role_name(Role role);
 
