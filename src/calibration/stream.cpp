@@ -11,7 +11,7 @@ namespace ptq {
 namespace {
 
 constexpr int64_t kTokensPerBatch = 2048;
-constexpr const char* kMovingFile = "stream-moving";  // of states that no save() wrote
+constexpr const char* kMoving = "-moving";  // ends the name of a file of states that no save() wrote
 
 // Remembers the first site at which anything is not finite.
 class FiniteObserver : public Observer {
@@ -101,27 +101,32 @@ Tensor embed_windows(const Model& model, const Tensor& ids) {
   return hidden;
 }
 
-Stream::Stream(const std::string& directory, at::IntArrayRef shape, const WindowSplit& split)
-    : split_(split), d_model_(shape[2]), file_(MappedTensor::create(directory + "/" + kMovingFile, shape)) {
+Stream::Stream(const std::string& directory, at::IntArrayRef shape, const WindowSplit& split,
+               const std::string& name)
+    : split_(split),
+      d_model_(shape[2]),
+      file_(MappedTensor::create(directory + "/" + name + kMoving, shape)),
+      name_(name) {
   hidden_ = file_.tensor();
 }
 
 Stream Stream::load(const std::string& path, at::IntArrayRef shape, const std::string& sha256,
-                    const WindowSplit& split, bool in_file) {
+                    const WindowSplit& split, bool in_file, const std::string& name) {
   if (!in_file) return Stream(read_tensor(path, shape, at::kFloat, sha256), split);
   MappedTensor file = MappedTensor::open(path, shape, sha256);
   Stream stream(file.tensor(), split);
   stream.file_ = std::move(file);
+  stream.name_ = name;
   stream.is_saved_ = true;
   return stream;
 }
 
-void Stream::advance(const Sublayer& sublayer, Observer& observer) {
+void Stream::advance(const Sublayer& sublayer, Observer* observer) {
   const bool in_file = file_.tensor().defined();
   MappedTensor target = file_;
   if (is_saved_) {
     const std::string directory = std::filesystem::path(file_.path()).parent_path().string();
-    target = MappedTensor::create(directory + "/" + kMovingFile, hidden_.sizes());
+    target = MappedTensor::create(directory + "/" + name_ + kMoving, hidden_.sizes());
   }
   const Tensor moved = in_file ? target.tensor() : hidden_;
   const auto move_windows = [&](int64_t begin, int64_t end, Observer* watching) {
@@ -132,7 +137,7 @@ void Stream::advance(const Sublayer& sublayer, Observer& observer) {
       target.drop(to.slice(0, first, last));
     });
   };
-  move_windows(0, split_.calibrated, &observer);
+  move_windows(0, split_.calibrated, observer);
   move_windows(split_.calibrated, windows(), nullptr);
   file_ = target;
   hidden_ = moved;

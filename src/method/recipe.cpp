@@ -140,7 +140,7 @@ Json long_form(const Json& json, const std::string& where, std::vector<Assignmen
   const std::string key = method.by_base ? "base" : "bits";
   const Recipe recipe = expand_method(method, fields.string(key, ""), options, where + "." + key);
   Json expanded = recipe.to_json();
-  for (const char* field : {"skip", "embedding", "samples", "seq_len"}) {
+  for (const char* field : {"skip", "embedding", "feedback", "samples", "seq_len"}) {
     if (fields.has(field)) expanded[field] = fields.at(field);
   }
   fields.finish();
@@ -189,16 +189,17 @@ class OrderCheck {
  public:
   explicit OrderCheck(std::string where) : where_(std::move(where)) {}
 
-  void add(const std::string& name, StepKind kind, bool reads_rounded_activations) {
+  void add(const StepConfig& step, StepKind kind, bool reads_rounded_activations) {
+    const std::string& name = step.name;
     const std::string place = where_ + "[" + std::to_string(index_++) + "] (" + name + ")";
     if (kind == StepKind::kRewrite && !first_rounding_.empty()) {
       throw usage_error(
           place, "a rewrite changes the float block, which \"" + first_rounding_ + "\" has changed before it",
           "rewrites before all other steps");
     }
-    if (kind == StepKind::kWeightRounding && !weights_.empty()) {
+    if (kind == StepKind::kWeightRounding && !weights_.empty() && !names_weights(step.options)) {
       throw usage_error(place, "the weights are rounded already, by \"" + weights_ + "\" before it",
-                        "one of the two");
+                        "one of the two, or \"sites\" that they do not share");
     }
     if (kind == StepKind::kCorrection && weights_.empty())
       throw usage_error(place, "there is no rounded weight to correct", "after the step that rounds weights");
@@ -212,6 +213,11 @@ class OrderCheck {
   }
 
  private:
+  // Whether the options say which weights are rounded: a second step may round others.
+  static bool names_weights(const Json& options) {
+    return options.value("sites", Json("all")) != "all" || options.value("tensors", Json()) == "rest";
+  }
+
   std::string where_;
   size_t index_ = 0;
   std::string first_rounding_, weights_;  // the first steps of these kinds, so far
@@ -281,10 +287,38 @@ Json Recipe::to_json() const {
     entry.update(step.options);
     step_list.push_back(entry);
   }
-  return {{"method", method},       {"bits", bits},       {"base", base},
-          {"families", families},   {"steps", step_list}, {"skip", skip},
-          {"embedding", embedding}, {"samples", samples}, {"seq_len", seq_len}};
+  return {{"method", method},
+          {"bits", bits},
+          {"base", base},
+          {"families", families},
+          {"steps", step_list},
+          {"skip", skip},
+          {"embedding", embedding},
+          {"feedback", {{"strength", feedback.strength}, {"damping", feedback.damping}}},
+          {"samples", samples},
+          {"seq_len", seq_len}};
 }
+
+namespace {
+
+Feedback read_feedback(const Json& json, const std::string& where) {
+  if (json == "off") return {};
+  if (json == "on") return kFeedbackOn;
+  JsonFields fields(json, where);
+  Feedback feedback;
+  feedback.strength = fields.number("strength", feedback.strength);
+  feedback.damping = fields.number("damping", feedback.damping);
+  fields.finish();
+  if (!(feedback.strength >= 0 && feedback.strength <= 1))
+    throw usage_error(where + ".strength",
+                      "is " + Json(feedback.strength).dump() + "; it must lie from 0 to 1");
+  if (!(feedback.damping >= 1e-6 && feedback.damping <= 10))
+    throw usage_error(where + ".damping",
+                      "is " + Json(feedback.damping).dump() + "; it must lie from 1e-06 to 10");
+  return feedback;
+}
+
+}  // namespace
 
 Recipe read_recipe(const Json& json, const std::string& where) {
   if (is_short_form(json)) {
@@ -307,6 +341,7 @@ Recipe read_recipe(const Json& json, const std::string& where) {
     throw usage_error(where + ".embedding", "\"" + recipe.embedding + "\" is not a form of the embedding",
                       suggest(recipe.embedding, {"float", "int8"}));
   }
+  if (fields.has("feedback")) recipe.feedback = read_feedback(fields.at("feedback"), where + ".feedback");
   recipe.samples = within(fields, "samples", recipe.samples, 1);
   recipe.seq_len = within(fields, "seq_len", recipe.seq_len, 2);  // a token, and one to predict
   fields.finish();
@@ -314,7 +349,7 @@ Recipe read_recipe(const Json& json, const std::string& where) {
   for (const StepConfig& step : recipe.steps) {  // options are checked here, before any work
     JsonFields options(step.options, where + ".steps (" + step.name + ")");
     const StepEntry& entry = find_step(step.name, where);
-    order.add(step.name, entry.kind, entry.make(options)->reads_rounded_activations());
+    order.add(step, entry.kind, entry.make(options)->reads_rounded_activations());
   }
   return recipe;
 }

@@ -114,6 +114,18 @@ void add_gram(const Tensor& sum, const Tensor& x) {
   });
 }
 
+void add_cross(const Tensor& sum, const Tensor& a, const Tensor& b) {
+  const Tensor left = a.t().contiguous(), right = b.t().contiguous();
+  for (int64_t begin = 0; begin < left.size(0); begin += kPanel) {
+    const int64_t end = std::min(left.size(0), begin + kPanel);
+    for (int64_t first = 0; first < a.size(0); first += kRowsAtOnce) {
+      const int64_t last = std::min(a.size(0), first + kRowsAtOnce);
+      sum.slice(0, begin, end)
+          .add_(ops::linear(left.slice(0, begin, end).slice(1, first, last), right.slice(1, first, last)));
+    }
+  }
+}
+
 void mirror_upper(const Tensor& matrix) {
   const int64_t n = matrix.size(0);
   for (int64_t begin = 0; begin < n; begin += kPanel) {

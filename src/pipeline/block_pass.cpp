@@ -3,11 +3,14 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include <algorithm>
+#include <set>
 
 #include "pipeline/measure.h"
 #include "pipeline/opening.h"
 #include "ptq/base/error.h"
+#include "ptq/calibration/pair_moments.h"
 #include "ptq/calibration/site_sums.h"
+#include "ptq/solve/error_feedback.h"
 
 namespace ptq {
 namespace {
@@ -48,16 +51,34 @@ void merge(Statistics& known, Statistics measured) {
   }
 }
 
-// Measures the windows calibrated on; the last pass of a sublayer moves all windows past it.
-Statistics run_pass(const Sublayer& sublayer, const Needs& needs, Stream& stream, bool last) {
+// Measures the windows calibrated on; `moves`: and moves all windows past the sublayer.
+Statistics run_pass(const Sublayer& sublayer, const Needs& needs, Stream& stream, bool moves) {
   const Tensor calibrated = stream.calibrated();
   StatisticsObserver observer(sublayer.prefix, needs, Batches::of(calibrated.size(0), stream.length()));
-  if (last) {
-    stream.advance(sublayer, observer);
-  } else {
+  if (moves) {
+    stream.advance(sublayer, &observer);
+  } else if (!needs.empty()) {
     observe(sublayer, calibrated, observer);
   }
   return observer.finish();
+}
+
+// A site's name without its number: "experts.#.down.input".
+std::string kind_of(const std::string& site) {
+  std::string kind;
+  for (const char c : site) kind += c >= '0' && c <= '9' ? '#' : c;
+  return kind;
+}
+
+// Sites in forward order, as their readers are rounded: those of all experts together, for none of them
+// lies behind another.
+std::vector<std::vector<std::string>> in_stages(const std::vector<std::string>& sites) {
+  std::vector<std::vector<std::string>> stages;
+  for (const std::string& site : sites) {
+    if (stages.empty() || kind_of(stages.back().back()) != kind_of(site)) stages.emplace_back();
+    stages.back().push_back(site);
+  }
+  return stages;
 }
 
 // What rewrites are checked on when there is no text: they are exact for any hidden states.
@@ -88,7 +109,7 @@ bool BlockPass::needs_data(const Model& model) const {
     blocks.push_back(model.load_block(i));
     for (Sublayer& sublayer : blocks.back()->sublayers()) sublayers.push_back(&sublayer);
   }
-  bool needed = false;
+  bool needed = recipe_.feedback.is_on();
   for (const NamedStep& step : steps_) {
     step.step->check(sublayers);
     for (Sublayer* sublayer : sublayers) needed = !step.step->needs(*sublayer).empty() || needed;
@@ -105,7 +126,9 @@ std::vector<BlockPass::Pass> BlockPass::plan_passes(Sublayer& sublayer) const {
   size_t deadline = steps_.size();  // the first step that looks at something carried
   for (size_t i = 0; i < steps_.size(); ++i) {
     const size_t before = std::min(i, num_rewrites_);
-    for (const auto& [site, needs] : steps_[i].step->needs(sublayer)) {
+    for (auto [site, needs] : steps_[i].step->needs(sublayer)) {
+      // With feedback, the second moments are those of the rounded model, which are gathered later.
+      if (recipe_.feedback.is_on() && i >= num_rewrites_) needs.second_moment = false;
       if (!needs.direct().empty()) {
         if (passes.empty() || passes.back().before != before) passes.push_back({before, {}});
         passes.back().needs[site].merge(needs.direct());
@@ -129,6 +152,26 @@ void BlockPass::check_patterns(const std::vector<std::string>& names) const {
   }
 }
 
+// Of round_with_feedback() and what moves the streams: forwards of the float sublayer and of the rounded
+// one up to each site, which together are about one of each, and one of each for all windows.
+void BlockPass::plan_feedback(Sublayer& sublayer, const Step& step, int64_t calibration_tokens,
+                              SublayerPlan& plan) const {
+  constexpr int64_t kForwards = 4, kMatrices = 5;  // R, D, the damped R, its factor, and one on its way
+  plan.passes += kForwards;
+  StepCost cost;
+  std::set<std::string> sites;
+  for (const Linear* linear : step.linears_to_round(sublayer, skip_)) {
+    const int64_t in = linear->weight.size(1), out = linear->weight.size(0);
+    const auto n = static_cast<double>(in);
+    plan.needs[linear->site].second_moment = true;
+    cost.operations += 4 * static_cast<double>(out) * n * n;
+    cost.bytes = std::max(cost.bytes, kMatrices * in * in * static_cast<int64_t>(sizeof(double)));
+    if (!sites.insert(linear->site).second) continue;
+    cost.operations += 2 * static_cast<double>(calibration_tokens) * n * n + n * n * n / 3;
+  }
+  plan.costs.push_back(cost);
+}
+
 SublayerPlan BlockPass::plan(Sublayer& sublayer, int64_t calibration_tokens, BlockPlan& block) const {
   SublayerPlan result;
   const std::vector<Pass> passes = calibration_tokens > 0 ? plan_passes(sublayer) : std::vector<Pass>();
@@ -141,6 +184,8 @@ SublayerPlan BlockPass::plan(Sublayer& sublayer, int64_t calibration_tokens, Blo
     step.step->plan(sublayer, context);
     result.costs.push_back(context.cost);
     block.at_most = block.at_most || context.at_most;
+    if (recipe_.feedback.is_on() && step.kind == StepKind::kWeightRounding && calibration_tokens > 0)
+      plan_feedback(sublayer, *step.step, calibration_tokens, result);
   }
   return result;
 }
@@ -152,14 +197,55 @@ BlockPlan BlockPass::plan(Block& block, int64_t calibration_tokens) const {
   return result;
 }
 
-void BlockPass::apply(Block& block, Stream& stream, StageTimes& times, Report& report) const {
+// Site after site, each rounded for what those before it have become.
+void BlockPass::round_with_feedback(const Step& step, Sublayer& sublayer, const Streams& streams,
+                                    StepContext& context) const {
+  const std::vector<Linear*> linears = step.linears_to_round(sublayer, skip_);
+  const std::vector<Linear*> targets = step.linears_to_round(*context.target, skip_);
+  std::vector<std::string> sites, others;  // those with a linear that is rounded, and those without
+  for (const Site* site : sublayer.sites()) {
+    const bool reads = std::ranges::any_of(linears, [&](const Linear* l) { return l->site == site->name; });
+    (reads ? sites : others).push_back(site->name);
+  }
+  std::vector<std::vector<std::string>> stages = in_stages(sites);
+  if (stages.empty()) stages.emplace_back();
+  for (size_t i = 0; i < stages.size(); ++i) {
+    std::vector<std::string>& stage = stages[i];
+    const auto moments = pair_moments(*context.rewritten, streams.floats.calibrated(), sublayer,
+                                      streams.rounded.hidden(), stage);
+    for (const auto& [site, pair] : moments) {
+      context.statistics[site].second_moment = SecondMoment(pair.moment);
+      for (const std::vector<Linear*>* all : {&linears, &targets}) add_feedback(*all, site, pair);
+    }
+    if (i == 0) stage.insert(stage.end(), others.begin(), others.end());  // what stays in float is said too
+    context.sites = &stage;
+    step.apply(sublayer, context);
+  }
+  context.sites = nullptr;
+}
+
+// To the linears that read the site.
+void BlockPass::add_feedback(const std::vector<Linear*>& linears, const std::string& site,
+                             const PairMoments& pair) const {
+  if (!pair.shift.defined()) return;
+  const auto& [strength, damping] = recipe_.feedback;
+  for (Linear* linear : linears) {
+    if (linear->site != site) continue;
+    linear->weight.set(with_feedback(linear->weight.values(), pair.moment, pair.shift, strength, damping));
+  }
+}
+
+void BlockPass::apply(Block& block, Streams& streams, StageTimes& times, Report& report) const {
+  const Stream& stream = streams.floats;
   const Tensor inputs = stream.empty() ? Tensor() : measured_windows(stream.held_out()).clone();
-  for (Sublayer& sublayer : block.sublayers()) apply(sublayer, stream, times, report);
+  for (Sublayer& sublayer : block.sublayers()) apply(sublayer, streams, times, report);
   const StageTimer timer(times, "measure");
   measure_block(block, inputs, stream.empty() ? Tensor() : stream.held_out(), report);
 }
 
-void BlockPass::apply(Sublayer& sublayer, Stream& stream, StageTimes& times, Report& report) const {
+void BlockPass::apply(Sublayer& sublayer, Streams& streams, StageTimes& times, Report& report) const {
+  Stream& stream = streams.floats;
+  const bool feeds_back = recipe_.feedback.is_on();
   Remarks remarks;
   std::map<std::string, CorrectionRow> corrections;
   std::vector<std::string> warnings;
@@ -175,16 +261,19 @@ void BlockPass::apply(Sublayer& sublayer, Stream& stream, StageTimes& times, Rep
   auto pass = passes.begin();
   Statistics statistics;
   Tensor outputs;
-  Sublayer rewritten;
+  Sublayer rewritten, target;  // what it was before it was rounded; what it is rounded to, with feedback
   for (size_t i = 0; i <= steps_.size(); ++i) {
     if (pass != passes.end() && pass->before == i) {
       const StageTimer timer(times, "calibrate");
       const bool last = pass + 1 == passes.end();
-      merge(statistics, run_pass(sublayer, pass->needs, stream, last));
-      if (last) outputs = stream.held_out();
+      merge(statistics, run_pass(sublayer, pass->needs, stream, last && !feeds_back));
+      if (last) outputs = feeds_back ? outputs_of(sublayer, inputs) : stream.held_out();
       ++pass;
     }
-    if (i == num_rewrites_) rewritten = sublayer.clone();
+    if (i == num_rewrites_) {
+      rewritten = sublayer.clone();
+      if (feeds_back) target = sublayer.clone();
+    }
     if (i == steps_.size()) break;
     const bool rewrites = i < num_rewrites_;
     const StageTimer timer(times, steps_[i].name);
@@ -195,14 +284,25 @@ void BlockPass::apply(Sublayer& sublayer, Stream& stream, StageTimes& times, Rep
                         remarks,
                         seed_,
                         rewrites ? nullptr : &rewritten,
+                        rewrites     ? nullptr
+                        : feeds_back ? &target
+                                     : &rewritten,
                         &corrections,
                         &warnings};
-    steps_[i].step->apply(sublayer, context);
+    if (feeds_back && steps_[i].kind == StepKind::kWeightRounding)
+      round_with_feedback(*steps_[i].step, sublayer, streams, context);
+    else
+      steps_[i].step->apply(sublayer, context);
     if (rewrites) expect_same_output(steps_[i].name, sublayer, probe, before);
   }
   for (Weight* weight : sublayer.weights()) {
     weight->round_to_stored_dtype();
     if (num_rewrites_ > 0) expect_finite(*weight);  // others were checked when they were read
+  }
+  if (feeds_back) {
+    const StageTimer timer(times, "calibrate");
+    stream.advance(rewritten, nullptr);
+    streams.rounded.advance(sublayer, nullptr);
   }
   {
     const StageTimer timer(times, "measure");

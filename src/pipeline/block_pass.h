@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "pipeline/stages.h"
+#include "ptq/calibration/pair_moments.h"
 #include "ptq/calibration/stream.h"
 #include "ptq/method/recipe.h"
 #include "ptq/report/report.h"
@@ -16,7 +17,7 @@ namespace ptq {
 
 // What the steps will do to one sublayer.
 struct SublayerPlan {
-  std::vector<StepCost> costs;  // one a step
+  std::vector<StepCost> costs;  // of the steps, and of error feedback
   Needs needs;                  // of all passes together
   int64_t passes = 0;           // of the calibrated windows through the sublayer
 };
@@ -27,6 +28,12 @@ struct BlockPlan {
   Remarks remarks;
   std::vector<std::string> warnings;
   bool at_most = false;  // a choice by values may store less
+};
+
+// The hidden states of a run.
+struct Streams {
+  Stream floats;   // as the float model has them
+  Stream rounded;  // of the windows calibrated on, as the rounded model has them; empty without feedback
 };
 
 class BlockPass {
@@ -46,11 +53,12 @@ class BlockPass {
   // Throws a usage Error if a pattern in a step's options matches none of the tensors `names`.
   void check_patterns(const std::vector<std::string>& names) const;
 
-  // Rewrites and rounds the block, one sublayer after the other, moves the stream past it (as the float block
-  // would), and adds its rows to the report; of an empty stream those have what the weights alone tell.
-  // REQUIRES: a stream, if needs_data(). Throws Error if a rewrite changed a sublayer's output, or if an
-  // activation or a weight is not finite.
-  void apply(Block& block, Stream& stream, StageTimes& times, Report& report) const;
+  // Rewrites and rounds the block, one sublayer after the other, moves the streams past it, and adds its
+  // rows to the report; of empty streams those have what the weights alone tell. The first stream moves as
+  // the float block would; with feedback, `rounded` has the windows calibrated on, and moves as the rounded
+  // block does. REQUIRES: a stream, if needs_data(). Throws Error if a rewrite changed a sublayer's output,
+  // or if an activation or a weight is not finite.
+  void apply(Block& block, Streams& streams, StageTimes& times, Report& report) const;
 
  private:
   struct NamedStep {
@@ -64,8 +72,14 @@ class BlockPass {
     Needs needs;
   };
   std::vector<Pass> plan_passes(Sublayer& sublayer) const;
+  void plan_feedback(Sublayer& sublayer, const Step& step, int64_t calibration_tokens,
+                     SublayerPlan& plan) const;
   SublayerPlan plan(Sublayer& sublayer, int64_t calibration_tokens, BlockPlan& block) const;
-  void apply(Sublayer& sublayer, Stream& stream, StageTimes& times, Report& report) const;
+  void apply(Sublayer& sublayer, Streams& streams, StageTimes& times, Report& report) const;
+  void round_with_feedback(const Step& step, Sublayer& sublayer, const Streams& streams,
+                           StepContext& context) const;
+  void add_feedback(const std::vector<Linear*>& linears, const std::string& site,
+                    const PairMoments& pair) const;
 
   const Recipe& recipe_;
   uint64_t seed_;

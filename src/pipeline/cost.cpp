@@ -46,7 +46,8 @@ int64_t batch_tokens(const RunWindows& windows) {
 
 double forward_operations(Sublayer& sublayer, int64_t windows, int64_t length) {
   double weights = 0;
-  for (const Linear* linear : sublayer.linears()) weights += static_cast<double>(linear->weight.numel());
+  for (const Linear* linear : sublayer.linears())
+    weights += linear->token_share * static_cast<double>(linear->weight.numel());
   const auto n = static_cast<double>(windows);
   return n * (2 * weights * static_cast<double>(length) + sublayer.mixing_cost(length).operations);
 }
@@ -119,7 +120,8 @@ void RunCost::add(Block& block, const BlockPlan& plan) {
 int64_t RunCost::peak_bytes() const {
   const int64_t d = model_.hidden_size(), V = model_.vocab_size();
   const int64_t outer = outer_values_ * kFloat;
-  const int64_t stream = windows_.in_file ? 0 : windows_.windows * windows_.length * d * kFloat;
+  const int64_t streamed = windows_.windows + (windows_.feedback ? windows_.split.calibrated : 0);
+  const int64_t stream = windows_.in_file ? 0 : streamed * windows_.length * d * kFloat;
   const int64_t held_out = windows_.split.held_out * windows_.length * d * kFloat;
   const int64_t predicted = windows_.eval_windows > 0 ? windows_.eval_windows * windows_.eval_length
                                                       : windows_.split.held_out * windows_.length;

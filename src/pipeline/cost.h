@@ -14,6 +14,7 @@ struct RunWindows {
   WindowSplit split = {};
   bool self_written = false;
   bool in_file = false;                       // hidden states do not stay in memory
+  bool feedback = false;                      // there are those of the rounded model too
   int64_t eval_windows = 0, eval_length = 0;  // of --eval-text; 0: quality is measured on what is held out
 };
 

@@ -155,6 +155,8 @@ Weight outer_weight_as_written(const Weight& weight, const Model& model, const R
         {weight.name, "kept in float", model.tied_head() + ", the same tensor, is skipped by the recipe"});
     return written;
   }
+  if (weight.role == Role::kLinear)
+    decisions.push_back({weight.name, "kept in float", "it lies outside of the blocks"});
   if (recipe.embedding != "int8" || !is_embedding) return written;
   WeightScheme rows;
   rows.granularity = Granularity::kChannel;

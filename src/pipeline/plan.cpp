@@ -64,12 +64,12 @@ void add_files(const OpenModel& open, const RunCompanions& companions, const Art
       8 * static_cast<double>(plan.output_bytes) / static_cast<double>(open.model->num_parameters());
 }
 
-RunWindows windows_of_run(const RunOptions& options, const CalibrationWindows& windows,
+RunWindows windows_of_run(const RunOptions& options, const Recipe& recipe, const CalibrationWindows& windows,
                           const std::vector<int64_t>& eval_ids, int64_t length) {
   RunWindows all;
   if (!windows.empty())
-    all = {windows.ids.size(0), windows.ids.size(1), windows.split, options.calibration.empty(),
-           options.hidden_states_in_file};
+    all = {windows.ids.size(0),         windows.ids.size(1),           windows.split,
+           options.calibration.empty(), options.hidden_states_in_file, recipe.feedback.is_on()};
   if (eval_ids.empty()) return all;
   const Tensor eval = evaluation_windows(eval_ids, length, options.eval_text);
   all.eval_windows = eval.size(0);
@@ -80,11 +80,12 @@ RunWindows windows_of_run(const RunOptions& options, const CalibrationWindows& w
 // Of the output and of what lies beside it meanwhile (run_state.h) when both are largest: at the last block,
 // whose stream is written before that of an earlier one goes, or while the tensors that were gathered in the
 // spool are copied into the output.
-int64_t disk_bytes(const CalibrationWindows& windows, const Model& model, const ArtifactLayout& layout,
-                   const Plan& plan) {
+int64_t disk_bytes(const CalibrationWindows& windows, bool feedback, const Model& model,
+                   const ArtifactLayout& layout, const Plan& plan) {
   const int64_t tokens = windows.empty() ? 0 : windows.ids.numel();
   const int64_t ids = tokens * static_cast<int64_t>(sizeof(int64_t));
-  const int64_t stream = tokens * model.hidden_size() * static_cast<int64_t>(sizeof(float));
+  const int64_t rounded = feedback ? windows.split.calibrated * windows.ids.size(1) : 0;
+  const int64_t stream = (tokens + rounded) * model.hidden_size() * static_cast<int64_t>(sizeof(float));
   const auto document = static_cast<int64_t>(layout.state().dump().size()) +
                         kReportBytesPerTensor * static_cast<int64_t>(plan.tensors.size());
   int64_t output = document;  // report.json says what the state's document says
@@ -133,7 +134,7 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
   plan.calibration = windows.json;
 
   ArtifactLayout layout(options.max_shard_bytes);
-  RunCost cost(model, windows_of_run(options, windows, eval_ids, window_length(recipe, model)));
+  RunCost cost(model, windows_of_run(options, recipe, windows, eval_ids, window_length(recipe, model)));
   const int64_t calibrated = windows.empty() ? 0 : windows.split.calibrated * windows.ids.size(1);  // tokens
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     const std::unique_ptr<Block> block = model.load_block(i);
@@ -155,7 +156,7 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
   add_files(open, companions, layout, plan);
   plan.operations = cost.operations();
   plan.peak_memory_bytes = cost.peak_bytes();
-  plan.disk_bytes = disk_bytes(windows, model, layout, plan);
+  plan.disk_bytes = disk_bytes(windows, recipe.feedback.is_on(), model, layout, plan);
   for (const auto* notes : {&open.checkpoint->notes(), &model.notes()})
     plan.notes.insert(plan.notes.end(), notes->begin(), notes->end());
   if (options.strict) refuse_fallbacks(plan.fallbacks, plan.warnings);

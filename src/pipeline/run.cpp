@@ -106,13 +106,23 @@ struct Run {
   StageTimes times{};
 };
 
-// The hidden states before the first block.
-Stream embedded(Run& run, const Model& model, const CalibrationWindows& windows) {
-  if (!run.options.hidden_states_in_file) return Stream(embed_windows(model, windows.ids), windows.split);
-  Stream stream(run.work.path(), {windows.ids.size(0), windows.ids.size(1), model.hidden_size()},
-                windows.split);
-  embed_windows(model, windows.ids, stream.hidden());
+// The hidden states before the first block, of windows that are split so; `name` is that of their file.
+Stream embedded(Run& run, const Model& model, const Tensor& ids, const WindowSplit& split,
+                const std::string& name) {
+  if (!run.options.hidden_states_in_file) return Stream(embed_windows(model, ids), split);
+  Stream stream(run.work.path(), {ids.size(0), ids.size(1), model.hidden_size()}, split, name);
+  embed_windows(model, ids, stream.hidden());
   return stream;
+}
+
+Streams embedded(Run& run, const Model& model, const CalibrationWindows& windows) {
+  const int64_t calibrated = windows.split.calibrated;
+  Streams streams{embedded(run, model, windows.ids, windows.split, "stream"), Stream(model.hidden_size())};
+  if (run.recipe.feedback.is_on()) {
+    streams.rounded = embedded(run, model, windows.ids.slice(0, 0, calibrated),
+                               WindowSplit::measured_on_calibrated(calibrated), "rounded");
+  }
+  return streams;
 }
 
 // Begins with fresh windows, or where a run that was stopped had come to.
@@ -136,7 +146,7 @@ void begin_loop(Run& run, const OpenModel& open, bool needs_data, const Tokenize
         run.work.path());
     run.work.clear();
   }
-  if (!loop.windows.empty()) loop.stream = embedded(run, *open.model, loop.windows);
+  if (!loop.windows.empty()) loop.streams = embedded(run, *open.model, loop.windows);
   loop.writer = state.make_writer(run.output, options.max_shard_bytes);
   // To write a text may take longer than a block.
   if (options.calibration.empty() && !loop.windows.empty() && state.is_due(options.save_every_seconds)) {
@@ -158,7 +168,7 @@ void quantize_blocks(Run& run, const Model& model, const BlockPass& pass, RunSta
       "\nstopping after this block, so that --resume can go on from there; once more stops at once\n");
   while (loop.finished < model.num_blocks() && !interrupted()) {
     const std::unique_ptr<Block> block = model.load_block(loop.finished);
-    pass.apply(*block, loop.stream, run.times, run.report);
+    pass.apply(*block, loop.streams, run.times, run.report);
     {
       const StageTimer timer(run.times, "write");
       loop.writer->add(*block);
@@ -194,7 +204,7 @@ void measure_quality(Run& run, const OpenModel& open, const BlockLoop& loop,
     }
   } else if (!loop.windows.empty()) {
     run.report.quality =
-        quality_on_windows(model, loop.stream.held_out(), loop.windows.held_out(), open_written(run));
+        quality_on_windows(model, loop.streams.floats.held_out(), loop.windows.held_out(), open_written(run));
   } else {
     spdlog::info("output quality is not measured: there is no text; --eval-text or --calib asks for it");
     return;

@@ -16,8 +16,10 @@
 namespace ptq {
 namespace {
 
-constexpr int kStateFormat = 2;
+constexpr int kStateFormat = 3;
 constexpr const char* kWindowsFile = "windows";
+constexpr const char* kStream = "stream";
+constexpr const char* kRounded = "rounded";
 constexpr const char* kSpoolFile = "tensors.spool";
 constexpr const char* kStartOver = "without --resume, to start over";
 constexpr size_t kHashDigits = 64;
@@ -72,30 +74,38 @@ std::unique_ptr<ArtifactWriter> RunState::make_writer(OutputDirectory& output,
 }
 
 void RunState::save(BlockLoop& loop, const Report& report, const StageTimes& times) {
-  std::string stream_file;
-  Json windows = nullptr, stream = nullptr;
+  std::vector<std::string> stream_files;
+  Json windows = nullptr, stream = nullptr, rounded = nullptr;
+  const auto save_stream = [&](Stream& states, const char* kind) -> Json {
+    if (states.empty()) return nullptr;
+    stream_files.push_back(std::string(kind) + "-" + std::to_string(loop.finished));
+    return {{"file", stream_files.back()}, {"sha256", states.save(work_.path(stream_files.back()))}};
+  };
   if (has_windows_) {
     const CalibrationWindows& all = loop.windows;
     if (windows_sha256_.empty()) windows_sha256_ = write_tensor(work_.path(kWindowsFile), all.ids);
     windows = {
         {"windows", all.ids.size(0)},     {"length", all.ids.size(1)}, {"calibrated", all.split.calibrated},
         {"held_out", all.split.held_out}, {"report", all.json},        {"sha256", windows_sha256_}};
-    stream_file = "stream-" + std::to_string(loop.finished);
-    stream = {{"file", stream_file}, {"sha256", loop.stream.save(work_.path(stream_file))}};
+    stream = save_stream(loop.streams.floats, kStream);
+    rounded = save_stream(loop.streams.rounded, kRounded);
   }
   const Json document = {{"format", kStateFormat},
                          {"identity", identity_},
                          {"finished", loop.finished},
                          {"windows", windows},
-                         {"stream", stream},
+                         {kStream, stream},
+                         {kRounded, rounded},
                          {"writer", loop.finished > 0 ? loop.writer->flush() : Json(nullptr)},
                          {"report", rows_to_json(report)},
                          {"times", times_json(times)}};
   const std::string text = document.dump();
   work_.write_state(hash_of(text) + "\n" + text);
   finished_ = loop.finished;
-  if (!stream_file_.empty() && stream_file_ != stream_file) ::unlink(work_.path(stream_file_).c_str());
-  stream_file_ = stream_file;
+  for (const std::string& file : stream_files_) {
+    if (std::ranges::find(stream_files, file) == stream_files.end()) ::unlink(work_.path(file).c_str());
+  }
+  stream_files_ = stream_files;
   since_saved_.restart();
 }
 
@@ -140,17 +150,20 @@ CalibrationWindows RunState::read_windows(const Json& json, const Model& model) 
   return windows;
 }
 
-Stream RunState::read_stream(const Json& json, const CalibrationWindows& windows, const Model& model) const {
-  JsonFields fields(json, "stream");
+Stream RunState::read_stream(const Json& json, const char* kind, const CalibrationWindows& windows,
+                             const Model& model) const {
+  JsonFields fields(json, kind);
   const std::string file = fields.string("file", "");
-  if (!file.starts_with("stream-") || file.find('/') != std::string::npos) {
+  if (!file.starts_with(kind + std::string("-")) || file.find('/') != std::string::npos) {
     throw Error(work_.path(), "\"" + file + "\" is not a stream's name");
   }
-  Stream stream =
-      Stream::load(work_.path(file), {windows.ids.size(0), windows.ids.size(1), model.hidden_size()},
-                   fields.string("sha256", ""), windows.split, stream_in_file_);
+  const bool is_whole = kind == std::string(kStream);
+  const int64_t count = is_whole ? windows.ids.size(0) : windows.split.calibrated;
+  const WindowSplit split = is_whole ? windows.split : WindowSplit::measured_on_calibrated(count);
+  Stream stream = Stream::load(work_.path(file), {count, windows.ids.size(1), model.hidden_size()},
+                               fields.string("sha256", ""), split, stream_in_file_, kind);
   fields.finish();
-  return stream_in_file_ ? stream : Stream(stream.hidden().to(model.device()), windows.split);
+  return stream_in_file_ ? stream : Stream(stream.hidden().to(model.device()), split);
 }
 
 void RunState::load(const Model& model, OutputDirectory& output, int64_t max_shard_bytes, BlockLoop& loop,
@@ -161,9 +174,13 @@ void RunState::load(const Model& model, OutputDirectory& output, int64_t max_sha
     loop.finished = bounded(fields, "finished", 0, model.num_blocks());
     if (has_windows_) {
       loop.windows = read_windows(fields.at("windows"), model);
-      loop.stream = read_stream(fields.at("stream"), loop.windows, model);
+      loop.streams.floats = read_stream(fields.at(kStream), kStream, loop.windows, model);
+      if (fields.has(kRounded))
+        loop.streams.rounded = read_stream(fields.at(kRounded), kRounded, loop.windows, model);
       windows_sha256_ = document["windows"]["sha256"].get<std::string>();
-      stream_file_ = document["stream"]["file"].get<std::string>();
+      for (const char* kind : {kStream, kRounded}) {
+        if (fields.has(kind)) stream_files_.push_back(document[kind]["file"].get<std::string>());
+      }
     }
     rows_from_json(fields.at("report"), "report", report);
     if (static_cast<int64_t>(report.blocks.size()) != loop.finished) {
@@ -182,7 +199,9 @@ void RunState::load(const Model& model, OutputDirectory& output, int64_t max_sha
   finished_ = loop.finished;
   for (const auto& entry : std::filesystem::directory_iterator(work_.path())) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with("stream-") && name != stream_file_) std::filesystem::remove(entry.path());
+    const bool is_stream = name.starts_with("stream-") || name.starts_with("rounded-");
+    if (is_stream && std::ranges::find(stream_files_, name) == stream_files_.end())
+      std::filesystem::remove(entry.path());
   }
   since_saved_.restart();
 }

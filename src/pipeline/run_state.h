@@ -8,7 +8,8 @@
 //   windows        the calibration windows, int64 [windows, length]
 //   stream-N       the hidden states after N blocks, float32 [windows, length, d_model]; neither this nor
 //                  the windows in a run without data
-//   stream-moving  those states on their way, where they do not lie in memory
+//   rounded-N      with error feedback, those of the rounded model, [windows calibrated on, length, d_model]
+//   stream-moving  those states on their way, where they do not lie in memory; rounded-moving
 //   tensors.spool  the bytes of the artifact's tensors so far (ptq/artifact/safetensors_spool.h)
 // `state` is the last to be written, in one rename, when the other files are flushed. The stream of the state
 // before is removed after that. What the spool holds past the bytes that the state names, of blocks that were
@@ -21,6 +22,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "pipeline/block_pass.h"
 #include "pipeline/calibrate.h"
@@ -35,11 +37,11 @@ namespace ptq {
 
 // What a run has made after some blocks.
 struct BlockLoop {
-  explicit BlockLoop(int64_t d_model) : stream(d_model) {}
+  explicit BlockLoop(int64_t d_model) : streams{Stream(d_model), Stream(d_model)} {}
 
   int64_t finished = 0;  // blocks
   CalibrationWindows windows;
-  Stream stream;
+  Streams streams;
   std::unique_ptr<ArtifactWriter> writer;
 };
 
@@ -52,7 +54,7 @@ class RunState {
   // Whether `seconds` have gone by since the last save, load or construction.
   bool is_due(double seconds) const { return since_saved_.elapsed_seconds() >= seconds; }
 
-  // Replaces the state on disk. Its cost is that of writing the stream once, if it does not lie in a file.
+  // Replaces the state on disk. Its cost is that of writing the streams once, if they do not lie in files.
   void save(BlockLoop& loop, const Report& report, const StageTimes& times);
 
   // Reads the state on disk: fills all of `loop`, the report's rows and calibration, and adds to `times`. The
@@ -70,14 +72,15 @@ class RunState {
  private:
   Json read_document() const;
   CalibrationWindows read_windows(const Json& json, const Model& model) const;
-  Stream read_stream(const Json& json, const CalibrationWindows& windows, const Model& model) const;
+  Stream read_stream(const Json& json, const char* kind, const CalibrationWindows& windows,
+                     const Model& model) const;
 
   WorkDirectory& work_;
   Json identity_;
   bool has_windows_;
   bool stream_in_file_;
-  std::string windows_sha256_;  // empty: not on disk yet
-  std::string stream_file_;     // that the state names
+  std::string windows_sha256_;             // empty: not on disk yet
+  std::vector<std::string> stream_files_;  // that the state names
   std::optional<int64_t> finished_;
   Stopwatch since_saved_;
 };

@@ -81,7 +81,8 @@ void visit_fields(Like<LayerRow> auto& row, const auto& visit) {
   auto& [name, role, shape, bits, granularity, group, weight_sqnr_db, output_sqnr_db, relative_error,
          correction] = row;
   visit("name", name);
-  visit("role", role, {.one_of = {"embedding", "head", "norm", "linear", "bias", "conv", "decay", "skip"}});
+  visit("role", role,
+        {.one_of = {"embedding", "head", "norm", "linear", "bias", "conv", "decay", "skip", "positions"}});
   visit("shape", shape, {.minimum = 1});
   visit("bits", bits, {.text = "of a code, or of the stored float", .minimum = 1});
   visit("granularity", granularity, {.one_of = {"tensor", "channel", "group"}, .or_null = true});
@@ -144,6 +145,7 @@ void visit_fields(Like<Quality> auto& row, const auto& visit) {
 // The sections hold nothing but their JSON: what is visited are values of the types that it must have.
 struct ProgramFields {};
 struct SourceFields {};
+struct FeedbackFields {};
 struct RecipeFields {};
 struct CalibrationFields {};
 struct StepFields {
@@ -180,6 +182,12 @@ void visit_fields(Like<StepFields> auto&, const auto& visit) {
   visit("step", std::string());
 }
 
+void visit_fields(Like<FeedbackFields> auto&, const auto& visit) {
+  double number = 0;
+  visit("strength", number, {.text = "of error feedback; 0: off", .minimum = 0, .maximum = 1});
+  visit("damping", number, {.minimum = 0});
+}
+
 void visit_fields(Like<RecipeFields> auto&, const auto& visit) {
   std::string text;
   int64_t number = 0;
@@ -191,6 +199,7 @@ void visit_fields(Like<RecipeFields> auto&, const auto& visit) {
   visit("steps", std::vector<StepFields>(), {.text = "in order; the other fields of a step are its options"});
   visit("skip", names);
   visit("embedding", text, {.one_of = {"float", "int8"}});
+  visit("feedback", FeedbackFields(), {.required = false});
   visit("samples", number, {.minimum = 1});
   visit("seq_len", number, {.minimum = 1});
 }

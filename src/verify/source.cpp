@@ -32,6 +32,8 @@ struct Comparison {
 
 // Plain rounding is a promise of the recipe: no step that rounds weights but rtn, with the whole range.
 bool rounds_plainly(const Json& recipe) {
+  // With feedback, a weight is rounded that is not the source's.
+  if (recipe.contains("feedback") && recipe.at("feedback").value("strength", Json(1)) != 0) return false;
   for (const Json& step : recipe.value("steps", Json::array())) {
     if (!step.is_object() || !step.value("step", Json()).is_string()) return false;
     const std::string name = step.value("step", "");

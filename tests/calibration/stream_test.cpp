@@ -170,7 +170,7 @@ TEST(Stream, AdvanceMovesAllWindowsAndShowsThoseCalibratedOn) {
     Tensor expected = hidden;
     for (const Sublayer& sublayer : block->sublayers()) {
       Recorder seen;
-      stream.advance(sublayer, seen);
+      stream.advance(sublayer, &seen);
       for (const auto& [site, batches] : seen.seen) {
         int64_t windows = 0;
         for (const Tensor& batch : batches) windows += batch.size(0);

@@ -33,7 +33,7 @@ class RunStateTest : public ::testing::Test {
     OutputDirectory output(directory_ / "q", false, work.path("output"));
     RunState state(work, kIdentity);
     saved_.windows = {at::arange(24).view({3, 8}), kSplit, {{"source", "a text"}}};
-    saved_.stream = Stream(embed_windows(*open_.model, saved_.windows.ids), kSplit);
+    saved_.streams.floats = Stream(embed_windows(*open_.model, saved_.windows.ids), kSplit);
     saved_.writer = state.make_writer(output, kShardBytes);
     saved_.writer->add(*open_.model->load_block(0));
     saved_.finished = 1;
@@ -89,9 +89,9 @@ TEST_F(RunStateTest, WhatWasSavedIsLoaded) {
   EXPECT_EQ(loop.finished, 1);
   EXPECT_TRUE(loop.windows.ids.equal(saved_.windows.ids));
   EXPECT_EQ(loop.windows.split, kSplit);
-  EXPECT_TRUE(loop.stream.hidden().equal(saved_.stream.hidden()));
-  EXPECT_EQ(loop.stream.calibrated().size(0), 2);
-  EXPECT_EQ(loop.stream.held_out().size(0), 1);
+  EXPECT_TRUE(loop.streams.floats.hidden().equal(saved_.streams.floats.hidden()));
+  EXPECT_EQ(loop.streams.floats.calibrated().size(0), 2);
+  EXPECT_EQ(loop.streams.floats.held_out().size(0), 1);
   EXPECT_EQ(report.calibration, saved_.windows.json);
   EXPECT_EQ(report.layers.at(0).name, "a layer");
   EXPECT_EQ(times.totals_ms(), (std::vector<std::pair<std::string, double>>{{"rtn", 12.5}, {"load", 1}}));
@@ -150,7 +150,7 @@ TEST_F(RunStateTest, WindowsThatAllServeForBothAreLoadedSo) {
   StageTimes times;
   const BlockLoop loop = load(report, times);
   EXPECT_EQ(loop.windows.split, WindowSplit::measured_on_calibrated(3));
-  EXPECT_EQ(loop.stream.held_out().size(0), 3);
+  EXPECT_EQ(loop.streams.floats.held_out().size(0), 3);
 }
 
 TEST_F(RunStateTest, AnotherIdentityIsNamed) {
@@ -166,9 +166,9 @@ TEST_F(RunStateTest, AnotherIdentityIsNamed) {
 
 TEST_F(RunStateTest, AnotherFormatIsRefused) {
   rewrite([](Json& state) { state["format"] = 1; });
-  expect_refused("format is not 2");
+  expect_refused("format is not 3");
   rewrite([](Json& state) { state = Json::array(); });
-  expect_refused("format is not 2");
+  expect_refused("format is not 3");
 }
 
 struct Falsehood {

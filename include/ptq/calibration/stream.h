@@ -55,12 +55,14 @@ class Stream {
   // hidden [windows, length, d_model], in memory.
   Stream(Tensor hidden, const WindowSplit& split)
       : hidden_(std::move(hidden)), split_(split), d_model_(hidden_.size(2)) {}
-  // In a file of `directory`, which the file stays in: of zeros, to be filled. On the CPU.
-  Stream(const std::string& directory, at::IntArrayRef shape, const WindowSplit& split);
+  // In a file of `directory`, which the file stays in: of zeros, to be filled. On the CPU. While the states
+  // move, the file's name is `name` + "-moving".
+  Stream(const std::string& directory, at::IntArrayRef shape, const WindowSplit& split,
+         const std::string& name = "stream");
   // What save() wrote to `path`. With `in_file` it stays there, and the stream lies in it. Throws Error if
   // the file has another size or hash.
   static Stream load(const std::string& path, at::IntArrayRef shape, const std::string& sha256,
-                     const WindowSplit& split, bool in_file);
+                     const WindowSplit& split, bool in_file, const std::string& name = "stream");
 
   bool empty() const { return !hidden_.defined(); }
   int64_t windows() const { return hidden_.size(0); }
@@ -71,8 +73,9 @@ class Stream {
   Tensor calibrated() const { return hidden_.slice(0, 0, split_.calibrated); }
   Tensor held_out() const { return hidden_.slice(0, windows() - split_.held_out); }
 
-  // Moves all windows past the sublayer; the observer sees those calibrated on. What save() wrote stays.
-  void advance(const Sublayer& sublayer, Observer& observer);
+  // Moves all windows past the sublayer; the observer, which may be null, sees those calibrated on. What
+  // save() wrote stays.
+  void advance(const Sublayer& sublayer, Observer* observer);
 
   // Puts the states into the file `path`, for load(), and waits until they are on disk: a copy of them, or,
   // of a stream that lies in a file, that file under another name, without a copy. Returns their SHA-256.
@@ -83,6 +86,7 @@ class Stream {
   WindowSplit split_;
   int64_t d_model_;
   MappedTensor file_;      // that hidden_ lies in, if it does
+  std::string name_;       // of that file
   bool is_saved_ = false;  // file_ is what save() wrote: the states go into another when they move
 };
 

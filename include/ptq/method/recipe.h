@@ -15,6 +15,18 @@ struct StepConfig {
   Json options;  // object
 };
 
+// Whether weights are rounded for the inputs that the rounded model before them gives
+// (solve/error_feedback.h).
+struct Feedback {
+  double strength = 0;    // 0 (off) to 1
+  double damping = 0.01;  // of the mean of the second moment's diagonal
+
+  bool is_on() const { return strength > 0; }
+};
+
+// What "on" stands for.
+inline constexpr Feedback kFeedbackOn{.strength = 0.5};
+
 struct Recipe {
   std::string method;                 // what it calls itself: "quamba"
   std::string bits;                   // "w8a8"; empty if the method is given by its base
@@ -24,8 +36,9 @@ struct Recipe {
   std::vector<StepConfig> steps;      // run in this order
   std::vector<std::string> skip;      // shell patterns of layers to leave in float
   std::string embedding = "float";    // "float" | "int8"
-  int64_t samples = 128;              // calibration windows
-  int64_t seq_len = 512;              // tokens a row
+  Feedback feedback;
+  int64_t samples = 128;  // calibration windows
+  int64_t seq_len = 512;  // tokens a row
 
   // The long form: what --print-recipe prints, config.json and report.json hold, and read_recipe() reads.
   Json to_json() const;

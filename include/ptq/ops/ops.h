@@ -120,6 +120,10 @@ Tensor gram(const Tensor& x);
 // becomes meaningless until mirror_upper() is called.
 void add_gram(const Tensor& sum, const Tensor& x);
 
+// Adds a^T b, computed in float32, to `sum` [n, m] float64, in place. a [rows, n], b [rows, m]. The same bits
+// for any number of threads.
+void add_cross(const Tensor& sum, const Tensor& a, const Tensor& b);
+
 // Copies what is above the diagonal of a matrix [n, n] below it, in place.
 void mirror_upper(const Tensor& matrix);
 

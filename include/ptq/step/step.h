@@ -45,8 +45,12 @@ struct StepContext {
   uint64_t seed = 0;
   // The sublayer after its rewrites and before its roundings; null while it is rewritten.
   Sublayer* rewritten = nullptr;
+  // What it is rounded to: that, or its weights with error feedback.
+  Sublayer* target = nullptr;
   std::map<std::string, CorrectionRow>* corrections = nullptr;  // by linear: what a correction did
   std::vector<std::string>* warnings = nullptr;                 // each different one is said once a run
+  // Of a rounding of weights: the sites whose readers are to be rounded now; null: all.
+  const std::vector<std::string>* sites = nullptr;
 };
 
 // What a step costs on one sublayer, besides the passes that its needs() cause: for `quantize plan`.
@@ -79,6 +83,11 @@ class Step {
   // Where apply() chooses by values, the choice that takes more bytes.
   virtual void plan(Sublayer& sublayer, PlanContext& context) const = 0;
   virtual void apply(Sublayer& sublayer, StepContext& context) const = 0;
+  // Of a rounding of weights: the linears that it will round, if `skip` keeps no more of them in float.
+  virtual std::vector<Linear*> linears_to_round(
+      Sublayer&, const std::function<bool(const std::string&)>& /*skip*/) const {
+    return {};
+  }
   // True if the options ask for what sites make of activations, so that a step before has to give them
   // quantizers.
   virtual bool reads_rounded_activations() const { return false; }
