@@ -74,7 +74,7 @@ std::vector<StepConfig> activation_steps(int bits, JsonFields& options) {
                        {"sites", sites}}};
   };
   std::vector<StepConfig> steps;
-  if (attention && qk_hadamard) steps.push_back({"qk_hadamard", Json::object()});
+  if (attention && qk_hadamard) steps.push_back({"qk_hadamard", {{"pairs", "attention"}}});
   steps.push_back(round(clip, "linear_inputs"));
   if (!attention) return steps;
   steps.push_back(round(attention_clip, Json::array({"attn.q", "attn.k"})));

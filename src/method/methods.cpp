@@ -13,7 +13,7 @@ const std::vector<MethodEntry>& methods() {
   static const std::vector<MethodEntry> entries = {
       {"quamba",
        "static INT8 for Mamba: clipped SSM input, Hadamard-rotated SSM output (arXiv 2410.13229)",
-       {"w8a8"},
+       {"w8a8", "w4a8", "w4a16"},
        {"ssm"},
        "selective state-space models (Mamba)",
        128,

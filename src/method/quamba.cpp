@@ -4,35 +4,75 @@
 // costs every later token, so u is clipped at a percentile. The output of the scan, y, has outliers in most
 // channels: it is rotated by a Hadamard matrix before it is rounded, and out_proj's columns with it. Both are
 // switches; without them this is plain static W8A8, with the rotation alone the QuaRot-like baseline.
+//
+// What stands between the mixers of a hybrid, attention and feed-forwards, is no part of the paper: its
+// linears are rounded with a scale a row and a token, and queries, keys and values stay in float.
+//
+// At 4 bits (Quamba2, arXiv 2503.22879) linears are rounded by GPTQ in groups; what is too small for
+// that, or does not bear it, is kept at 8.
+#include "method/bits.h"
 #include "method/method_steps.h"
+#include "ptq/base/error.h"
+#include "ptq/base/suggest.h"
 
 namespace ptq {
+namespace {
 
-Json quamba_defaults() {
-  return {{"percentile", "auto"}, {"hadamard", true}, {"activations", "static"}, {"observer", "moving"},
-          {"clip", "all"},        {"search_rows", 4}, {"weights", "tensor"}};
+bool rounds_rest(JsonFields& options) {
+  const std::string rest = options.string("rest", "dynamic8");
+  if (rest == "dynamic8" || rest == "float") return rest == "dynamic8";
+  throw usage_error("quamba.rest", "\"" + rest + "\" is not a value of this option",
+                    suggest(rest, {"dynamic8", "float"}));
 }
 
-std::vector<StepConfig> quamba_steps(const std::string&, JsonFields& options) {
-  const Json percentile = options.at("percentile");
+std::vector<StepConfig> weight_steps(int bits, bool rest, const std::string& granularity, int64_t group) {
+  if (bits == 8)
+    return {{"rtn", {{"bits", 8}, {"granularity", granularity}, {"tensors", "all"}, {"sites", "ssm"}}}};
+  const Json sites = rest ? Json::array({"ssm", "rest"}) : Json("ssm");
+  return {
+      {"gptq",
+       {{"bits", bits}, {"granularity", "group"}, {"group", group}, {"clip", "search"}, {"sites", sites}}},
+      {"rtn", {{"bits", 8}, {"granularity", granularity}, {"tensors", "rest"}, {"sites", sites}}}};
+}
+
+Json static_activations(JsonFields& options) {
+  return {{"scales", "static"},
+          {"bits", 8},
+          {"sites", "ssm"},
+          {"percentile_site", "ssm.x"},
+          {"percentile", options.at("percentile")},
+          {"observer", options.string("observer", "moving")},
+          {"clip", options.string("clip", "all")},
+          {"search_rows", options.integer("search_rows", 4)}};
+}
+
+}  // namespace
+
+Json quamba_defaults() {
+  return {{"percentile", "auto"}, {"hadamard", true}, {"activations", "static"},
+          {"observer", "moving"}, {"clip", "all"},    {"search_rows", 4},
+          {"weights", "tensor"},  {"group", 128},     {"rest", "dynamic8"}};
+}
+
+std::vector<StepConfig> quamba_steps(const std::string& bits_text, JsonFields& options) {
+  const Bits bits = parse_bits(bits_text);
   const bool hadamard = options.boolean("hadamard", true);
   const std::string scales = options.string("activations", "static");
   const std::string weights = options.string("weights", "tensor");
-  const std::string observer = options.string("observer", "moving");
-  const std::string clip = options.string("clip", "all");
-  const int64_t search_rows = options.integer("search_rows", 4);
+  const int64_t group = options.integer("group", 128);
+  const bool rest = rounds_rest(options);
+  const Json of_mixers = static_activations(options);
   std::vector<StepConfig> steps;
   if (hadamard) steps.push_back({"hadamard", {{"site", "ssm.output"}}});
-  steps.push_back({"rtn", {{"bits", 8}, {"granularity", weights}, {"tensors", "all"}}});
-  Json activations = {{"scales", scales}, {"bits", 8}, {"sites", "all"}};
-  if (scales != "dynamic") {
-    activations["percentile_site"] = "ssm.x";
-    activations["percentile"] = percentile;
-    activations["observer"] = observer;
-    activations["clip"] = clip;
-    activations["search_rows"] = search_rows;
+  for (const StepConfig& step : weight_steps(bits.weights, rest, weights, group)) steps.push_back(step);
+  if (bits.activations < 16) {
+    const Json dynamic = {{"scales", scales}, {"bits", 8}, {"sites", "ssm"}};
+    steps.push_back({"activations", scales == "static" ? of_mixers : dynamic});
   }
-  steps.push_back({"activations", activations});
+  if (rest && bits.weights == 8)
+    steps.push_back({"rtn", {{"bits", 8}, {"granularity", "channel"}, {"sites", "rest"}}});
+  if (rest && bits.activations < 16)
+    steps.push_back({"activations", {{"scales", "dynamic"}, {"bits", 8}, {"sites", "rest"}}});
   return steps;
 }
 

@@ -28,6 +28,8 @@ class GptqStep : public Step {
     }
   }
 
+  void check(const std::vector<Sublayer*>& sublayers) const override { rounding_.check(sublayers); }
+
   Needs needs(Sublayer& sublayer) const override {
     Needs needs;
     for (const std::string& site : rounding_.sites(sublayer)) {
@@ -41,6 +43,11 @@ class GptqStep : public Step {
   }
 
   bool reads_rounded_activations() const override { return rounded_; }
+
+  std::vector<Linear*> linears_to_round(Sublayer& sublayer,
+                                        const std::function<bool(const std::string&)>& skip) const override {
+    return rounding_.linears(sublayer, skip);
+  }
 
   void apply(Sublayer& sublayer, StepContext& context) const override {
     for (const LinearGroup& group : rounding_.groups(sublayer, context)) {

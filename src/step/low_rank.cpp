@@ -134,7 +134,7 @@ class LowRankStep : public Step {
 
   void apply(Sublayer& sublayer, StepContext& context) const override {
     std::vector<Candidate> candidates;
-    const std::vector<Linear*> originals = context.rewritten->linears(), linears = sublayer.linears();
+    const std::vector<Linear*> originals = context.target->linears(), linears = sublayer.linears();
     for (size_t i = 0; i < linears.size(); ++i) {
       if (!linears[i]->weight.quantized() || !options_.selects(linears[i]->name)) continue;
       expect_uncorrected(*linears[i]);

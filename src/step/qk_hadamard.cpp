@@ -7,6 +7,7 @@
 
 #include "ptq/base/error.h"
 #include "ptq/step/rewrites.h"
+#include "step/options.h"
 #include "step/step_makers.h"
 
 namespace ptq {
@@ -14,19 +15,25 @@ namespace {
 
 class QueryKeyHadamardStep : public Step {
  public:
-  explicit QueryKeyHadamardStep(JsonFields& options) { options.finish(); }
+  explicit QueryKeyHadamardStep(JsonFields& options)
+      : of_(choice(options, "pairs", Pairs::kAll,
+                   {{"all", Pairs::kAll}, {"attention", Pairs::kAttention}, {"ssm", Pairs::kStateSpace}})) {
+    options.finish();
+  }
 
   void check(const std::vector<Sublayer*>& sublayers) const override {
-    const auto has_pairs = [](Sublayer* sublayer) { return !sublayer->product_pairs().empty(); };
-    if (std::any_of(sublayers.begin(), sublayers.end(), has_pairs)) return;
-    throw usage_error("qk_hadamard",
-                      "there are no queries and keys: the model has no attention, nor B and C of Mamba-2");
+    if (std::ranges::any_of(sublayers, [&](Sublayer* sublayer) { return !pairs(*sublayer).empty(); })) return;
+    const char* missing = of_ == Pairs::kAttention ? "queries and keys: the model has no attention"
+                          : of_ == Pairs::kStateSpace
+                              ? "B and C to rotate: the model has no Mamba-2"
+                              : "queries and keys: the model has no attention, nor B and C of Mamba-2";
+    throw usage_error("qk_hadamard", std::string("there are no ") + missing);
   }
 
   Needs needs(Sublayer&) const override { return {}; }
 
   void apply(Sublayer& sublayer, StepContext& context) const override {
-    for (const ProductPair& pair : sublayer.product_pairs()) {
+    for (const ProductPair& pair : pairs(sublayer)) {
       const Hadamard H = matrix(pair);
       append_op(sublayer, pair.left, H, context.statistics);
       append_op(sublayer, pair.right, H, context.statistics);
@@ -34,7 +41,7 @@ class QueryKeyHadamardStep : public Step {
   }
 
   void plan(Sublayer& sublayer, PlanContext&) const override {
-    for (const ProductPair& pair : sublayer.product_pairs()) {
+    for (const ProductPair& pair : pairs(sublayer)) {
       const Hadamard H = matrix(pair);
       place_op(sublayer, pair.left, H);
       place_op(sublayer, pair.right, H);
@@ -42,9 +49,22 @@ class QueryKeyHadamardStep : public Step {
   }
 
  private:
+  enum class Pairs { kAll, kAttention, kStateSpace };
+
+  std::vector<ProductPair> pairs(Sublayer& sublayer) const {
+    std::vector<ProductPair> pairs = sublayer.product_pairs();
+    std::erase_if(pairs, [&](const ProductPair& pair) {
+      const bool attention = sublayer.site(pair.left).kind == "attention";
+      return of_ != Pairs::kAll && attention != (of_ == Pairs::kAttention);
+    });
+    return pairs;
+  }
+
   static Hadamard matrix(const ProductPair& pair) {
     return make_block_hadamard(pair.width, power_of_two_block(pair.width, pair.width));
   }
+
+  Pairs of_;
 };
 
 }  // namespace

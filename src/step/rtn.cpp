@@ -12,9 +12,13 @@ namespace {
 class RtnStep : public Step {
  public:
   explicit RtnStep(JsonFields& options)
-      : rounding_(options), all_(choice(options, "tensors", false, {{"linears", false}, {"all", true}})) {
+      : tensors_(choice(options, "tensors", Tensors::kLinears,
+                        {{"linears", Tensors::kLinears}, {"all", Tensors::kAll}, {"rest", Tensors::kRest}})),
+        rounding_(options, /*rest=*/tensors_ == Tensors::kRest) {
     options.finish();
   }
+
+  void check(const std::vector<Sublayer*>& sublayers) const override { rounding_.check(sublayers); }
 
   Needs needs(Sublayer& sublayer) const override {
     Needs needs;
@@ -23,7 +27,13 @@ class RtnStep : public Step {
     return needs;
   }
 
+  std::vector<Linear*> linears_to_round(Sublayer& sublayer,
+                                        const std::function<bool(const std::string&)>& skip) const override {
+    return rounding_.linears(sublayer, skip);
+  }
+
   void apply(Sublayer& sublayer, StepContext& context) const override {
+    const bool small_too = context.sites == nullptr || has_last_site(sublayer, context);
     for (const LinearGroup& group : rounding_.groups(sublayer, context)) {
       Tensor M;
       bool silent = false;
@@ -40,6 +50,7 @@ class RtnStep : public Step {
         linear->weight.set(round_to_nearest(W, scheme, rounding_.clips(W, M, scheme)));
       }
     }
+    if (!small_too) return;
     for (Weight* weight : small_weights(sublayer, context.skip, context.remarks))
       weight->set(round_to_nearest(weight->values(), kPerTensor));
   }
@@ -58,8 +69,20 @@ class RtnStep : public Step {
   }
 
  private:
+  enum class Tensors {
+    kLinears,
+    kAll,   // small weights too
+    kRest,  // small weights, and linears that earlier steps have left in float
+  };
+
   // The convolution, A (in the log domain) and D are vectors a channel: one scale each, at 8 bits.
   static constexpr WeightScheme kPerTensor = {};
+
+  // Small weights are rounded with the linears of the last site.
+  bool has_last_site(Sublayer& sublayer, const StepContext& context) const {
+    const std::vector<Linear*> linears = rounding_.linears(sublayer, context.skip);
+    return linears.empty() || std::ranges::find(*context.sites, linears.back()->site) != context.sites->end();
+  }
 
   std::vector<Weight*> small_weights(Sublayer& sublayer, const std::function<bool(const std::string&)>& skip,
                                      Remarks& remarks) const {
@@ -67,7 +90,7 @@ class RtnStep : public Step {
     for (Weight* weight : sublayer.weights()) {
       const bool is_small =
           weight->role == Role::kConv || weight->role == Role::kDecay || weight->role == Role::kSkip;
-      if (!all_ || !is_small) continue;
+      if (tensors_ == Tensors::kLinears || !is_small) continue;
       if (skip(weight->name)) {
         remarks.decisions.push_back({weight->name, "kept in float", "skipped by the recipe"});
       } else {
@@ -77,8 +100,8 @@ class RtnStep : public Step {
     return small;
   }
 
+  Tensors tensors_;
   WeightRounding rounding_;
-  bool all_;
 };
 
 }  // namespace

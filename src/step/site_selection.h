@@ -9,11 +9,19 @@
 
 namespace ptq {
 
-// The option `sites`: "all", "linear_inputs" (read by a linear), "attention" (queries, keys and values), a
-// site's name, or a list of these.
+// The option `sites`: a site's name, a group of sites, or a list of these. Groups, none of which has what a
+// router reads:
+//   "all"
+//   "linear_inputs"  what linears read
+//   "attention"      queries, keys and values
+//   "ssm"            all sites of the state-space mixers, such as "in_proj.input" and "ssm.x"
+//   "rest"           what linears outside of those mixers read
 class SiteSelection {
  public:
   SiteSelection(JsonFields& options, const std::string& fallback);
+
+  // True if the option is "all", or was not given and falls back to it.
+  bool is_everything() const { return has("all"); }
 
   // Throws a usage Error for a name that no sublayer of a model has.
   void check(const std::vector<Sublayer*>& sublayers) const;

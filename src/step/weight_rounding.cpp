@@ -59,8 +59,11 @@ WeightScheme read_scheme(JsonFields& options) {
 
 }  // namespace
 
-WeightRounding::WeightRounding(JsonFields& options)
-    : scheme_(read_scheme(options)), samples_(samples_option(options, 4096)) {
+WeightRounding::WeightRounding(JsonFields& options, bool rest)
+    : scheme_(read_scheme(options)),
+      selection_(options, "all"),
+      rest_(rest),
+      samples_(samples_option(options, 4096)) {
   if (options.has("clip") && options.at("clip") == "search") {
     search_ = true;
     if (scheme_.granularity == Granularity::kTensor) {
@@ -95,31 +98,53 @@ Tensor WeightRounding::fixed_clip(const Tensor& W) const {
   return clip_ == 1 ? Tensor() : at::full({1}, clip_, W.options());
 }
 
+std::vector<std::string> WeightRounding::selected(Sublayer& sublayer) const {
+  if (!selection_.is_everything()) return selection_.names(sublayer);
+  std::vector<std::string> names;
+  for (const Site* site : sublayer.sites()) names.push_back(site->name);
+  return names;
+}
+
+std::string WeightRounding::reason_to_keep(const Linear& linear, const std::vector<std::string>& selected,
+                                           const std::function<bool(const std::string&)>& skip) const {
+  if (skip(linear.name)) return "skipped by the recipe";
+  if (linear.min_bits == kNeverRounded) return "the architecture allows no rounding here";
+  if (std::ranges::find(selected, linear.site) == selected.end()) return "not among the recipe's sites";
+  if (linear.min_bits <= scheme_.bits) return "";
+  return "the architecture allows no fewer than " + std::to_string(linear.min_bits) + " bits here";
+}
+
 std::vector<std::string> WeightRounding::sites(Sublayer& sublayer) const {
   std::vector<std::string> sites;
-  for (const Linear* linear : sublayer.linears()) {
-    const bool listed = std::find(sites.begin(), sites.end(), linear->site) != sites.end();
-    if (linear->min_bits <= scheme_.bits && !listed) sites.push_back(linear->site);
+  for (const Linear* linear : linears(sublayer, [](const std::string&) { return false; })) {
+    if (std::ranges::find(sites, linear->site) == sites.end()) sites.push_back(linear->site);
   }
   return sites;
 }
 
-std::vector<LinearGroup> WeightRounding::groups(Sublayer& sublayer,
+std::vector<LinearGroup> WeightRounding::groups(Sublayer& sublayer, const std::vector<std::string>* among,
                                                 const std::function<bool(const std::string&)>& skip,
                                                 Remarks& remarks) const {
+  const std::vector<std::string> selected = this->selected(sublayer);
   std::vector<LinearGroup> groups;
   for (Linear* linear : sublayer.linears()) {
-    if (skip(linear->name)) {
-      remarks.decisions.push_back({linear->name, "kept in float", "skipped by the recipe"});
+    if (among != nullptr && std::ranges::find(*among, linear->site) == among->end()) continue;
+    const std::string why = reason_to_keep(*linear, selected, skip);
+    if (linear->weight.quantized() != nullptr) {
+      if (!why.empty() || rest_) continue;
+      throw usage_error(linear->name, "is rounded already by an earlier step",
+                        "sites that the two do not share, or tensors = \"rest\"");
+    }
+    const auto said = std::ranges::find(remarks.decisions, linear->name, &Remark::where);
+    const bool is_said = said != remarks.decisions.end();
+    if (!why.empty()) {
+      if (!is_said) remarks.decisions.push_back({linear->name, "kept in float", why});
       continue;
     }
-    if (linear->min_bits > scheme_.bits) {
-      remarks.decisions.push_back(
-          {linear->name, "kept in float",
-           linear->min_bits == kNeverRounded
-               ? "the architecture allows no rounding here"
-               : "the architecture allows no fewer than " + std::to_string(linear->min_bits) + " bits here"});
-      continue;
+    if (is_said && rest_) {
+      said->what = "rounded to " + std::to_string(scheme_.bits) + " bits";
+    } else if (is_said) {
+      remarks.decisions.erase(said);
     }
     const auto found = std::find_if(groups.begin(), groups.end(),
                                     [&](const LinearGroup& group) { return group.site == linear->site; });
@@ -132,8 +157,19 @@ std::vector<LinearGroup> WeightRounding::groups(Sublayer& sublayer,
   return groups;
 }
 
+std::vector<Linear*> WeightRounding::linears(Sublayer& sublayer,
+                                             const std::function<bool(const std::string&)>& skip) const {
+  const std::vector<std::string> selected = this->selected(sublayer);
+  std::vector<Linear*> all;
+  for (Linear* linear : sublayer.linears()) {
+    const bool is_float = linear->weight.quantized() == nullptr;
+    if (is_float && reason_to_keep(*linear, selected, skip).empty()) all.push_back(linear);
+  }
+  return all;
+}
+
 std::vector<LinearGroup> WeightRounding::plan(Sublayer& sublayer, PlanContext& context) const {
-  std::vector<LinearGroup> planned = groups(sublayer, context.skip, context.remarks);
+  std::vector<LinearGroup> planned = groups(sublayer, nullptr, context.skip, context.remarks);
   for (const LinearGroup& group : planned) {
     for (Linear* linear : group.linears) plan_codes(linear->weight, scheme_);
   }

@@ -7,6 +7,7 @@
 
 #include "ptq/codec/quantized_tensor.h"
 #include "ptq/step/step.h"
+#include "step/site_selection.h"
 
 namespace ptq {
 
@@ -19,8 +20,9 @@ struct LinearGroup {
 class WeightRounding {
  public:
   // format ("integer", "mxint", "nf4"), bits, granularity, group, symmetric, scales ("centered", "plain": see
-  // WeightScheme), clip (a factor, or "search"), samples.
-  explicit WeightRounding(JsonFields& options);
+  // WeightScheme), clip (a factor, or "search"), samples, sites (those whose readers are rounded; all).
+  // `rest`: of those, the linears that earlier steps have left in float.
+  explicit WeightRounding(JsonFields& options, bool rest = false);
 
   const WeightScheme& scheme() const { return scheme_; }
   bool searches_clips() const { return search_; }
@@ -33,20 +35,35 @@ class WeightRounding {
   // [1], undefined if it is 1.
   Tensor fixed_clip(const Tensor& W) const;
 
-  // The linears to round, by site, in forward order; for the others a decision says why they stay float.
+  // Throws a usage Error for a site that no sublayer of a model has.
+  void check(const std::vector<Sublayer*>& sublayers) const { selection_.check(sublayers); }
+  // The linears to round, by site, in forward order; for the others a decision says why they stay float,
+  // which a later step that does round them takes back. Throws a usage Error if one is rounded already.
   std::vector<LinearGroup> groups(Sublayer& sublayer, StepContext& context) const {
-    return groups(sublayer, context.skip, context.remarks);
+    return groups(sublayer, context.sites, context.skip, context.remarks);
   }
+  // The same linears, of all sites, in forward order.
+  std::vector<Linear*> linears(Sublayer& sublayer, const std::function<bool(const std::string&)>& skip) const;
   // Gives those linears codes and scales without values, and returns them.
   std::vector<LinearGroup> plan(Sublayer& sublayer, PlanContext& context) const;
   // Sites whose linears may be rounded.
   std::vector<std::string> sites(Sublayer& sublayer) const;
 
  private:
-  std::vector<LinearGroup> groups(Sublayer& sublayer, const std::function<bool(const std::string&)>& skip,
+  // `among`: the sites looked at; null: all.
+  std::vector<LinearGroup> groups(Sublayer& sublayer, const std::vector<std::string>* among,
+                                  const std::function<bool(const std::string&)>& skip,
                                   Remarks& remarks) const;
 
+  // Why the linear stays float; empty if it is to be rounded.
+  std::string reason_to_keep(const Linear& linear, const std::vector<std::string>& selected,
+                             const std::function<bool(const std::string&)>& skip) const;
+  // The sites whose readers are rounded. A router's is among them if all are.
+  std::vector<std::string> selected(Sublayer& sublayer) const;
+
   WeightScheme scheme_;
+  SiteSelection selection_;
+  bool rest_;
   double clip_ = 1;
   bool search_ = false;
   int64_t samples_;

@@ -84,8 +84,10 @@ TEST_F(Configuration, ArtifactsAreNotQuantizedAgain) {
   quantize({"--method", "rtn"}, "q");
   expect_error({"q", "--method", "rtn", "-o", "r"}, 1, {"q: is already quantized", "float checkpoint"});
   directory_.write("o/model.safetensors", TinyMamba().bytes());
+  directory_.write("o/config.json", R"({"quantization_config": {"quant_method": "hqq"}})");
+  expect_error({"o", "--method", "rtn", "-o", "r"}, 1, {"another program", "hqq"});
   directory_.write("o/config.json", R"({"quantization_config": {"quant_method": "gptq"}})");
-  expect_error({"o", "--method", "rtn", "-o", "r"}, 1, {"another program", "gptq"});
+  expect_error({"o", "--method", "rtn", "-o", "r"}, 1, {"no weight is in codes"});
 }
 
 }  // namespace

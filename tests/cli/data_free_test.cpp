@@ -88,7 +88,7 @@ TEST_F(DataFree, PlanSaysSo) {
 
 TEST_F(DataFree, RewritesAreCheckedWithoutAText) {
   Json recipe = run_json({model_, "--method", "quamba", "--print-recipe"});
-  recipe["steps"].erase(recipe["steps"].size() - 1);  // static scales, which need data
+  recipe["steps"].erase(2);  // static scales, which need data
   directory_.write("recipe.json", recipe.dump());
   run_well({model_, "--recipe", "recipe.json", "-o", "out", "--quiet"});
   const Json json = report("out");

@@ -234,7 +234,7 @@ TEST_F(Quantize, OptionsThatRepeatDoNotSwallowTheModel) {
   run_well(
       Words{"--method", "quamba"} + small_ +
       Words{"--set", "quamba.hadamard=false", "--skip", "*.x_proj", "--calib", calib_, model_, "-o", "q"});
-  EXPECT_EQ(report("q")["recipe"]["steps"].size(), 2U);
+  EXPECT_EQ(report("q")["recipe"]["steps"].size(), 4U);
 }
 
 TEST_F(Quantize, TokenizerNobodyNeedsMayBeUnreadable) {

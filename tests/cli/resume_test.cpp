@@ -3,6 +3,7 @@
 #include "cli/tiny_mamba.h"
 
 #include <chrono>
+#include <map>
 #include <random>
 
 namespace ptq {
@@ -16,9 +17,10 @@ class KilledAfterEachBlock : public ResumeCli,
                              public ::testing::WithParamInterface<std::pair<const char*, const char*>> {};
 
 TEST_P(KilledAfterEachBlock, EndsWithTheSameBytes) {
-  const auto [model, threads] = GetParam();
-  const Words arguments =
-      (std::string(model) == "llama" ? llama_run_ : mamba_run_) + Words{"--threads", threads};
+  const auto [kind, threads] = GetParam();
+  const std::map<std::string, Words> runs = {
+      {"mamba", mamba_run_}, {"llama", llama_run_}, {"feedback", llama_run_ + Words{"--set", "feedback=on"}}};
+  const Words arguments = runs.at(kind) + Words{"--threads", threads};
   run_well(arguments + Words{"-o", "whole", "--quiet"});
   int kills = 0;
   while (kills < 4 && killed_after(arguments + Words{"-o", "parts", "--resume"}, kills + 1)) {
@@ -36,7 +38,8 @@ TEST_P(KilledAfterEachBlock, EndsWithTheSameBytes) {
 
 INSTANTIATE_TEST_SUITE_P(Resume, KilledAfterEachBlock,
                          ::testing::Values(std::pair("mamba", "1"), std::pair("mamba", "2"),
-                                           std::pair("llama", "1"), std::pair("llama", "2")),
+                                           std::pair("llama", "1"), std::pair("llama", "2"),
+                                           std::pair("feedback", "2")),
                          [](const auto& entry) {
                            return std::string(entry.param.first) + "_threads_" + entry.param.second;
                          });

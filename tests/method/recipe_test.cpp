@@ -358,5 +358,28 @@ TEST(RecipeOrder, EveryShippedRecipeHasOneThatCanBe) {
   }
 }
 
+TEST(Recipe, ASecondRoundingOfWeightsSaysWhich) {
+  Json recipe = {{"steps", Json::array({{{"step", "rtn"}}, {{"step", "rtn"}}})}};
+  EXPECT_ERROR(read_recipe(recipe, "r"), ExitCode::kUsage, "the weights are rounded already, by \"rtn\"");
+  recipe["steps"][1]["sites"] = "all";
+  EXPECT_ERROR(read_recipe(recipe, "r"), ExitCode::kUsage, "the weights are rounded already, by \"rtn\"");
+  recipe["steps"][1]["sites"] = "rest";
+  EXPECT_NO_THROW(read_recipe(recipe, "r"));
+  recipe["steps"][1] = {{"step", "rtn"}, {"tensors", "rest"}};
+  EXPECT_NO_THROW(read_recipe(recipe, "r"));
+}
+
+TEST(QuambaRecipe, BitsAndTheRestDecideTheSteps) {
+  const auto steps = [](const std::string& bits, const std::vector<std::string>& sets) {
+    return names_of(of_method("quamba", bits, sets));
+  };
+  EXPECT_EQ(steps("w8a8", {}), "hadamard rtn activations rtn activations");
+  EXPECT_EQ(steps("w8a8", {"quamba.rest=float"}), "hadamard rtn activations");
+  EXPECT_EQ(steps("w4a8", {}), "hadamard gptq rtn activations activations");
+  EXPECT_EQ(steps("w4a8", {"quamba.rest=float"}), "hadamard gptq rtn activations");
+  EXPECT_EQ(steps("w4a16", {}), "hadamard gptq rtn");
+  EXPECT_ERROR(of_method("quamba", "w8a8", {"quamba.rest=int8"}), ExitCode::kUsage, "quamba.rest");
+}
+
 }  // namespace
 }  // namespace ptq

@@ -91,7 +91,7 @@ class BlockFixture {
       for (size_t k = 0; k < steps.size(); ++k) {
         const bool rewrites = find_step(chain[k].name, "test").kind == StepKind::kRewrite;
         if (!rewrites && rewritten.size() == i) rewritten.push_back(sublayer.clone());
-        context.rewritten = rewritten.size() > i ? &rewritten[i] : nullptr;
+        context.rewritten = context.target = rewritten.size() > i ? &rewritten[i] : nullptr;
         steps[k]->apply(sublayer, context);
       }
     }

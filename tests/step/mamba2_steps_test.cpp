@@ -59,6 +59,33 @@ TEST(Mamba2QueryKeyHadamard, RotatesBAndCGroupByGroup) {
   for (const char* name : {"ssm.x", "ssm.output"}) EXPECT_TRUE(fixture.block->site(name).transform.empty());
 }
 
+TEST(Mamba2QueryKeyHadamard, PairsOfAttentionAloneAreAUsageErrorWhereThereIsNone) {
+  Mamba2Fixture fixture;
+  EXPECT_NO_THROW(fixture.check("qk_hadamard", {{"pairs", "ssm"}}));
+  EXPECT_ERROR(fixture.check("qk_hadamard", {{"pairs", "attention"}}), ExitCode::kUsage, "no attention");
+  fixture.apply("qk_hadamard", {{"pairs", "ssm"}});
+  EXPECT_EQ(transform_text(fixture.block->site("ssm.B").transform), "hadamard(8)");
+  LlamaFixture llama;
+  EXPECT_NO_THROW(llama.check("qk_hadamard", {{"pairs", "attention"}}));
+  EXPECT_ERROR(llama.check("qk_hadamard", {{"pairs", "ssm"}}), ExitCode::kUsage, "no Mamba-2");
+}
+
+TEST(Mamba2Activations, SelectionsTellTheMixersSitesFromTheRest) {
+  Mamba2Fixture fixture;
+  fixture.apply("activations", {{"sites", "rest"}, {"scales", "dynamic"}});
+  for (const Site* site : fixture.block->sites())
+    EXPECT_EQ(site->quantizer.kind, ActivationQuantizer::Kind::kNone) << site->name;
+  fixture.apply("activations", {{"sites", "ssm"}});
+  for (const Site* site : fixture.block->sites())
+    EXPECT_EQ(site->quantizer.kind, ActivationQuantizer::Kind::kStatic) << site->name;
+  LlamaFixture llama;
+  llama.apply("activations", {{"sites", "ssm"}});
+  llama.apply("activations", {{"sites", "rest"}, {"scales", "dynamic"}});
+  for (const Site* site : llama.block->sites())
+    EXPECT_EQ(site->quantizer.kind == ActivationQuantizer::Kind::kDynamic, site->kind == "linear_input")
+        << site->name;
+}
+
 TEST(Mamba2Hadamard, SitesThatNoLinearReadsAreErrors) {
   Mamba2Fixture fixture;
   for (const char* name : {"ssm.x", "z", "ssm.B"})
