@@ -25,13 +25,24 @@ struct Case {
   }
 };
 
-inline std::vector<Case> all_cases(const std::vector<size_t>& sizes) {
+// Of the golden models, either every bit width of a method or the first alone: what does not depend on the
+// architecture is tried on the first three.
+enum class OfGolden { kEveryWidth, kFirstWidth };
+
+inline std::vector<Case> all_cases(const std::vector<size_t>& sizes,
+                                   OfGolden golden = OfGolden::kFirstWidth) {
   std::vector<Case> cases;
   for (const ArchitectureEntry& architecture : architectures()) {
+    const size_t there = toy_for(architecture.name).sizes;
+    const bool is_golden = toy_for(architecture.name).lost_db > 0;
     for (const MethodEntry& method : methods()) {
       if (!architecture.is_among(method.families)) continue;
       for (const std::string& bits : method.bits) {
-        for (const size_t size : sizes) cases.push_back({&architecture, &method, bits, size});
+        if (is_golden && golden == OfGolden::kFirstWidth && bits != method.bits.front()) continue;
+        std::vector<size_t> kept = sizes;
+        std::erase_if(kept, [there](size_t size) { return size >= there; });
+        if (kept.empty()) kept = {0};
+        for (const size_t size : kept) cases.push_back({&architecture, &method, bits, size});
       }
     }
   }
@@ -46,11 +57,7 @@ inline std::string case_name(const ::testing::TestParamInfo<Case>& info) {
 }
 
 inline ToyModel toy_of(const Case& test) {
-  for (const Toy& toy : kToys) {
-    if (std::string(toy.architecture) == test.architecture->name) return toy.make(test.size);
-  }
-  throw std::runtime_error(std::string("no toy model for the architecture ") + test.architecture->name +
-                           ": it wants a row in kToys (tests/conformance/workbench.h)");
+  return toy_for(test.architecture->name).make(test.size);
 }
 
 }  // namespace ptq

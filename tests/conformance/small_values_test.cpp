@@ -15,14 +15,6 @@ struct Sizes {
   const char* bits;
 };
 
-ToyModel toy_of(const std::string& architecture) {
-  for (const Toy& toy : kToys) {
-    if (architecture == toy.architecture) return toy.make(1);
-  }
-  throw std::runtime_error("no such toy");
-}
-
-// The last linear of the first block.
 std::string last_linear(const std::string& architecture) {
   return architecture == "mamba" ? "backbone.layers.0.mixer.out_proj" : "model.layers.0.mlp.down_proj";
 }
@@ -44,7 +36,7 @@ class ScaledWeights : public ::testing::TestWithParam<Sizes> {};
 
 TEST_P(ScaledWeights, LoseNoMoreThanOrdinaryOnes) {
   const auto [architecture, method, bits] = GetParam();
-  const ToyModel toy = toy_of(architecture);
+  const ToyModel toy = toy_for(architecture).make(1);
   const std::string name = last_linear(architecture);
   const Recipe recipe = toy_recipe(method, bits);
   const Report ordinary = Workbench(toy).run("out", recipe);
@@ -73,7 +65,7 @@ INSTANTIATE_TEST_SUITE_P(Formats, ScaledWeights,
                          name_of);
 
 TEST(ScaledWeights, GroupsWhoseScalesFloat16DoesNotHoldHaveFloat32OnesAndAreListed) {
-  ToyModel toy = toy_of("llama");
+  ToyModel toy = toy_for("llama").make(1);
   toy.tensors["model.layers.0.mlp.down_proj.weight"].mul_(0x1p-20);
   toy.tensors["model.layers.1.mlp.down_proj.weight"].mul_(0x1p30);
   const Workbench bench(toy);
@@ -93,7 +85,7 @@ class ScaledActivations : public ::testing::TestWithParam<Sizes> {};
 // The norm makes the input of a site small, the linears that read it make up for it.
 TEST_P(ScaledActivations, LoseNoMoreThanOrdinaryOnes) {
   const auto [architecture, method, bits] = GetParam();
-  const ToyModel toy = toy_of(architecture);
+  const ToyModel toy = toy_for(architecture).make(1);
   const Recipe recipe = toy_recipe(method, bits);
   const Workbench ordinary(toy);
   ordinary.run("out", recipe);
@@ -122,7 +114,7 @@ INSTANTIATE_TEST_SUITE_P(Quantizers, ScaledActivations,
 
 // In float32, squares of 2^-100 are 0: reports of earlier versions have no number there.
 TEST(ReportOfSmallWeights, NullIsNoDifferenceToTheSource) {
-  ToyModel toy = toy_of("llama");
+  ToyModel toy = toy_for("llama").make(1);
   toy.tensors["model.layers.1.mlp.up_proj.weight"].mul_(0x1p-100);
   const Workbench bench(toy);
   bench.run("out", toy_recipe("rtn", "w8a16"));

@@ -44,17 +44,59 @@ inline const ToyLlama kLlamaSizes[] = {{24, 2, 1, 40},
                                        {96, 6, 3, 176, 2, 50, 24, false, /*qk_norm=*/true, /*tied=*/false},
                                        {20, 2, 2, 50, 3}};
 
+// A model of tests/golden/models/families.
+inline ToyModel family(const std::string& name) {
+  const auto checkpoint = open_checkpoint(PTQ_TEST_DIR "/../golden/models/families/" + name);
+  ToyModel model{{}, checkpoint->config()};
+  for (const TensorInfo& info : checkpoint->tensors())
+    model.tensors[info.name] = as_tensor(checkpoint->read(info.name)).clone();
+  return model;
+}
+
 struct Toy {
   const char* architecture;
   ToyModel (*make)(size_t size);
+  size_t sizes = 4;    // how many there are
+  double lost_db = 0;  // what its logits may lose more than those of the first three
+  // The same of its weights: the code of a channel that is always 0, as behind a relu, may be 0.
+  double weights_lost_db = 0;
 };
+
+// The golden models have weights of no particular scale: errors grow from block to block.
+inline constexpr double kGoldenLostDb = 15;
 
 // One row an architecture.
 inline const Toy kToys[] = {
     {"mamba", [](size_t size) { return ToyModel{testing::toy_mamba(kMambaSizes[size]), {}}; }},
     {"mamba2", [](size_t size) { return testing::toy_mamba2(kMamba2Sizes[size]); }},
     {"llama", [](size_t size) { return testing::toy_llama(kLlamaSizes[size]); }},
+    {"falcon-mamba", [](size_t) { return family("falcon-mamba"); }, 1, kGoldenLostDb},
+    {"bamba", [](size_t) { return family("bamba"); }, 1, kGoldenLostDb},
+    {"granite4", [](size_t) { return family("granite4"); }, 1, kGoldenLostDb},
+    {"falcon-h1", [](size_t size) { return family(size == 0 ? "falcon-h1" : "falcon-h1-norm"); }, 2,
+     kGoldenLostDb},
+    {"nemotron-h", [](size_t) { return family("nemotron-h"); }, 1, kGoldenLostDb},
+    {"jamba", [](size_t) { return family("jamba"); }, 1, kGoldenLostDb},
+    {"mixtral", [](size_t) { return family("mixtral"); }, 1, kGoldenLostDb},
+    {"qwen2-moe", [](size_t) { return family("qwen2-moe"); }, 1, kGoldenLostDb},
+    {"qwen3-moe", [](size_t) { return family("qwen3-moe"); }, 1, kGoldenLostDb},
+    {"olmoe", [](size_t) { return family("olmoe"); }, 1, kGoldenLostDb},
+    {"gemma2", [](size_t) { return family("gemma2"); }, 1, kGoldenLostDb},
+    {"gemma3", [](size_t) { return family("gemma3"); }, 1, kGoldenLostDb},
+    {"granite", [](size_t) { return family("granite"); }, 1, kGoldenLostDb},
+    {"olmo2", [](size_t) { return family("olmo2"); }, 1, kGoldenLostDb},
+    {"phi3", [](size_t) { return family("phi3-short"); }, 1, kGoldenLostDb},
+    {"stablelm", [](size_t) { return family("stablelm"); }, 1, kGoldenLostDb},
+    {"gpt-neox", [](size_t) { return family("gpt-neox"); }, 1, kGoldenLostDb},
+    {"opt", [](size_t) { return family("opt"); }, 1, kGoldenLostDb, 13},
 };
+
+inline const Toy& toy_for(const std::string& architecture) {
+  for (const Toy& toy : kToys) {
+    if (architecture == toy.architecture) return toy;
+  }
+  throw std::runtime_error("no toy model for the architecture " + architecture + ": it wants a row in kToys");
+}
 
 inline constexpr int64_t kRows = 8, kLength = 16;  // of calibration tokens
 // Of corrections: a small part of a toy's matrices, as a real rank is of a real one's.
@@ -75,7 +117,7 @@ class Workbench {
   explicit Workbench(const ToyModel& toy) {
     std::filesystem::create_directory(directory_ / "toy");
     testing::write_safetensors(source(), toy.tensors);
-    if (!toy.config.is_null()) directory_.write("toy/config.json", toy.config.dump());
+    if (!toy.config.is_null()) directory_.write("toy/config.json", python_json_text(toy.config, 1));
     at::Generator generator = at::detail::createCPUGenerator(3);
     ids_ = at::randint(0, 50, {kRows, kLength}, generator, at::TensorOptions().dtype(at::kLong));
     testing::write_safetensors(tokens(), {{"input_ids", ids_}});

@@ -47,10 +47,7 @@ TEST_P(ZeroInputs, AreAFallbackOfTheirLayerAlone) {
   const std::string norm =
       mamba ? "backbone.layers.1.norm.weight" : "model.layers.1.post_attention_layernorm.weight";
   const std::string site = mamba ? "backbone.layers.1.mixer" : "model.layers.1";
-  ToyModel toy;
-  for (const Toy& candidate : kToys) {
-    if (std::string(candidate.architecture) == setting.architecture) toy = candidate.make(0);
-  }
+  ToyModel toy = toy_for(setting.architecture).make(0);
   toy.tensors.at(norm).zero_();
   RecipeOptions options;
   options.method = setting.method;
