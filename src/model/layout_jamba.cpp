@@ -1,6 +1,7 @@
 // Jamba (arXiv 2403.19887): Mamba-1 mixers and attention without positions, dense feed-forwards and mixtures.
 #include "model/decoder_reader.h"
 #include "model/layouts.h"
+#include "model/mamba_words.h"
 #include "model/moe_reader.h"
 
 namespace ptq {
@@ -8,17 +9,11 @@ namespace {
 
 // The sizes of the mixer below `prefix`.
 Mamba1Layout read_mixer(DecoderReader& reader, const std::string& prefix) {
-  const WeightSource& source = reader.source();
   JsonFields& fields = reader.fields;
-  Mamba1Layout mixer{.prefix = prefix,
-                     .d_model = reader.hidden,
-                     .d_inner = need(source, prefix + ".A_log", 2).shape[0],
-                     .d_state = need(source, prefix + ".A_log", 2).shape[1],
-                     .d_conv = need(source, prefix + ".conv1d.weight", 3).shape[2],
-                     .dt_rank = need(source, prefix + ".dt_proj.weight", 2).shape[1],
-                     .linear_bias = reader.bias("mamba_proj_bias", false, prefix + ".in_proj.bias"),
-                     .conv_bias = reader.bias("mamba_conv_bias", true, prefix + ".conv1d.bias"),
-                     .norms = Mamba1Layout::Norms{.eps = reader.norm_eps, .gains = true}};
+  Mamba1Layout mixer = read_mamba1_sizes(reader.source(), prefix, reader.hidden);
+  mixer.linear_bias = reader.bias("mamba_proj_bias", false, prefix + ".in_proj.bias");
+  mixer.conv_bias = reader.bias("mamba_conv_bias", true, prefix + ".conv1d.bias");
+  mixer.norms = Mamba1Layout::Norms{.eps = reader.norm_eps, .gains = true};
   expect_equal(fields, {"mamba_d_state"}, mixer.d_state);
   expect_equal(fields, {"mamba_d_conv"}, mixer.d_conv);
   expect_equal(fields, {"mamba_dt_rank"}, mixer.dt_rank);

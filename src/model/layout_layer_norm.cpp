@@ -7,13 +7,16 @@
 namespace ptq {
 namespace {
 
-// One sublayer whose parts all read the hidden states before it.
-SublayerLayout parallel(std::vector<NormLayout> norms, AttentionLayout attention, DenseLayout dense) {
-  const int last = static_cast<int>(norms.size()) - 1;
-  SublayerLayout sublayer;
-  sublayer.norms = std::move(norms);
-  sublayer.branches = {{std::move(attention), 0}, {std::move(dense), last}};
-  return sublayer;
+// The sublayers of a block: one after the other, or as one whose parts all read the hidden states before it,
+// through one norm if both have the same.
+std::vector<SublayerLayout> sublayers(bool in_parallel, const NormLayout& of_attention,
+                                      const NormLayout& of_dense, const AttentionLayout& attention,
+                                      const DenseLayout& dense) {
+  if (!in_parallel) return {pre_normed(of_attention, attention), pre_normed(of_dense, dense)};
+  SublayerLayout both = pre_normed(of_attention, attention);
+  if (of_dense.weight != of_attention.weight) both.norms.push_back(of_dense);
+  both.branches.push_back({dense, static_cast<int>(both.norms.size()) - 1});
+  return {both};
 }
 
 // The first words of GPT-NeoX's configurations, in those that read_rope() knows.
@@ -74,10 +77,7 @@ ModelLayout gpt_neox_layout(const WeightSource& source) {
     dense.prefix = name + ".mlp";
     const NormLayout before = NormLayout::layer_norm(name + ".input_layernorm", eps);
     const NormLayout between = NormLayout::layer_norm(name + ".post_attention_layernorm", eps);
-    if (in_parallel)
-      reader.model.blocks.push_back({name, {parallel({before, between}, attention, dense)}});
-    else
-      reader.model.blocks.push_back({name, {pre_normed(before, attention), pre_normed(between, dense)}});
+    reader.model.blocks.push_back({name, sublayers(in_parallel, before, between, attention, dense)});
   }
   return reader.finish();
 }
@@ -115,10 +115,9 @@ ModelLayout stablelm_layout(const WeightSource& source) {
     dense.prefix = name + ".mlp";
     const NormLayout before = NormLayout::layer_norm(name + ".input_layernorm", eps);
     const NormLayout between = NormLayout::layer_norm(name + ".post_attention_layernorm", eps);
-    if (in_parallel)
-      reader.model.blocks.push_back({name, {parallel({before}, attention, dense)}});
-    else
-      reader.model.blocks.push_back({name, {pre_normed(before, attention), pre_normed(between, dense)}});
+    // In parallel there is one norm.
+    reader.model.blocks.push_back(
+        {name, sublayers(in_parallel, before, in_parallel ? before : between, attention, dense)});
   }
   return reader.finish();
 }

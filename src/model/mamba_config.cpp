@@ -11,7 +11,7 @@
 namespace ptq {
 namespace {
 
-const std::string kFirstMixer = "backbone.layers.0.mixer.";
+const std::string kFirst = "backbone.layers.0.mixer", kFirstMixer = kFirst + ".";
 
 // Hugging Face's words and state-spaces'. The harmless ones choose an implementation, or initial weights.
 const ConfigKeys& keys() {
@@ -134,10 +134,11 @@ MambaConfig read_mamba_config(const WeightSource& source) {
       count_layers(source, "backbone.layers.", source.config(), {"num_hidden_layers", "n_layer"});
   config.vocab_size = need(source, config.embedding, 2).shape[0];
   config.d_model = need(source, config.embedding, 2).shape[1];
-  config.d_inner = need(source, kFirstMixer + "A_log", 2).shape[0];
-  config.d_state = need(source, kFirstMixer + "A_log", 2).shape[1];
-  config.d_conv = need(source, kFirstMixer + "conv1d.weight", 3).shape[2];
-  config.dt_rank = need(source, kFirstMixer + "dt_proj.weight", 2).shape[1];
+  const Mamba1Layout sizes = read_mamba1_sizes(source, kFirst, config.d_model);
+  config.d_inner = sizes.d_inner;
+  config.d_state = sizes.d_state;
+  config.d_conv = sizes.d_conv;
+  config.dt_rank = sizes.dt_rank;
   if (config.d_state > 256 || config.d_conv > 64) {
     throw Error(kFirstMixer + "A_log", "state size " + std::to_string(config.d_state) +
                                            " and convolution width " + std::to_string(config.d_conv) +

@@ -24,6 +24,16 @@ std::string mamba_embedding(const WeightSource& source) {
   return found;
 }
 
+Mamba1Layout read_mamba1_sizes(const WeightSource& source, const std::string& prefix, int64_t d_model) {
+  const std::vector<int64_t>& decay = need(source, prefix + ".A_log", 2).shape;
+  return {.prefix = prefix,
+          .d_model = d_model,
+          .d_inner = decay[0],
+          .d_state = decay[1],
+          .d_conv = need(source, prefix + ".conv1d.weight", 3).shape[2],
+          .dt_rank = need(source, prefix + ".dt_proj.weight", 2).shape[1]};
+}
+
 void check_mamba_vocabulary(JsonFields& fields, bool padded, int64_t rows) {
   const int64_t multiple = fields.integer("pad_vocab_size_multiple", padded ? 8 : 1);
   const int64_t stated = fields.integer("vocab_size", rows);

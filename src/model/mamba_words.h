@@ -3,9 +3,24 @@
 
 #include <string>
 
+#include "model/layout.h"
 #include "model/reading.h"
 
 namespace ptq {
+
+// The final norm, and so many blocks: each is a mixer, like `mixer` but for its prefix, behind an RMS norm.
+template <typename Mixer>
+void add_mixers(ModelLayout& model, int64_t layers, double eps, Mixer mixer) {
+  model.final_norm = NormLayout{"backbone.norm_f.weight", eps};
+  for (int64_t i = 0; i < layers; ++i) {
+    const std::string layer = "backbone.layers." + std::to_string(i);
+    mixer.prefix = layer + ".mixer";
+    model.blocks.push_back({mixer.prefix, {pre_normed({layer + ".norm.weight", eps}, mixer)}});
+  }
+}
+
+// The sizes that the tensors below `prefix` tell of a Mamba-1 mixer; the rest is as it is by default.
+Mamba1Layout read_mamba1_sizes(const WeightSource& source, const std::string& prefix, int64_t d_model);
 
 // The name of the embedding, which Hugging Face and state-spaces spell differently. Throws Error if there is
 // none.
