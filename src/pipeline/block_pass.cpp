@@ -63,24 +63,6 @@ Statistics run_pass(const Sublayer& sublayer, const Needs& needs, Stream& stream
   return observer.finish();
 }
 
-// A site's name without its number: "experts.#.down.input".
-std::string kind_of(const std::string& site) {
-  std::string kind;
-  for (const char c : site) kind += c >= '0' && c <= '9' ? '#' : c;
-  return kind;
-}
-
-// Sites in forward order, as their readers are rounded: those of all experts together, for none of them
-// lies behind another.
-std::vector<std::vector<std::string>> in_stages(const std::vector<std::string>& sites) {
-  std::vector<std::vector<std::string>> stages;
-  for (const std::string& site : sites) {
-    if (stages.empty() || kind_of(stages.back().back()) != kind_of(site)) stages.emplace_back();
-    stages.back().push_back(site);
-  }
-  return stages;
-}
-
 // What rewrites are checked on when there is no text: they are exact for any hidden states.
 Tensor random_states(int64_t width, uint64_t seed) {
   return at::randn({1, kProbeTokens, width}, at::make_generator<at::CPUGeneratorImpl>(seed));
@@ -197,17 +179,24 @@ BlockPlan BlockPass::plan(Block& block, int64_t calibration_tokens) const {
   return result;
 }
 
-// Site after site, each rounded for what those before it have become.
+// Site after site, each rounded for what those before it have become. Those of the experts of a mixture are
+// taken together, for none of them lies behind another.
 void BlockPass::round_with_feedback(const Step& step, Sublayer& sublayer, const Streams& streams,
                                     StepContext& context) const {
   const std::vector<Linear*> linears = step.linears_to_round(sublayer, skip_);
-  const std::vector<Linear*> targets = step.linears_to_round(*context.target, skip_);
-  std::vector<std::string> sites, others;  // those with a linear that is rounded, and those without
+  std::vector<std::vector<std::string>> stages;
+  std::vector<std::string> others;  // sites whose readers all stay in float
+  bool behind_router = false;
   for (const Site* site : sublayer.sites()) {
     const bool reads = std::ranges::any_of(linears, [&](const Linear* l) { return l->site == site->name; });
-    (reads ? sites : others).push_back(site->name);
+    if (!reads) {
+      others.push_back(site->name);
+      continue;
+    }
+    if (!behind_router || !site->routed) stages.emplace_back();
+    stages.back().push_back(site->name);
+    behind_router = site->routed;
   }
-  std::vector<std::vector<std::string>> stages = in_stages(sites);
   if (stages.empty()) stages.emplace_back();
   for (size_t i = 0; i < stages.size(); ++i) {
     std::vector<std::string>& stage = stages[i];
@@ -215,7 +204,7 @@ void BlockPass::round_with_feedback(const Step& step, Sublayer& sublayer, const 
                                       streams.rounded.hidden(), stage);
     for (const auto& [site, pair] : moments) {
       context.statistics[site].second_moment = SecondMoment(pair.moment);
-      for (const std::vector<Linear*>* all : {&linears, &targets}) add_feedback(*all, site, pair);
+      add_feedback(linears, site, pair, *context.target);
     }
     if (i == 0) stage.insert(stage.end(), others.begin(), others.end());  // what stays in float is said too
     context.sites = &stage;
@@ -224,14 +213,16 @@ void BlockPass::round_with_feedback(const Step& step, Sublayer& sublayer, const 
   context.sites = nullptr;
 }
 
-// To the linears that read the site.
 void BlockPass::add_feedback(const std::vector<Linear*>& linears, const std::string& site,
-                             const PairMoments& pair) const {
+                             const PairMoments& pair, Sublayer& target) const {
   if (!pair.shift.defined()) return;
-  const auto& [strength, damping] = recipe_.feedback;
+  const ErrorFeedback shifted(pair.moment, pair.shift, recipe_.feedback.strength, recipe_.feedback.damping);
+  const std::vector<Linear*> targets = target.linears();
   for (Linear* linear : linears) {
     if (linear->site != site) continue;
-    linear->weight.set(with_feedback(linear->weight.values(), pair.moment, pair.shift, strength, damping));
+    const Tensor W = shifted(linear->weight.values());
+    linear->weight.set(W);
+    (*std::ranges::find(targets, linear->name, &Linear::name))->weight.set(W);
   }
 }
 

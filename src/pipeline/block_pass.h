@@ -78,8 +78,9 @@ class BlockPass {
   void apply(Sublayer& sublayer, Streams& streams, StageTimes& times, Report& report) const;
   void round_with_feedback(const Step& step, Sublayer& sublayer, const Streams& streams,
                            StepContext& context) const;
-  void add_feedback(const std::vector<Linear*>& linears, const std::string& site,
-                    const PairMoments& pair) const;
+  // To those of the linears that read the site, and to the same ones of `target`.
+  void add_feedback(const std::vector<Linear*>& linears, const std::string& site, const PairMoments& pair,
+                    Sublayer& target) const;
 
   const Recipe& recipe_;
   uint64_t seed_;

@@ -5,9 +5,10 @@
 
 namespace ptq {
 
-Tensor with_feedback(const Tensor& W, const Tensor& R, const Tensor& D, double strength, double damping) {
+ErrorFeedback::ErrorFeedback(const Tensor& R, const Tensor& D, double strength, double damping)
+    : D_(D), strength_(strength) {
   const double mean = R.diagonal().mean().item<double>();
-  if (mean == 0) return W;
+  if (mean == 0) return;
   const OneThread one_thread;
   Tensor damped = R.clone();
   damped.diagonal().add_(damping * mean);
@@ -17,8 +18,14 @@ Tensor with_feedback(const Tensor& W, const Tensor& R, const Tensor& D, double s
                 "a second moment is not positive definite with a damping of " + std::to_string(damping),
                 "a larger feedback.damping, or feedback.strength 0");
   }
-  const Tensor shift = at::cholesky_solve(at::matmul(D.t(), W.t().to(at::kDouble)), factor);  // [in, out]
-  return (W + strength * shift.t()).to(at::kFloat);
+  factor_ = factor;
+}
+
+Tensor ErrorFeedback::operator()(const Tensor& W) const {
+  if (!factor_.defined()) return W;
+  const OneThread one_thread;
+  const Tensor shift = at::cholesky_solve(at::matmul(D_.t(), W.t().to(at::kDouble)), factor_);  // [in, out]
+  return (W + strength_ * shift.t()).to(at::kFloat);
 }
 
 }  // namespace ptq

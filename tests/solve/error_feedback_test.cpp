@@ -22,6 +22,10 @@ Inputs make_inputs() {
   return {x, x + 0.3 * at::randn({400, 12}, at::kDouble) + 0.2 * x.roll(1, 1)};
 }
 
+Tensor with_feedback(const Tensor& W, const Tensor& R, const Tensor& D, double strength, double damping) {
+  return ErrorFeedback(R, D, strength, damping)(W);
+}
+
 double output_error(const Tensor& W, const Tensor& Q, const Inputs& inputs) {
   const Tensor wanted = inputs.x.matmul(W.to(at::kDouble).t());
   return (wanted - inputs.rounded.matmul(Q.to(at::kDouble).t())).norm().item<double>();

@@ -16,8 +16,19 @@ namespace ptq {
 
 using at::Tensor;
 
-// W* of W [out, in] float32. R, D [in, in] float64. strength a in (0, 1]; damping l > 0. On CPUs, the same
-// bits for any number of threads. Where R is 0, W. Cost: in^3 / 3 + 2 out in^2 multiplications in float64.
-Tensor with_feedback(const Tensor& W, const Tensor& R, const Tensor& D, double strength, double damping);
+// Of all linears that read one site. On CPUs, the same bits for any number of threads.
+class ErrorFeedback {
+ public:
+  // R, D [in, in] float64; strength a in (0, 1]; damping l > 0. Throws Error if R is not positive definite
+  // with its damping. Cost: in^3 / 3 multiplications in float64.
+  ErrorFeedback(const Tensor& R, const Tensor& D, double strength, double damping);
+  // W* of W [out, in] float32; W where R is 0. Cost: 2 out in^2 multiplications in float64.
+  Tensor operator()(const Tensor& W) const;
+
+ private:
+  Tensor factor_;  // of the damped R; undefined if R is 0
+  Tensor D_;
+  double strength_;
+};
 
 }  // namespace ptq
