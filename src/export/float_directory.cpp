@@ -10,14 +10,6 @@
 namespace ptq {
 namespace {
 
-std::optional<at::ScalarType> dtype_of(const ExportTarget& target) {
-  const std::string& option = target.options.at("outtype");
-  if (option == "f32") return at::kFloat;
-  if (option == "f16") return at::kHalf;
-  if (option == "bf16") return at::kBFloat16;
-  return {};
-}
-
 // x -> T x in front of a weight W is W T for a weight that reads x.
 Tensor whole_weight(Block& block, const Linear& linear) {
   const Transform& transform = block.site(linear.site).transform;
@@ -54,7 +46,8 @@ ExportResult result_of(const Rounding& rounding, const char* dtype, const std::s
 }
 
 ExportResult write(const OpenModel& artifact, const ExportTarget& target) {
-  const at::ScalarType dtype = dtype_of(target).value_or(model_dtype(*artifact.model));
+  const at::ScalarType dtype =
+      dtype_of_option(target.options.at("outtype")).value_or(model_dtype(*artifact.model));
   Rounding rounding;
   HubForm form;
   form.floats = dtype;

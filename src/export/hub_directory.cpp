@@ -90,6 +90,13 @@ const char* dtype_text(at::ScalarType dtype) {
   return dtype == at::kHalf ? "float16" : dtype == at::kBFloat16 ? "bfloat16" : "float32";
 }
 
+std::optional<at::ScalarType> dtype_of_option(const std::string& value) {
+  if (value == "f32") return at::kFloat;
+  if (value == "f16") return at::kHalf;
+  if (value == "bf16") return at::kBFloat16;
+  return {};
+}
+
 std::vector<std::string> write_hub_directory(const OpenModel& artifact, const std::string& path,
                                              const HubForm& form) {
   Model& model = *artifact.model;

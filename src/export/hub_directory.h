@@ -19,6 +19,8 @@ namespace ptq {
 at::ScalarType model_dtype(Model& model);
 // "float16", as configurations spell it.
 const char* dtype_text(at::ScalarType dtype);
+// The dtype of an option's value: "f32", "f16" or "bf16"; none for another.
+std::optional<at::ScalarType> dtype_of_option(const std::string& value);
 
 struct HubForm {
   // Adds a linear's tensors in codes and returns true; false: its weight is stored in float.

@@ -70,9 +70,8 @@ ExportResult result_of(const CorrectedModules& modules, const std::string& adapt
 ExportResult write_peft(const OpenModel& artifact, const ExportTarget& target) {
   const std::string base_path = std::filesystem::path(target.output).lexically_normal().string() + "-base";
   expect_absent(base_path);
-  const std::string& option = target.options.at("dtype");
   HubForm form;
-  form.floats = option == "f32" ? at::kFloat : option == "f16" ? at::kHalf : at::kBFloat16;
+  form.floats = dtype_of_option(target.options.at("dtype"));
   form.values = [](Block&, const Linear& linear) {
     const bool folded = linear.correction && linear.fused_elsewhere;
     return folded ? linear.weight.values() + linear.correction->product() : linear.weight.values();
