@@ -304,6 +304,8 @@ namespace {
 Feedback read_feedback(const Json& json, const std::string& where) {
   if (json == "off") return {};
   if (json == "on") return kFeedbackOn;
+  if (json.is_string())
+    throw usage_error(where, json.dump() + " is no form of feedback", "on, off, or feedback.strength=0.5");
   JsonFields fields(json, where);
   Feedback feedback;
   feedback.strength = fields.number("strength", feedback.strength);

@@ -49,6 +49,8 @@ TEST_F(Recipes, MistakesAreWrongUsage) {
       {R"({"method": "quamba", "quamba": 3})", "expected an object"},
       {R"({"method": "quamba", "bits": "w4a4"})", "w4a8"},
       {R"({"method": "quamba", "sampels": 4})", "did you mean \"samples\"?"},
+      {R"({"method": "quamba", "feedback": "maybe"})", "on, off, or feedback.strength=0.5"},
+      {R"({"method": "quamba", "feedback": {"strength": 2}})", "it must lie from 0 to 1"},
       {R"({"method": 3})", "expected a string"},
       {R"({"method": "x", "steps": 4})", "expected a list of steps"},
       {R"({"method": "x", "steps": [3]})", "expected an object"},
