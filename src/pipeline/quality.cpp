@@ -1,5 +1,6 @@
 #include "pipeline/quality.h"
 
+#include "ptq/base/memory.h"
 #include "ptq/engine/evaluate.h"
 
 namespace ptq {
@@ -20,6 +21,7 @@ Quality quality_of(const LossSums& sums, const std::string& text) {
 Quality quality_on_windows(const Model& float_model, const Tensor& hidden, const Tensor& ids,
                            const OpenModel& artifact) {
   const Tensor quantized = run_blocks(*artifact.model, ids);
+  return_free_memory();  // that of the activations: what logits take comes on top of the hidden states only
   LossSums sums;
   add_losses(sums, *artifact.model, quantized, ids, &float_model, hidden);
   return quality_of(sums, "the held-out calibration windows");
