@@ -120,6 +120,10 @@ std::span<const Candidate<QuantizeCodes>> candidates() {
   return float_candidates<QuantizeCodes>();
 }
 template <>
+std::span<const Candidate<RoundToCodes>> candidates() {
+  return float_candidates<RoundToCodes>();
+}
+template <>
 std::span<const Candidate<QuantizeAsymmetric>> candidates() {
   return float_candidates<QuantizeAsymmetric>();
 }

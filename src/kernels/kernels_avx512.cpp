@@ -32,6 +32,10 @@ void run<Isa::kAvx512>(const QuantizeCodes& s) {
   quantize_codes(s);
 }
 template <>
+void run<Isa::kAvx512>(const RoundToCodes& s) {
+  round_to_codes(s);
+}
+template <>
 void run<Isa::kAvx512>(const QuantizeAsymmetric& s) {
   quantize_asymmetric(s);
 }

@@ -121,6 +121,16 @@ void quantize_codes(const QuantizeCodes& s) {
   }
 }
 
+void round_to_codes(const RoundToCodes& s) {
+  for (int64_t r = 0; r < s.rows; ++r) {
+    for (int64_t c = 0; c < s.columns; ++c) {
+      const float x = s.x[r * s.x_stride + c], scale = s.scale[c * s.scale_stride];
+      const float code = clamp(std::nearbyint(x / scale), s.low, s.high) + 0.0F;
+      s.y[r * s.y_stride + c] = std::isnan(x) ? x : code * scale;
+    }
+  }
+}
+
 void quantize_asymmetric(const QuantizeAsymmetric& s) {
   for (int64_t r = 0; r < s.rows; ++r) {
     const float* x = s.x + r * s.x_stride;
@@ -266,6 +276,10 @@ void run<Isa::kPlain>(const Hadamard& s) {
 template <>
 void run<Isa::kPlain>(const QuantizeCodes& s) {
   quantize_codes(s);
+}
+template <>
+void run<Isa::kPlain>(const RoundToCodes& s) {
+  round_to_codes(s);
 }
 template <>
 void run<Isa::kPlain>(const QuantizeAsymmetric& s) {

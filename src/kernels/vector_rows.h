@@ -1,4 +1,4 @@
-// Kernels that go along rows: quantize_codes, quantize_asymmetric, abs_max_rows, rms_norm and gather_columns.
+// Kernels that go along rows: quantize_codes, round_to_codes, quantize_asymmetric, abs_max_rows, rms_norm and gather_columns.
 // Four partial results run side by side in the reductions, to hide the latency of one chain.
 //
 // Include after one of vec_avx2.h and vec_avx512.h.
@@ -41,6 +41,29 @@ void quantize_codes(const QuantizeCodes& s) {
     if (whole < s.columns) largest = quantize_vector(x + whole, y + whole, scale, low, high, largest, rest);
   }
   *s.has_nan = has_nan(largest);
+}
+
+template <typename Lanes>
+inline void round_to_codes_vector(const float* x, float* y, Vec scale, Vec low, Vec high, Lanes lanes) {
+  const Vec code = at_most(at_least(round_even(div(load(x, lanes), scale)), low), high);  // NaN stays
+  store(y, mul(add(code, zero()), scale), lanes);
+}
+
+void round_to_codes(const RoundToCodes& s) {
+  const Vec low = broadcast(s.low), high = broadcast(s.high);
+  const int64_t whole = s.columns - s.columns % kWidth;
+  const SomeLanes rest(s.columns - whole);
+  const bool one = s.scale_stride == 0;
+  const Vec scale = broadcast(s.scale[0]);
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const float* x = s.x + r * s.x_stride;
+    float* y = s.y + r * s.y_stride;
+    for (int64_t c = 0; c < whole; c += kWidth)
+      round_to_codes_vector(x + c, y + c, one ? scale : load(s.scale + c), low, high, AllLanes{});
+    if (whole == s.columns) continue;
+    // Lanes past the end divide by what load() leaves there, and are not stored.
+    round_to_codes_vector(x + whole, y + whole, one ? scale : load(s.scale + whole, rest), low, high, rest);
+  }
 }
 
 // The ends of a row, with 0 between them.

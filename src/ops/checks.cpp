@@ -46,6 +46,12 @@ class Arguments {
   const Tensor& first_;
 };
 
+void check_code_range(const std::string& op, int64_t low, int64_t high) {
+  TORCH_CHECK(low <= high, "ptq::", op, ": low ", low, " is above high ", high);
+  TORCH_CHECK(low >= -128 && high <= 127, "ptq::", op, ": the range ", low, " to ", high,
+              " has codes that int8 cannot hold");
+}
+
 void check_dynamic(const char* op, const Tensor& x, int64_t bits, double clip, int64_t group) {
   Arguments(op, x).expect_rows("x", x);
   TORCH_CHECK(bits >= 2 && bits <= 8, "ptq::", op, ": ", bits, " bits, expected 2 to 8");
@@ -131,14 +137,15 @@ void check_quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int
     per_row.back() = 1;
     arguments.expect("scale", scale, per_row);
   }
-  TORCH_CHECK(low <= high, "ptq::quantize_codes: low ", low, " is above high ", high);
-  TORCH_CHECK(low >= -128 && high <= 127, "ptq::quantize_codes: the range ", low, " to ", high,
-              " has codes that int8 cannot hold");
+  check_code_range("quantize_codes", low, high);
 }
 
 void check_round_to_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
-  check_quantize_codes(x, scale, low, high);
-  TORCH_CHECK(scale.numel() == 1, "ptq::round_to_codes: scale has shape ", scale.sizes(), ", expected [1]");
+  const Arguments arguments("round_to_codes", x);
+  arguments.expect_rows("x", x);
+  arguments.expect_float("scale", scale);
+  if (scale.numel() != 1) arguments.expect("scale", scale, {x.size(-1)});
+  check_code_range("round_to_codes", low, high);
 }
 
 void check_quantize_symmetric(const Tensor& x, int64_t bits, double clip, int64_t group) {

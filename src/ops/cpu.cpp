@@ -126,23 +126,21 @@ std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, 
 Tensor round_to_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
   check_round_to_codes(x, scale, low, high);
   const Rows rows(x);
-  const Tensor one = scale.contiguous(), y = at::empty(x.sizes(), at::kFloat);
-  const float step = *one.const_data_ptr<float>();
+  const Tensor scales = scale.contiguous(), y = at::empty(x.sizes(), at::kFloat);
+  const float* scale_data = scales.const_data_ptr<float>();
   float* y_data = y.data_ptr<float>();
-  std::atomic<bool> has_nan = false;
   for_rows(rows, [&](int64_t first, int64_t count) {
-    std::vector<int8_t> codes(static_cast<size_t>(rows.columns));
-    for (int64_t r = first; r < first + count; ++r) {
-      if (round_row(rows.data + r * rows.stride, rows.columns, step, static_cast<float>(low),
-                    static_cast<float>(high), codes.data()))
-        has_nan = true;
-      float* to = y_data + r * rows.columns;
-#pragma omp simd
-      for (int64_t c = 0; c < rows.columns; ++c)
-        to[c] = static_cast<float>(codes[static_cast<size_t>(c)]) * step;
-    }
+    kernels::run(kernels::RoundToCodes{.x = rows.data + first * rows.stride,
+                                       .scale = scale_data,
+                                       .y = y_data + first * rows.columns,
+                                       .x_stride = rows.stride,
+                                       .y_stride = rows.columns,
+                                       .scale_stride = scale.numel() == 1 ? 0 : 1,
+                                       .rows = count,
+                                       .columns = rows.columns,
+                                       .low = static_cast<float>(low),
+                                       .high = static_cast<float>(high)});
   });
-  if (has_nan) return fallback::round_to_codes(x, scale, low, high);
   return y;
 }
 

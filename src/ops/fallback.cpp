@@ -97,7 +97,8 @@ std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, 
 
 Tensor round_to_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high) {
   check_round_to_codes(x, scale, low, high);
-  return at::round(at::div(x, scale.reshape({1}))).clamp_(low, high).mul_(scale.reshape({1}));
+  const Tensor scales = scale.flatten();
+  return at::round(at::div(x, scales)).clamp_(low, high).add_(0.0).mul_(scales);  // no -0
 }
 
 std::tuple<Tensor, Tensor> quantize_symmetric(const Tensor& x, int64_t bits, double clip, int64_t group) {

@@ -39,6 +39,28 @@ TEST(QuantizeCodes, EveryIsaGivesTheCodesOfThePlainLoops) {
   }
 }
 
+TEST(RoundToCodes, EveryIsaGivesTheBitsOfThePlainLoops) {
+  for (const Candidate<RoundToCodes>& candidate : vectorized<RoundToCodes>()) {
+    for (const std::string& name : kDistributions) {
+      for (const int64_t columns : kColumns) {
+        const std::vector<float> x = values(name, 3, columns + 1);
+        std::vector<float> scale = values("normal", 1, columns, 7);
+        for (float& s : scale) s = std::abs(s) + 0.01F;
+        for (const int64_t scale_stride : {0, 1}) {
+          auto run = [&](const Candidate<RoundToCodes>& kernel) {
+            OutputOf<float> y(3, columns, columns + 2);
+            kernel.run({x.data(), scale.data(), y.data(), columns + 1, columns + 2, scale_stride, 3, columns,
+                        -128, 127});
+            return y.take();
+          };
+          expect_same_bits(run(candidate), run(plain_loops<RoundToCodes>()),
+                           describe(candidate, name, columns));
+        }
+      }
+    }
+  }
+}
+
 TEST(QuantizeCodes, HalvesGoToEven) {
   for (const Candidate<QuantizeCodes>& candidate : supported<QuantizeCodes>()) {
     const std::vector<float> x = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, 0.49999997f, 8388609.0f, -3e38f, 3e38f};

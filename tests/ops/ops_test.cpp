@@ -282,6 +282,17 @@ TEST(RoundToCodes, IsWhatTheCodesStandFor) {
   EXPECT_THROW(ops::round_to_codes(at::ones({2, 3}), at::ones({2, 1}), -8, 7), c10::Error);
 }
 
+TEST(RoundToCodes, ScaleOfAChannelIsThatOfItsColumn) {
+  const Tensor x = at::randn({3, 5, 21}) * 30, scale = at::rand({21}) + 0.1F;
+  const Tensor rounded = ops::round_to_codes(x, scale, -8, 7);
+  for (int64_t c = 0; c < 21; ++c) {
+    const Tensor alone = ops::round_to_codes(x.slice(-1, c, c + 1), scale.slice(0, c, c + 1), -8, 7);
+    EXPECT_TRUE(at::equal(rounded.slice(-1, c, c + 1), alone)) << c;
+  }
+  EXPECT_TRUE(at::equal(fallback::round_to_codes(x, scale, -8, 7), rounded));
+  EXPECT_THROW(ops::round_to_codes(x, at::ones({20}), -8, 7), c10::Error);
+}
+
 // The specification's codes of a row that is clipped at both ends: 0 is code 4.
 TEST(QuantizeAsymmetric, ClippedRowOfTheSpecification) {
   const Tensor x = floats({-3.5f, -2.5f, -1.5f, -0.5f, 0, 0.5f, 1.5f, 2.5f, 3.5f, 4.5f, 5.5f, 11.5f}, {12});

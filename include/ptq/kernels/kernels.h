@@ -96,6 +96,18 @@ struct QuantizeCodes {
   float low, high;  // -128 to 127
 };
 
+// What the codes of static scales stand for:
+//   y = clamp(round_half_even(x / scale), low, high) scale, NaN where x is NaN, and no negative zero
+struct RoundToCodes {
+  const float* x;      // [rows, columns]
+  const float* scale;  // [columns], or one value if scale_stride is 0; above 0
+  float* y;            // [rows, columns]
+  int64_t x_stride, y_stride;
+  int64_t scale_stride;  // 0 or 1
+  int64_t rows, columns;
+  float low, high;
+};
+
 // Of a dynamic scale: the smallest float32 number with all its digits.
 inline constexpr float kSmallestStep = 0x1p-126F;
 
@@ -307,6 +319,8 @@ template <>
 std::span<const Candidate<Hadamard>> candidates();
 template <>
 std::span<const Candidate<QuantizeCodes>> candidates();
+template <>
+std::span<const Candidate<RoundToCodes>> candidates();
 template <>
 std::span<const Candidate<QuantizeAsymmetric>> candidates();
 template <>

@@ -74,8 +74,8 @@ Tensor hadamard(const Tensor& x, const Tensor& left, int64_t block);
 // stand for a NaN, whose own code is `low`.
 std::tuple<Tensor, Tensor> quantize_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
 
-// What the codes of quantize_codes() stand for, float32 in the shape of x: code * scale; where x is NaN, NaN.
-// scale [1].
+// What such codes stand for, float32 in the shape of x: code * scale; where x is NaN, NaN.
+//   x [..., n]; scale [1], or [n] (one per channel)
 Tensor round_to_codes(const Tensor& x, const Tensor& scale, int64_t low, int64_t high);
 
 // Rounds every row, or each `group` consecutive values of it if that is not 0, to `bits` bits, dynamic:
