@@ -90,9 +90,11 @@ void ArtifactLayout::add(Block& block) {
   for (const Site* site : block.sites()) {
     const ActivationQuantizer& quantizer = site->quantizer;
     const bool rounds = quantizer.kind != ActivationQuantizer::Kind::kNone;
+    if (!site->is_listed()) continue;
     const std::string key = site_key(block.prefix(), site->name);
     Json json = {{"quantizer", quantizer.kind_name()}};
     if (rounds) json["bits"] = quantizer.bits;
+    if (quantizer.scale.defined() && quantizer.scale.numel() > 1) json["channels"] = quantizer.scale.numel();
     if (quantizer.kind == ActivationQuantizer::Kind::kStatic) spool_.add(key + ".scale", quantizer.scale);
     if (quantizer.kind == ActivationQuantizer::Kind::kDynamic) {
       json["symmetric"] = quantizer.symmetric;

@@ -96,7 +96,7 @@ void ArtifactSource::check_complete() const {
       sites.insert(key);
       if (sites_.contains(key)) {
         for (const std::string& name : site_tensors(key)) unnamed.erase(name);
-      } else if (version_ >= kListsAll) {
+      } else if (version_ >= kListsAll && site->kind != kStateSite) {
         throw Error(where + ".sites", "\"" + key + "\" is missing",
                     "the artifact is damaged; quantize the model again");
       }

@@ -53,16 +53,19 @@ ActivationQuantizer ArtifactSource::read_quantizer(JsonFields& fields, const Sit
   const bool symmetric = dynamic ? fields.boolean("symmetric", true) : true;
   const double clip = dynamic ? fields.number("clip", 1) : 1;
   const int64_t group = dynamic ? fields.integer("group", 0) : 0;
+  const int64_t scales = kind == "static" ? fields.integer("channels", 1) : 1;
   const bool known = (rounds || kind == "none") && bits >= 2 && bits <= 8 && clip > 0 && clip <= 1 &&
-                     group == (dynamic && version_ > 1 ? site.head_dim : 0);
+                     group == (dynamic && version_ > 1 ? site.head_dim : 0) &&
+                     (scales == 1 || scales == site.channels);
   if (!known) {
     throw Error(key, "the quantizer " + sites_.at(key).dump() + " is not one this program reads");
   }
   if (kind == "dynamic") return ActivationQuantizer::per_token(bits, symmetric, clip, group);
   if (kind == "none") return {};
-  const Tensor scale = FloatSource(checkpoint_, at::kCPU).read(key + ".scale", Role::kNorm, {1}).values();
+  const Tensor scale =
+      FloatSource(checkpoint_, at::kCPU).read(key + ".scale", Role::kNorm, {scales}).values();
   check_positive(scale, key + ".scale");
-  return ActivationQuantizer::fixed(scale.item<double>(), bits);
+  return ActivationQuantizer::fixed(scale, bits);
 }
 
 Tensor ArtifactSource::read_smooth(const std::string& key) const {

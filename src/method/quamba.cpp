@@ -18,11 +18,13 @@
 namespace ptq {
 namespace {
 
-bool rounds_rest(JsonFields& options) {
-  const std::string rest = options.string("rest", "dynamic8");
-  if (rest == "dynamic8" || rest == "float") return rest == "dynamic8";
-  throw usage_error("quamba.rest", "\"" + rest + "\" is not a value of this option",
-                    suggest(rest, {"dynamic8", "float"}));
+// Whether the option has the first of its two words, which is the default.
+bool is_first(JsonFields& options, const std::string& key, const std::string& first,
+              const std::string& second) {
+  const std::string word = options.string(key, first);
+  if (word == first || word == second) return word == first;
+  throw usage_error("quamba." + key, "\"" + word + "\" is not a value of this option",
+                    suggest(word, {first, second}));
 }
 
 std::vector<StepConfig> weight_steps(int bits, bool rest, const std::string& granularity, int64_t group) {
@@ -35,10 +37,29 @@ std::vector<StepConfig> weight_steps(int bits, bool rest, const std::string& gra
       {"rtn", {{"bits", 8}, {"granularity", granularity}, {"tensors", "rest"}, {"sites", sites}}}};
 }
 
+// Options that these bits or choices do nothing with must be left as they are.
+void expect_defaults(JsonFields& options, std::initializer_list<const char*> keys, const std::string& why) {
+  const Json defaults = quamba_defaults();
+  for (const char* key : keys) {
+    if (options.at(key) != defaults.at(key))
+      throw usage_error("quamba." + std::string(key), "is for " + why, "leave it out");
+  }
+}
+
+void expect_used(const Bits& bits, JsonFields& options) {
+  if (bits.weights == 8) expect_defaults(options, {"group"}, "weights of 4 bits");
+  if (bits.activations == 16)
+    expect_defaults(options, {"activations"}, "activations that are rounded, as w8a8 and w4a8 do");
+  if (bits.activations == 16 || options.at("activations") == "dynamic")
+    expect_defaults(options, {"percentile", "observer", "clip", "search_rows", "scales"},
+                    "static scales of activations");
+}
+
 Json static_activations(JsonFields& options) {
   return {{"scales", "static"},
           {"bits", 8},
           {"sites", "ssm"},
+          {"granularity", options.string("scales", "tensor")},
           {"percentile_site", "ssm.x"},
           {"percentile", options.at("percentile")},
           {"observer", options.string("observer", "moving")},
@@ -49,9 +70,9 @@ Json static_activations(JsonFields& options) {
 }  // namespace
 
 Json quamba_defaults() {
-  return {{"percentile", "auto"}, {"hadamard", true}, {"activations", "static"},
-          {"observer", "moving"}, {"clip", "all"},    {"search_rows", 4},
-          {"weights", "tensor"},  {"group", 128},     {"rest", "dynamic8"}};
+  return {{"percentile", "auto"}, {"hadamard", true},   {"activations", "static"}, {"observer", "moving"},
+          {"clip", "all"},        {"search_rows", 4},   {"weights", "tensor"},     {"group", 128},
+          {"rest", "dynamic8"},   {"scales", "tensor"}, {"state", "float"}};
 }
 
 std::vector<StepConfig> quamba_steps(const std::string& bits_text, JsonFields& options) {
@@ -60,8 +81,10 @@ std::vector<StepConfig> quamba_steps(const std::string& bits_text, JsonFields& o
   const std::string scales = options.string("activations", "static");
   const std::string weights = options.string("weights", "tensor");
   const int64_t group = options.integer("group", 128);
-  const bool rest = rounds_rest(options);
+  const bool rest = is_first(options, "rest", "dynamic8", "float");
+  const bool float_state = is_first(options, "state", "float", "int8");
   const Json of_mixers = static_activations(options);
+  expect_used(bits, options);
   std::vector<StepConfig> steps;
   if (hadamard) steps.push_back({"hadamard", {{"site", "ssm.output"}}});
   for (const StepConfig& step : weight_steps(bits.weights, rest, weights, group)) steps.push_back(step);
@@ -69,6 +92,11 @@ std::vector<StepConfig> quamba_steps(const std::string& bits_text, JsonFields& o
     const Json dynamic = {{"scales", scales}, {"bits", 8}, {"sites", "ssm"}};
     steps.push_back({"activations", scales == "static" ? of_mixers : dynamic});
   }
+  // A forward without a state, as clips are searched with, knows nothing of what its rounding costs.
+  if (!float_state)
+    steps.push_back(
+        {"activations",
+         {{"scales", "static"}, {"bits", 8}, {"sites", "ssm.state"}, {"granularity", "channel"}}});
   if (rest && bits.weights == 8)
     steps.push_back({"rtn", {{"bits", 8}, {"granularity", "channel"}, {"sites", "rest"}}});
   if (rest && bits.activations < 16)

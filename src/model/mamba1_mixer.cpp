@@ -1,6 +1,7 @@
 // The Mamba-1 mixer (arXiv 2312.00752), with the activation sites of Quamba (arXiv 2410.13229, figure 3).
 #include "model/parts.h"
 #include "model/reading.h"
+#include "model/scan_state.h"
 #include "ptq/ops/ops.h"
 
 namespace ptq {
@@ -40,7 +41,8 @@ class Mamba1Mixer : public Part {
   Weight D_;                             // [E]
   Linear out_proj_;                      // [d, E]
 
-  Site in_proj_input_, conv_input_, z_, ssm_x_, dt_proj_input_, ssm_dt_, ssm_B_, ssm_C_, ssm_output_;
+  Site in_proj_input_, conv_input_, z_, ssm_x_, dt_proj_input_, ssm_dt_, ssm_B_, ssm_C_, ssm_state_,
+      ssm_output_;
 };
 
 Mamba1Mixer::Mamba1Mixer(const WeightSource& source, const Mamba1Layout& layout) : layout_(layout) {
@@ -74,7 +76,10 @@ Mamba1Mixer::Mamba1Mixer(const WeightSource& source, const Mamba1Layout& layout)
   ssm_dt_ = make_site("ssm.dt", "internal");
   ssm_B_ = make_site("ssm.B", "internal");
   ssm_C_ = make_site("ssm.C", "internal");
+  ssm_state_ = make_state_site(E);
   ssm_output_ = make_site("ssm.output", "linear_input");
+  conv_input_.channels = z_.channels = ssm_dt_.channels = E;
+  ssm_B_.channels = ssm_C_.channels = N;
 }
 
 Tensor Mamba1Mixer::normed(const Tensor& x, const std::optional<Norm>& norm) const {
@@ -87,7 +92,9 @@ Tensor Mamba1Mixer::normed(const Tensor& x, const std::optional<Norm>& norm) con
 Tensor Mamba1Mixer::forward(const Tensor& input, PartState* state, Observer* observer) const {
   const int64_t E = layout_.d_inner, N = layout_.d_state, R = layout_.dt_rank;
   const Tensor window = state != nullptr ? state->tensors.at(0) : Tensor();  // [batch, W - 1, E]
-  const Tensor h = state != nullptr ? state->tensors.at(1) : Tensor();       // [batch, E, N]
+  Tensor* const stored = state != nullptr ? &state->tensors.at(1) : nullptr;
+  const Tensor h = scan_state(ssm_state_, stored != nullptr ? *stored : Tensor(), {input.size(0), E, N},
+                              A_log_.device(), observer);
 
   const Tensor xz = in_proj_(in_proj_input_(input, observer));
   const Tensor x = conv_input_.rounded(xz.slice(-1, 0, E), observer);
@@ -106,6 +113,7 @@ Tensor Mamba1Mixer::forward(const Tensor& input, PartState* state, Observer* obs
   const Tensor A = A_.defined() ? A_ : decay();
   const Tensor scanned = ssm_x_.rounds_for_linears_alone ? convolved : u.dequantize();
   const Tensor y = ops::selective_scan(scanned, dt, A, B, C, D_.values(), z, h);
+  keep_scan_state(ssm_state_, h, stored, observer);
   return out_proj_(ssm_output_(y, observer));
 }
 
@@ -113,12 +121,12 @@ Tensor Mamba1Mixer::forward(const Tensor& input, PartState* state, Observer* obs
 PartState Mamba1Mixer::initial_state(int64_t batch, CacheFloats) const {
   const at::TensorOptions options = A_log_.device();
   return {.tensors = {at::zeros({batch, layout_.d_conv - 1, layout_.d_inner}, options),
-                      at::zeros({batch, layout_.d_inner, layout_.d_state}, options)}};
+                      first_scan_state(ssm_state_, {batch, layout_.d_inner, layout_.d_state}, options)}};
 }
 
 std::vector<Site*> Mamba1Mixer::sites() {
   return {&in_proj_input_, &conv_input_, &z_,     &ssm_x_,     &dt_proj_input_,
-          &ssm_dt_,        &ssm_B_,      &ssm_C_, &ssm_output_};
+          &ssm_dt_,        &ssm_B_,      &ssm_C_, &ssm_state_, &ssm_output_};
 }
 
 std::vector<Weight*> Mamba1Mixer::weights() {

@@ -5,6 +5,7 @@
 
 #include "model/parts.h"
 #include "model/reading.h"
+#include "model/scan_state.h"
 #include "ptq/ops/ops.h"
 
 namespace ptq {
@@ -45,7 +46,7 @@ class Mamba2Mixer : public Part {
   Weight norm_;                        // [E], if the layout has one
   Linear out_proj_;                    // [d, E]
 
-  Site in_proj_input_, z_, conv_input_, ssm_dt_, ssm_x_, ssm_B_, ssm_C_, ssm_output_;
+  Site in_proj_input_, z_, conv_input_, ssm_dt_, ssm_x_, ssm_B_, ssm_C_, ssm_state_, ssm_output_;
 };
 
 // One for each row of in_proj; undefined if none changes anything.
@@ -68,6 +69,8 @@ Mamba2Mixer::Mamba2Mixer(const WeightSource& source, const Mamba2Layout& layout)
   in_proj_ =
       read_linear(source, prefix + ".in_proj", "in_proj.input", E + conv_channels() + H, d, layout.in_bias);
   conv_weight_ = source.read(prefix + ".conv1d.weight", Role::kConv, {conv_channels(), 1, layout.d_conv});
+  in_proj_.weight.row_parts = {E, E, states(), states(), H};
+  conv_weight_.row_parts = {E, states(), states()};
   if (layout.conv_bias) conv_bias_ = source.read(prefix + ".conv1d.bias", Role::kBias, {conv_channels()});
   dt_bias_ = source.read(prefix + ".dt_bias", Role::kBias, {H});
   A_log_ = source.read(prefix + ".A_log", Role::kDecay, {H});
@@ -84,7 +87,15 @@ Mamba2Mixer::Mamba2Mixer(const WeightSource& source, const Mamba2Layout& layout)
   ssm_B_ = make_site("ssm.B", "internal");
   ssm_C_ = make_site("ssm.C", "internal");
   ssm_B_.head_dim = ssm_C_.head_dim = layout.d_state;
+  ssm_state_ = make_state_site(E);
   ssm_output_ = make_site("ssm.output", "linear_input");
+  z_.channels = ssm_x_.channels = E;
+  conv_input_.channels = conv_channels();
+  ssm_dt_.channels = H;
+  ssm_B_.channels = ssm_C_.channels = states();
+  conv_input_.parts = {E, states(), states()};
+  ssm_B_.parts = ssm_C_.parts = std::vector<int64_t>(static_cast<size_t>(layout.groups), layout.d_state);
+  ssm_x_.heads = {H, layout.groups};
 }
 
 // A is rounded, where it is, in the log domain.
@@ -112,7 +123,10 @@ Tensor Mamba2Mixer::gated(Tensor y, const Tensor& z) const {
 Tensor Mamba2Mixer::forward(const Tensor& input, PartState* state, Observer* observer) const {
   const int64_t E = layout_.d_inner, GN = states();
   const Tensor window = state != nullptr ? state->tensors.at(0) : Tensor();  // [batch, W - 1, E + 2GN]
-  const Tensor h = state != nullptr ? state->tensors.at(1) : Tensor();       // [batch, H, N, P]
+  Tensor* const stored = state != nullptr ? &state->tensors.at(1) : nullptr;
+  const int64_t heads[] = {input.size(0), layout_.heads, layout_.d_state, layout_.head_dim};
+  const Tensor h =
+      scan_state(ssm_state_, stored != nullptr ? *stored : Tensor(), heads, A_log_.device(), observer);
 
   Tensor projected = in_proj_(in_proj_input_(input, observer));
   if (multipliers_.defined()) projected.mul_(multipliers_);
@@ -127,6 +141,7 @@ Tensor Mamba2Mixer::forward(const Tensor& input, PartState* state, Observer* obs
   const Tensor B = ssm_B_.rounded(convolved.slice(-1, E, E + GN), observer);
   const Tensor C = ssm_C_.rounded(convolved.slice(-1, E + GN), observer);
   const Tensor y = ops::ssd_scan(x, dt, B, C, scan_ ? *scan_ : scan_of_heads(), h);
+  keep_scan_state(ssm_state_, h, stored, observer);
   return out_proj_(ssm_output_(gated(y, z), observer));
 }
 
@@ -134,11 +149,12 @@ Tensor Mamba2Mixer::forward(const Tensor& input, PartState* state, Observer* obs
 PartState Mamba2Mixer::initial_state(int64_t batch, CacheFloats) const {
   const at::TensorOptions options = A_log_.device();
   return {.tensors = {at::zeros({batch, layout_.d_conv - 1, conv_channels()}, options),
-                      at::zeros({batch, layout_.heads, layout_.d_state, layout_.head_dim}, options)}};
+                      first_scan_state(ssm_state_, {batch, layout_.heads, layout_.d_state, layout_.head_dim},
+                                       options)}};
 }
 
 std::vector<Site*> Mamba2Mixer::sites() {
-  return {&in_proj_input_, &z_, &conv_input_, &ssm_dt_, &ssm_x_, &ssm_B_, &ssm_C_, &ssm_output_};
+  return {&in_proj_input_, &z_, &conv_input_, &ssm_dt_, &ssm_x_, &ssm_B_, &ssm_C_, &ssm_state_, &ssm_output_};
 }
 
 std::vector<Weight*> Mamba2Mixer::weights() {

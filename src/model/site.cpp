@@ -36,16 +36,26 @@ std::optional<ActivationScheme> ActivationQuantizer::scheme() const {
 }
 
 ActivationQuantizer ActivationQuantizer::fixed(double scale, int bits) {
+  return fixed(at::full({1}, scale, at::kFloat), bits);
+}
+
+ActivationQuantizer ActivationQuantizer::fixed(Tensor scale, int bits) {
   ActivationQuantizer quantizer;
   quantizer.kind = Kind::kStatic;
   quantizer.bits = bits;
-  quantizer.scale = at::full({1}, scale, at::kFloat);
+  quantizer.scale = std::move(scale);
   return quantizer;
 }
 
 ActivationQuantizer ActivationQuantizer::covering(double amax, int bits) {
   const double covered = amax == 0 ? kFloorOfZeros : amax;
   return fixed(std::max(covered / static_cast<double>(ActivationScheme{bits}.high()), kSmallestScale), bits);
+}
+
+ActivationQuantizer ActivationQuantizer::covering(const Tensor& amax, int bits) {
+  const Tensor covered = amax.to(at::kDouble).masked_fill(amax == 0, kFloorOfZeros);
+  const auto high = static_cast<double>(ActivationScheme{bits}.high());
+  return fixed(covered.div(high).clamp_min_(kSmallestScale).to(at::kFloat).cpu(), bits);
 }
 
 ActivationQuantizer ActivationQuantizer::per_token(int bits, bool symmetric, double clip, int64_t group) {
@@ -62,7 +72,11 @@ Activation ActivationQuantizer::operator()(const Tensor& x) const {
   const std::optional<ActivationScheme> rounding = scheme();
   if (!rounding) return {.values = x};
   Activation y{.scheme = *rounding};
-  if (kind == Kind::kStatic) {
+  if (kind == Kind::kStatic && scale.numel() > 1) {
+    const Tensor steps = scale_on(x.device()), one = at::ones({1}, steps.options());
+    std::tie(y.codes, y.scale) = ops::quantize_codes(x / steps, one, rounding->low(), rounding->high());
+    y.scale = y.scale * steps;  // NaN where codes stand for one
+  } else if (kind == Kind::kStatic) {
     std::tie(y.codes, y.scale) =
         ops::quantize_codes(x, scale_on(x.device()), rounding->low(), rounding->high());
   } else if (symmetric) {

@@ -66,13 +66,14 @@ SiteRow site_row(const std::string& prefix, const Site& site, const Tensor& x, c
   const auto measured = statistics.find(site.name);
   if (measured != statistics.end() && measured->second.abs_max > 0) row.amax = measured->second.abs_max;
   if (site.quantizer.kind != ActivationQuantizer::Kind::kStatic) return row;
-  const double scale = site.quantizer.scale.item<double>();
+  const Tensor scale = site.quantizer.scale.to(x.device());
   const auto highest = static_cast<double>((int64_t{1} << (site.quantizer.bits - 1)) - 1);
-  row.scale = scale;
+  row.scale = scale.max().item<double>();
   // Past these the nearest code would be one that does not exist; there is one more below zero than above.
-  const Tensor clipped = (x > scale * (highest + 0.5)).logical_or(x < -scale * (highest + 1.5));
+  const Tensor clipped = (x > scale * (highest + 0.5)).logical_or(x < scale * (-highest - 1.5));
   row.clipped_fraction = static_cast<double>(clipped.sum().item<int64_t>()) / static_cast<double>(x.numel());
-  if (measured != statistics.end()) row.percentile = covered_percentile(scale * highest, measured->second);
+  if (measured != statistics.end())
+    row.percentile = covered_percentile(*row.scale * highest, measured->second);
   return row;
 }
 
@@ -133,6 +134,7 @@ void measure_sublayer(Sublayer& rewritten, Sublayer& quantized, const Tensor& in
     }
   }
   for (const Site* site : quantized.sites()) {
+    if (!site->is_listed()) continue;
     report.sites.push_back(site_row(quantized.prefix, *site, recorder.values[site->name], statistics));
     warn_of_overflow(report.sites.back(), report);
   }

@@ -142,7 +142,9 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
     layout.add(*block);
     cost.add(*block, steps);
     for (const Weight* weight : block->weights()) plan.tensors.push_back(plan_row(*weight, *open.source));
-    for (const Site* site : block->sites()) plan.sites.push_back(plan_site(block->prefix(), *site));
+    for (const Site* site : block->sites()) {
+      if (site->is_listed()) plan.sites.push_back(plan_site(block->prefix(), *site));
+    }
     append(plan.fallbacks, steps.remarks.fallbacks);
     append(plan.decisions, steps.remarks.decisions);
     say_once(steps.warnings, plan.warnings);

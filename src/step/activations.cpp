@@ -1,8 +1,10 @@
 // Gives the activation sites of a block their quantizers.
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "ptq/base/error.h"
+#include "ptq/solve/head_clusters.h"
 #include "ptq/step/clip_search.h"
 #include "step/options.h"
 #include "step/site_selection.h"
@@ -26,11 +28,15 @@ class ActivationsStep : public Step {
     search_rows_ = options.integer("search_rows", 4);
     if (search_rows_ < 1) throw usage_error(options.path() + ".search_rows", "must be at least 1");
     clip_all_ = choice(options, "clip", true, {{"all", true}, {"percentile_site", false}});
+    scales_ = choice(options, "granularity", Scales::kTensor,
+                     {{"tensor", Scales::kTensor}, {"part", Scales::kPart}, {"channel", Scales::kChannel}});
     read_percentile(options);
     options.finish();
     if (!(clip_factor_ > 0 && clip_factor_ <= 1)) {
       throw usage_error(options.path() + ".clip_factor", std::to_string(clip_factor_) + " is outside (0, 1]");
     }
+    if (dynamic_ && scales_ != Scales::kTensor)
+      throw usage_error(options.path() + ".granularity", "is for static scales");
     if (!dynamic_ && (!symmetric_ || clip_factor_ != 1)) {
       throw usage_error(options.path(), "static scales are symmetric and are clipped by a percentile",
                         "scales = \"dynamic\" takes symmetric and clip_factor");
@@ -45,7 +51,12 @@ class ActivationsStep : public Step {
   Needs needs(Sublayer& sublayer) const override {
     Needs needs;
     if (dynamic_) return needs;
-    for (const std::string& site : sites_.names(sublayer)) needs[site].abs_max = true;
+    for (const std::string& name : sites_.names(sublayer)) {
+      const Site& site = sublayer.site(name);
+      needs[name].abs_max = true;
+      needs[name].channel_abs_max = has_scales(site);
+      needs[name].channel_mean_abs = has_scales(site) && has_clusters(site);
+    }
     if (!has_percentile_site(sublayer)) return needs;
     SiteNeeds& clipped = needs[percentile_site_];
     clipped.mode = mode_;
@@ -68,10 +79,9 @@ class ActivationsStep : public Step {
         context.remarks.fallbacks.push_back(
             {sublayer.prefix + "." + name, "the smallest scale was used", kNoActivity});
       }
-      double amax = statistics.abs_max;
-      if (name == percentile_site_ && !auto_ && percentile_ < 1)
-        amax = statistics.percentiles.at(percentile_);
-      site.quantizer = ActivationQuantizer::covering(amax, bits_);
+      const bool clipped = name == percentile_site_ && !auto_ && percentile_ < 1;
+      site.quantizer =
+          covering(site, statistics, clipped ? statistics.percentiles.at(percentile_) : INFINITY);
     }
     if (auto_ && !dynamic_) choose_clips(sublayer, context);
   }
@@ -80,7 +90,9 @@ class ActivationsStep : public Step {
     const std::vector<std::string> names = sites_.names(sublayer);
     for (const std::string& name : names) {
       Site& site = unrounded(sublayer, name);
-      site.quantizer = dynamic_ ? per_token(site) : ActivationQuantizer::covering(1, bits_);
+      site.quantizer = dynamic_           ? per_token(site)
+                       : has_scales(site) ? ActivationQuantizer::covering(at::ones({site.channels}), bits_)
+                                          : ActivationQuantizer::covering(1, bits_);
     }
     if (dynamic_ || !auto_ || names.empty()) return;
     context.cost.forward_windows = search_rows_;
@@ -121,13 +133,49 @@ class ActivationsStep : public Step {
     percentile_ = value.get<double>();
   }
 
+  // Whether the site gets more scales than one.
+  bool has_scales(const Site& site) const {
+    if (scales_ == Scales::kChannel || site.kind == kStateSite) return site.channels > 0;
+    return scales_ == Scales::kPart && (!site.parts.empty() || has_clusters(site));
+  }
+  bool has_clusters(const Site& site) const { return scales_ == Scales::kPart && site.heads.heads > 0; }
+
+  // The largest |x| that each scale has to cover, [channels].
+  Tensor covered_by_channel(const Site& site, const SiteStatistics& statistics) const {
+    const Tensor amax = statistics.channel_abs_max.cpu();
+    if (has_clusters(site)) {
+      const Tensor cluster = cluster_heads(statistics.channel_mean_abs, site.heads.heads, site.heads.groups,
+                                           ClusterFeatures::kAsPublished)
+                                 .cluster_of_channel();
+      const Tensor largest = at::zeros({cluster.max().item<int64_t>() + 1}, amax.options());
+      return largest.scatter_reduce(0, cluster, amax, "amax").index_select(0, cluster);
+    }
+    if (scales_ != Scales::kPart || site.parts.empty()) return amax;
+    std::vector<Tensor> parts;
+    for (const Tensor& part : amax.split_with_sizes(site.parts))
+      parts.push_back(part.amax().expand({part.size(0)}));
+    return at::cat(parts);
+  }
+
+  // Static scales for all that was seen, but none for more than `most`.
+  ActivationQuantizer covering(const Site& site, const SiteStatistics& statistics, double most) const {
+    if (!has_scales(site)) return ActivationQuantizer::covering(std::min(statistics.abs_max, most), bits_);
+    return ActivationQuantizer::covering(covered_by_channel(site, statistics).clamp_max(most), bits_);
+  }
+
   // Percentiles where they were measured, else fractions of the largest |x|.
-  ClipLadder ladder_of(const std::string& name, const SiteStatistics& statistics) const {
-    ClipLadder ladder{name, {statistics.abs_max}, /*descending=*/name != percentile_site_};
-    if (name == percentile_site_) {
-      for (const double p : kPercentiles) ladder.amax.push_back(statistics.percentiles.at(p));
-    } else {
-      for (const double fraction : kFractions) ladder.amax.push_back(fraction * statistics.abs_max);
+  ClipLadder ladder_of(const Site& site, const SiteStatistics& statistics) const {
+    ClipLadder ladder{site.name, {}, /*descending=*/site.name != percentile_site_};
+    if (site.name == percentile_site_) {
+      for (const double p : kPercentiles)
+        ladder.candidates.push_back(covering(site, statistics, statistics.percentiles.at(p)));
+      return ladder;
+    }
+    const Tensor amax = has_scales(site) ? covered_by_channel(site, statistics) : Tensor();
+    for (const double fraction : kFractions) {
+      ladder.candidates.push_back(amax.defined()
+                                      ? ActivationQuantizer::covering(amax * fraction, bits_)
+                                      : ActivationQuantizer::covering(fraction * statistics.abs_max, bits_));
     }
     return ladder;
   }
@@ -135,11 +183,12 @@ class ActivationsStep : public Step {
   void choose_clips(Sublayer& sublayer, StepContext& context) const {
     std::vector<ClipLadder> ladders;
     if (has_percentile_site(sublayer)) {
-      ladders.push_back(ladder_of(percentile_site_, context.statistics.at(percentile_site_)));
+      ladders.push_back(ladder_of(sublayer.site(percentile_site_), context.statistics.at(percentile_site_)));
     }
     if (clip_all_) {
       for (const std::string& name : sites_.names(sublayer)) {
-        if (name != percentile_site_) ladders.push_back(ladder_of(name, context.statistics.at(name)));
+        if (name != percentile_site_)
+          ladders.push_back(ladder_of(sublayer.site(name), context.statistics.at(name)));
       }
     }
     if (ladders.empty()) return;
@@ -147,6 +196,12 @@ class ActivationsStep : public Step {
     search_clips(sublayer, ladders, context.inputs.slice(0, 0, windows),
                  context.outputs.slice(0, 0, windows));
   }
+
+  enum class Scales {
+    kTensor,   // one a site
+    kPart,     // one for each kind of a site's channels, and for each cluster of a scan's heads and channels
+    kChannel,  // one a channel, where no product of codes reads them
+  };
 
   bool dynamic_;
   SiteSelection sites_;
@@ -159,6 +214,7 @@ class ActivationsStep : public Step {
   std::string percentile_option_, percentile_site_;
   int64_t search_rows_ = 4;
   bool clip_all_ = true;
+  Scales scales_ = Scales::kTensor;
 };
 
 }  // namespace

@@ -44,12 +44,13 @@ void search_clips(Sublayer& sublayer, const std::vector<ClipLadder>& ladders, co
     Site& site = sublayer.site(ladder.site);
     ActivationQuantizer kept = site.quantizer;
     int failures = 0;
-    for (size_t i = 1; i < ladder.amax.size() && !(ladder.descending && failures == kPatience); ++i) {
-      site.quantizer = ActivationQuantizer::covering(ladder.amax[i], kept.bits);
+    for (const ActivationQuantizer& candidate : ladder.candidates) {
+      if (ladder.descending && failures == kPatience) break;
+      site.quantizer = candidate;
       const double error = relative_output_error(sublayer, inputs, outputs);
       if (error < best) {
         best = error;
-        kept = site.quantizer;
+        kept = candidate;
         failures = 0;
       } else {
         ++failures;

@@ -23,6 +23,9 @@ class GptqStep : public Step {
     if (!rounding_.scheme().is_linear()) {
       throw usage_error(options.path() + ".format", "GPTQ rounds integers and MXINT", "step \"rtn\"");
     }
+    if (rounding_.by_part())
+      throw usage_error(options.path() + ".granularity", "GPTQ has no scales of parts",
+                        "granularity = \"channel\", or step \"rtn\"");
     if (!(damping_ > 0 && damping_ <= 1)) {
       throw usage_error(options.path() + ".damping", std::to_string(damping_) + " is outside (0, 1]");
     }

@@ -47,12 +47,14 @@ class RtnStep : public Step {
         const WeightScheme scheme = rounding_.scheme_for(*linear, context.remarks);
         // Without activity all clips cost nothing, and the first is the whole range.
         if (silent) context.remarks.fallbacks.push_back({linear->name, "rounded without clips", kNoActivity});
-        linear->weight.set(round_to_nearest(W, scheme, rounding_.clips(W, M, scheme)));
+        linear->weight.set(rounding_.by_part()
+                               ? round_parts(linear->weight, part_scheme(linear->weight, scheme))
+                               : round_to_nearest(W, scheme, rounding_.clips(W, M, scheme)));
       }
     }
     if (!small_too) return;
     for (Weight* weight : small_weights(sublayer, context.skip, context.remarks))
-      weight->set(round_to_nearest(weight->values(), kPerTensor));
+      weight->set(round_parts(*weight, small_scheme(*weight)));
   }
 
   void plan(Sublayer& sublayer, PlanContext& context) const override {
@@ -65,7 +67,7 @@ class RtnStep : public Step {
       }
     }
     for (Weight* weight : small_weights(sublayer, context.skip, context.remarks))
-      plan_codes(*weight, kPerTensor);
+      plan_codes(*weight, small_scheme(*weight));
   }
 
  private:
@@ -75,8 +77,11 @@ class RtnStep : public Step {
     kRest,  // small weights, and linears that earlier steps have left in float
   };
 
-  // The convolution, A (in the log domain) and D are vectors a channel: one scale each, at 8 bits.
-  static constexpr WeightScheme kPerTensor = {};
+  // The convolution, A (in the log domain) and D are vectors a channel: one scale each, at 8 bits, and where
+  // linears are rounded part by part, one a part.
+  WeightScheme small_scheme(const Weight& weight) const {
+    return rounding_.by_part() ? part_scheme(weight, {}) : WeightScheme{};
+  }
 
   // Small weights are rounded with the linears of the last site.
   bool has_last_site(Sublayer& sublayer, const StepContext& context) const {

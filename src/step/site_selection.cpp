@@ -74,6 +74,10 @@ std::vector<std::string> SiteSelection::names(Sublayer& sublayer) const {
         throw usage_error(where_, "\"" + site->name + "\" is what a router reads, and stays in float");
       continue;
     }
+    if (site->kind == kStateSite) {
+      if (has(site->name)) names.push_back(site->name);
+      continue;
+    }
     const bool by_linear = read_by_linear(sublayer, site->name), ssm = state_space.contains(site);
     const bool wanted = has("all") || has(site->name) || (has("attention") && site->kind == "attention") ||
                         (has("linear_inputs") && by_linear) || (has("ssm") && ssm) ||

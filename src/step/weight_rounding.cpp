@@ -46,9 +46,11 @@ WeightScheme read_scheme(JsonFields& options) {
   WeightScheme scheme;
   scheme.bits = weight_bits(options, 8);
   scheme.symmetric = options.boolean("symmetric", true);
-  scheme.granularity = choice(
-      options, "granularity", Granularity::kChannel,
-      {{"tensor", Granularity::kTensor}, {"channel", Granularity::kChannel}, {"group", Granularity::kGroup}});
+  scheme.granularity = choice(options, "granularity", Granularity::kChannel,
+                              {{"tensor", Granularity::kTensor},
+                               {"part", Granularity::kTensor},
+                               {"channel", Granularity::kChannel},
+                               {"group", Granularity::kGroup}});
   if (scheme.granularity == Granularity::kGroup) {
     scheme.group = group_option(options, 128);
     scheme.half_scales = true;
@@ -63,7 +65,10 @@ WeightRounding::WeightRounding(JsonFields& options, bool rest)
     : scheme_(read_scheme(options)),
       selection_(options, "all"),
       rest_(rest),
+      by_part_(options.has("granularity") && options.at("granularity") == "part"),
       samples_(samples_option(options, 4096)) {
+  if (by_part_ && !scheme_.symmetric)
+    throw usage_error(options.path() + ".symmetric", "scales of parts are symmetric");
   if (options.has("clip") && options.at("clip") == "search") {
     search_ = true;
     if (scheme_.granularity == Granularity::kTensor) {
@@ -171,9 +176,33 @@ std::vector<Linear*> WeightRounding::linears(Sublayer& sublayer,
 std::vector<LinearGroup> WeightRounding::plan(Sublayer& sublayer, PlanContext& context) const {
   std::vector<LinearGroup> planned = groups(sublayer, nullptr, context.skip, context.remarks);
   for (const LinearGroup& group : planned) {
-    for (Linear* linear : group.linears) plan_codes(linear->weight, scheme_);
+    for (Linear* linear : group.linears)
+      plan_codes(linear->weight, by_part_ ? part_scheme(linear->weight, scheme_) : scheme_);
   }
   return planned;
+}
+
+WeightScheme part_scheme(const Weight& weight, WeightScheme scheme) {
+  if (!weight.row_parts.empty()) scheme.granularity = Granularity::kChannel;
+  return scheme;
+}
+
+QuantizedTensor round_parts(const Weight& weight, const WeightScheme& scheme) {
+  const Tensor W = weight.values();
+  if (scheme.granularity == Granularity::kTensor) return round_to_nearest(W, scheme);
+  WeightScheme whole = scheme;
+  whole.granularity = Granularity::kTensor;
+  std::vector<Tensor> codes, scales;
+  for (const Tensor& rows : W.split_with_sizes(weight.row_parts)) {
+    const QuantizedTensor part = round_to_nearest(rows, whole);
+    codes.push_back(part.codes);
+    scales.push_back(part.scale.reshape({1}).expand({rows.size(0)}));
+  }
+  QuantizedTensor q;
+  q.scheme = scheme;
+  q.codes = at::cat(codes);
+  q.scale = at::cat(scales).reshape(scheme.scale_shape(W.size(0), W.numel() / W.size(0)));
+  return q;
 }
 
 void plan_codes(Weight& weight, const WeightScheme& scheme) {

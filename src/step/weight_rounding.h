@@ -19,12 +19,15 @@ struct LinearGroup {
 
 class WeightRounding {
  public:
-  // format ("integer", "mxint", "nf4"), bits, granularity, group, symmetric, scales ("centered", "plain": see
-  // WeightScheme), clip (a factor, or "search"), samples, sites (those whose readers are rounded; all).
-  // `rest`: of those, the linears that earlier steps have left in float.
+  // format ("integer", "mxint", "nf4"), bits, granularity (see by_part(), too), group, symmetric, scales
+  // ("centered", "plain": see WeightScheme), clip (a factor, or "search"), samples, sites (those whose
+  // readers are rounded; all). `rest`: of those, the linears that earlier steps have left in float.
   explicit WeightRounding(JsonFields& options, bool rest = false);
 
   const WeightScheme& scheme() const { return scheme_; }
+  // granularity "part": a scale for each kind of rows. They are stored as scales a row; a weight whose rows
+  // are of one kind has one for the tensor.
+  bool by_part() const { return by_part_; }
   bool searches_clips() const { return search_; }
   // Tokens from which the second moment of rounded activations is made.
   int64_t samples() const { return samples_; }
@@ -64,10 +67,18 @@ class WeightRounding {
   WeightScheme scheme_;
   SiteSelection selection_;
   bool rest_;
+  bool by_part_ = false;
   double clip_ = 1;
   bool search_ = false;
   int64_t samples_;
 };
+
+// The scheme for a weight that is rounded part by part, of one that has a scale for the tensor.
+WeightScheme part_scheme(const Weight& weight, WeightScheme scheme);
+
+// Each kind of the weight's rows rounded to nearest with one scale. REQUIRES: `scheme` is
+// part_scheme(weight, ...) of a symmetric one.
+QuantizedTensor round_parts(const Weight& weight, const WeightScheme& scheme);
 
 // Codes and scales of a scheme in the shapes of a weight on the meta device, in place of its value.
 void plan_codes(Weight& weight, const WeightScheme& scheme);

@@ -42,6 +42,7 @@ constexpr const char* kSchemes = R"({
         "symmetric": {"type": "boolean"},
         "clip": {"type": "number", "minimum": 1e-9, "maximum": 1},
         "group": {"type": "integer", "minimum": 1, "maximum": 1e12},
+        "channels": {"type": "integer", "minimum": 2, "maximum": 1e12},
         "hadamard": {"type": "object"},
         "smooth": {"type": "boolean"},
         "transform": {"type": "array", "items": {

@@ -17,6 +17,8 @@ void check_keys(Subject& subject, const std::string& key, const Json& entry, con
   if (entry.at("quantizer") != "none") wanted.insert("bits");
   if (dynamic) wanted.insert({"symmetric", "clip"});
   if (dynamic && site.head_dim > 0) wanted.insert("group");
+  if (entry.at("quantizer") == "static" && site.channels > 0 && entry.contains("channels"))
+    wanted.insert("channels");
   for (const std::string& name : wanted) {
     if (!entry.contains(name)) subject.findings.add(key, "has no \"" + name + "\" in quantization_config");
   }
@@ -169,7 +171,8 @@ void check_site(Subject& subject, Block& block, const Site& site, Listing& listi
   const std::string key = site_key(block.prefix(), site.name);
   const Json& sites = subject.quantization.at("sites");
   if (!sites.contains(key)) {
-    if (lists_all(subject)) subject.findings.add(key, "has no entry in quantization_config");
+    if (lists_all(subject) && site.kind != kStateSite)
+      subject.findings.add(key, "has no entry in quantization_config");
     return;
   }
   const Json& json = sites.at(key);
@@ -178,8 +181,14 @@ void check_site(Subject& subject, Block& block, const Site& site, Listing& listi
   SiteForm& form = listing.sites[key];
   if (json.at("quantizer") == "static") {
     const ArtifactTensor* scale = site_tensor(subject, key + ".scale", "F32", 1, used);
-    if (scale != nullptr && (scale->values != 1 || !is_positive(float_tensor(*scale))))
-      subject.findings.add(key + ".scale", "is not one positive and finite number");
+    const auto scales = json.value("channels", int64_t{1});
+    if (scales != 1 && scales != site.channels)
+      subject.findings.add(
+          key, "has scales for " + std::to_string(scales) + " channels of " + std::to_string(site.channels));
+    if (scale != nullptr && (scale->values != scales || !is_positive(float_tensor(*scale))))
+      subject.findings.add(key + ".scale",
+                           scales == 1 ? "is not one positive and finite number"
+                                       : "is not " + std::to_string(scales) + " positive and finite numbers");
   }
   if (json.at("quantizer") != "none" && !json.contains("bits")) subject.findings.add(key, "has no bits");
   if (json.contains("group") && json.at("group") != site.head_dim)

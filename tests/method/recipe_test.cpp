@@ -378,7 +378,21 @@ TEST(QuambaRecipe, BitsAndTheRestDecideTheSteps) {
   EXPECT_EQ(steps("w4a8", {}), "hadamard gptq rtn activations activations");
   EXPECT_EQ(steps("w4a8", {"quamba.rest=float"}), "hadamard gptq rtn activations");
   EXPECT_EQ(steps("w4a16", {}), "hadamard gptq rtn");
+  EXPECT_EQ(steps("w4a16", {"quamba.state=int8"}), "hadamard gptq rtn activations");
   EXPECT_ERROR(of_method("quamba", "w8a8", {"quamba.rest=int8"}), ExitCode::kUsage, "quamba.rest");
+  EXPECT_ERROR(of_method("quamba", "w8a8", {"quamba.state=int4"}), ExitCode::kUsage, "quamba.state");
+}
+
+TEST(QuambaRecipe, OptionsThatNothingWouldReadAreRefused) {
+  EXPECT_ERROR(of_method("quamba", "w8a8", {"quamba.group=64"}), ExitCode::kUsage, "is for weights of 4");
+  EXPECT_ERROR(of_method("quamba", "w4a16", {"quamba.activations=dynamic"}), ExitCode::kUsage,
+               "is for activations that are rounded");
+  for (const char* set : {"quamba.percentile=1", "quamba.observer=exact", "quamba.clip=percentile_site",
+                          "quamba.search_rows=2", "quamba.scales=part"}) {
+    EXPECT_ERROR(of_method("quamba", "w4a16", {set}), ExitCode::kUsage, "is for static scales");
+    EXPECT_ERROR(of_method("quamba", "w8a8", {"quamba.activations=dynamic", set}), ExitCode::kUsage,
+                 "is for static scales");
+  }
 }
 
 }  // namespace

@@ -178,6 +178,29 @@ TEST(Mamba2Mixer, StateIsTheConvolutionsWindowAndAMatrixAHead) {
   EXPECT_EQ(part->mixing_cost(8).operations, 8.0 * (5 * 24 * 5 + 2 * 3 * 44));
 }
 
+// Codes take a quarter of floats, and are what the next call reads.
+TEST(Mamba2Mixer, RoundedStateIsHeldInCodes) {
+  const Mamba2Layout layout = small_layout();
+  const Source source(tensors_of(layout));
+  const auto part = make_part(*source, layout), floats = make_part(*source, layout);
+  Site& site = site_named("ssm.state", part->sites(), "test");
+  site.quantizer = ActivationQuantizer::fixed(at::rand({24}) * 0.01F + 0.001F, 8);
+  PartState coded = part->initial_state(2, CacheFloats::kFloat32);
+  PartState held = floats->initial_state(2, CacheFloats::kFloat32);
+  EXPECT_EQ(coded.tensors.at(1).scalar_type(), at::kChar);
+  EXPECT_EQ(coded.tensors.at(1).sizes(), at::IntArrayRef({2, 5, 24}));
+  for (int step = 0; step < 4; ++step) {
+    const Tensor x = at::randn({2, 3, 10});
+    const Tensor y = part->forward(x, &coded, nullptr);
+    EXPECT_TRUE(at::equal(y, floats->forward(x, &held, nullptr)));
+    const Tensor h = held.tensors.at(1);  // [2, 6, 5, 4]
+    const Tensor rounded = site.quantizer.rounded(h.transpose(1, 2).flatten(2));
+    EXPECT_FALSE(at::equal(rounded, h.transpose(1, 2).flatten(2)));
+    EXPECT_TRUE(at::equal(coded.tensors.at(1) * site.quantizer.scale, rounded));
+    h.copy_(rounded.unflatten(2, {6, 4}).transpose(1, 2));
+  }
+}
+
 TEST(Mamba2Mixer, SitesAreInTheOrderOfTheForward) {
   class Names : public Observer {
    public:
@@ -195,8 +218,12 @@ TEST(Mamba2Mixer, SitesAreInTheOrderOfTheForward) {
   for (const Site* site : part->sites()) names.push_back(site->name);
   EXPECT_EQ(seen.names, names);
   EXPECT_EQ(names, std::vector<std::string>({"in_proj.input", "z", "conv.input", "ssm.dt", "ssm.x", "ssm.B",
-                                             "ssm.C", "ssm.output"}));
-  EXPECT_EQ(seen.channels, std::vector<int64_t>({10, 24, 44, 6, 24, 10, 10, 24}));
+                                             "ssm.C", "ssm.state", "ssm.output"}));
+  EXPECT_EQ(seen.channels, std::vector<int64_t>({10, 24, 44, 6, 24, 10, 10, 24, 24}));
+  for (const Site* site : part->sites()) {
+    const auto i = static_cast<size_t>(std::ranges::find(names, site->name) - names.begin());
+    EXPECT_EQ(site->channels, site->kind == "linear_input" ? 0 : seen.channels[i]) << site->name;
+  }
 }
 
 TEST(Mamba2Mixer, GainOfTheGatedNormMayBeScaledAndMovedIntoOutProj) {

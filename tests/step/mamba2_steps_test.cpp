@@ -70,20 +70,96 @@ TEST(Mamba2QueryKeyHadamard, PairsOfAttentionAloneAreAUsageErrorWhereThereIsNone
   EXPECT_ERROR(llama.check("qk_hadamard", {{"pairs", "ssm"}}), ExitCode::kUsage, "no Mamba-2");
 }
 
+// All but the state, which only its name selects.
+void expect_static(Block& block) {
+  for (const Site* site : block.sites()) {
+    const bool is_static = site->quantizer.kind == ActivationQuantizer::Kind::kStatic;
+    EXPECT_EQ(is_static, site->kind != kStateSite) << site->name;
+  }
+}
+
 TEST(Mamba2Activations, SelectionsTellTheMixersSitesFromTheRest) {
   Mamba2Fixture fixture;
   fixture.apply("activations", {{"sites", "rest"}, {"scales", "dynamic"}});
   for (const Site* site : fixture.block->sites())
     EXPECT_EQ(site->quantizer.kind, ActivationQuantizer::Kind::kNone) << site->name;
   fixture.apply("activations", {{"sites", "ssm"}});
-  for (const Site* site : fixture.block->sites())
-    EXPECT_EQ(site->quantizer.kind, ActivationQuantizer::Kind::kStatic) << site->name;
+  expect_static(*fixture.block);
   LlamaFixture llama;
   llama.apply("activations", {{"sites", "ssm"}});
   llama.apply("activations", {{"sites", "rest"}, {"scales", "dynamic"}});
   for (const Site* site : llama.block->sites())
     EXPECT_EQ(site->quantizer.kind == ActivationQuantizer::Kind::kDynamic, site->kind == "linear_input")
         << site->name;
+}
+
+// One scale for x, B and C of the convolution's input, one a group of B and C, one a cluster of x.
+TEST(Mamba2Activations, ScalesOfPartsAreThoseOfTheirLargestChannels) {
+  Mamba2Fixture fixture;
+  fixture.apply("activations", {{"granularity", "part"}});
+  for (Site* site : fixture.block->sites()) {
+    const Tensor& scale = site->quantizer.scale;
+    if (site->parts.empty() && site->heads.heads == 0) {
+      EXPECT_TRUE(site->kind == kStateSite || scale.numel() == 1) << site->name;
+      continue;
+    }
+    ASSERT_EQ(scale.numel(), site->channels) << site->name;
+    const Tensor amax = fixture.statistics.at(site->name).channel_abs_max;
+    EXPECT_TRUE((scale * 127 >= amax * (1 - 1e-6)).all().item<bool>()) << site->name;
+    if (site->parts.empty()) continue;
+    const auto scales = scale.split_with_sizes(site->parts), maxima = amax.split_with_sizes(site->parts);
+    for (size_t i = 0; i < scales.size(); ++i) {
+      const Tensor expected = (maxima[i].max() / 127).expand_as(scales[i]);
+      EXPECT_TRUE(at::allclose(scales[i], expected, 1e-6, 0)) << site->name;
+    }
+  }
+}
+
+TEST(Mamba2Activations, ScalesOfChannelsAreTheirOwnWhereNoProductReadsCodes) {
+  Mamba2Fixture fixture;
+  fixture.apply("activations", {{"granularity", "channel"}});
+  for (Site* site : fixture.block->sites()) {
+    if (site->kind == kStateSite) continue;
+    const SiteStatistics& statistics = fixture.statistics.at(site->name);
+    const bool alone = site->kind == "linear_input";
+    const Tensor expected =
+        alone ? at::full({1}, statistics.abs_max, at::kFloat) : statistics.channel_abs_max;
+    EXPECT_TRUE(at::allclose(site->quantizer.scale * 127, expected, 1e-6, 0)) << site->name;
+  }
+}
+
+TEST(Mamba2Activations, StateIsRoundedWhereItIsNamed) {
+  Mamba2Fixture fixture;
+  fixture.apply("activations", {{"sites", "ssm.state"}});
+  for (const Site* site : fixture.block->sites()) {
+    const bool rounds = site->quantizer.kind != ActivationQuantizer::Kind::kNone;
+    EXPECT_EQ(rounds, site->kind == kStateSite) << site->name;
+    EXPECT_TRUE(!rounds || site->quantizer.scale.numel() == site->channels);
+  }
+  EXPECT_EQ(fixture.change(), 0);  // a forward without a state rounds none
+}
+
+TEST(Mamba2Activations, DynamicScalesHaveNoGranularity) {
+  Mamba2Fixture fixture;
+  EXPECT_ERROR(fixture.check("activations", {{"scales", "dynamic"}, {"granularity", "channel"}}),
+               ExitCode::kUsage, "is for static scales");
+}
+
+TEST(Mamba2Rtn, PartsOfAWeightHaveAScaleEach) {
+  Mamba2Fixture fixture;
+  fixture.apply("rtn", {{"granularity", "part"}, {"tensors", "all"}});
+  for (const Weight* weight : fixture.block->weights()) {
+    if (weight->quantized() == nullptr) continue;
+    const QuantizedTensor& q = *weight->quantized();
+    EXPECT_EQ(q.scheme.granularity, weight->row_parts.empty() ? Granularity::kTensor : Granularity::kChannel)
+        << weight->name;
+    if (weight->row_parts.empty()) continue;
+    for (const Tensor& scales : q.scale.flatten().split_with_sizes(weight->row_parts))
+      EXPECT_TRUE((scales == scales[0]).all().item<bool>()) << weight->name;
+    for (const Tensor& codes : q.codes.split_with_sizes(weight->row_parts))
+      EXPECT_EQ(codes.abs().max().item<int>(), 127) << weight->name;
+  }
+  EXPECT_ERROR(fixture.check("gptq", {{"granularity", "part"}}), ExitCode::kUsage, "no scales of parts");
 }
 
 TEST(Mamba2Hadamard, SitesThatNoLinearReadsAreErrors) {
@@ -105,8 +181,7 @@ TEST(Mamba2Steps, SitesThatNoBlockHasAreErrors) {
 TEST(Mamba2Activations, EverySiteIsRoundedAndTheScanInputClippedAtAPercentile) {
   Mamba2Fixture fixture;
   fixture.apply("activations", {{"percentile_site", "ssm.x"}, {"percentile", 0.99}});
-  for (const Site* site : fixture.block->sites())
-    EXPECT_EQ(site->quantizer.kind, ActivationQuantizer::Kind::kStatic) << site->name;
+  expect_static(*fixture.block);
   const auto scale_of = [&](const char* name) {
     return fixture.block->site(name).quantizer.scale.item<double>() * 127;
   };

@@ -29,8 +29,8 @@ struct ActivationScheme {
 struct Activation {
   Tensor values = {};  // [batch, length, channels] float32; undefined if the activation is in codes
   Tensor codes = {};   // [batch, length, channels] int8 or uint8
-  Tensor scale = {};   // float32: [1], [batch, length, 1], or [batch, length, channels / group, 1]. NaN where
-                       // codes stand for a NaN
+  Tensor scale = {};   // float32: [1] or [channels] (static), [batch, length, 1], or [batch, length,
+                       // channels / group, 1]. NaN where codes stand for a NaN
   Tensor zero = {};    // uint8, the shape of `scale`; undefined if the scheme is symmetric
   ActivationScheme scheme = {};
 

@@ -58,7 +58,7 @@ struct SiteRow {
   std::string name;
   std::string kind;
   std::string quantizer = "none";  // or "static", "dynamic"
-  std::optional<double> scale;
+  std::optional<double> scale;     // if it is static; the largest, where channels have one each
   std::optional<double>
       percentile;              // of |x| that the scale covers; null if it was chosen as a fraction of amax
   std::optional<double> amax;  // largest |x| while calibrating, after the rewrites
