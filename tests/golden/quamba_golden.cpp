@@ -18,6 +18,7 @@ struct Sort {
 
 constexpr Sort kSorts[] = {
     {"g1", golden::run_paper_case},
+    {"g3", golden::run_mamba2_case},
     {"g4", golden::run_quamba_units},
 };
 
