@@ -45,7 +45,8 @@ std::string result_text(const Json& json) {
   std::string text = "perplexity " + format_number(json["perplexity"].get<double>(), 4) + "  (mean NLL " +
                      format_number(json["mean_nll"].get<double>(), 6) + " nats, " +
                      std::to_string(json["tokens"].get<int64_t>()) + " tokens, windows of " +
-                     std::to_string(json["seq_len"].get<int64_t>()) + ")\n";
+                     std::to_string(json["seq_len"].get<int64_t>()) +
+                     (json.contains("decoded") ? ", token by token" : "") + ")\n";
   if (json.contains("against")) {
     const Json& against = json["against"];
     text +=
@@ -96,14 +97,16 @@ void eval_command(const EvalOptions& options, const CommonOptions& common) {
 
   Progress progress(common.status_line, common.quiet ? ProgressStyle::kQuiet : ProgressStyle::kNormal);
   progress.start("evaluating", evaluation_steps(*open.model, windows, reference.model.get()));
-  const LossSums sums =
-      evaluate(*open.model, windows, reference.model.get(), [&] { progress.advance(); }, compute);
+  const LossSums sums = evaluate(
+      *open.model, windows, reference.model.get(), [&] { progress.advance(); }, compute,
+      options.decode ? Feeding::kTokens : Feeding::kWindows);
   progress.finished();
   const OpenModel& float_model = options.against.empty() ? open : reference;
   const double float_perplexity = options.against.empty() ? sums.perplexity() : sums.reference_perplexity();
   const std::string warning = chance_warning(float_perplexity, float_model.model->vocab_size(), options.text);
   if (!warning.empty()) spdlog::warn("{}", warning);
-  const Json json = result_json(sums, windows.size(1), !options.against.empty());
+  Json json = result_json(sums, windows.size(1), !options.against.empty());
+  if (options.decode) json["decoded"] = true;
   print(common.json ? json.dump(1) + "\n" : result_text(json));
 }
 

@@ -82,6 +82,7 @@ struct EvalOptions {
   int64_t max_tokens = 0;  // 0: all
   std::string compute = kComputeInFloat;
   bool simulate = false;
+  bool decode = false;
 };
 
 struct GenerateOptions {

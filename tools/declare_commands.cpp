@@ -46,6 +46,9 @@ std::function<void()> declare_eval(CLI::App& app, CommonOptions& common) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->type_name("N");
   add_compute_option(app, options->compute);
+  app.add_flag("--decode", options->decode,
+               "feed the text token by token, as generate does: slow, and counts what a state costs that is "
+               "rounded between tokens");
   app.add_flag("--simulate", options->simulate,
                "make integer products of float32 ones: slower, and the same results to the last bit");
   add_text_options(app, common);

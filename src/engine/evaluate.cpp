@@ -41,6 +41,18 @@ double ordered_sum(const Tensor& x) {
   return x.to(at::kDouble).cpu().cumsum(0)[-1].item<double>();
 }
 
+// hidden [windows, length, d_model] becomes the block's output.
+void advance_by_token(const Block& block, const Tensor& hidden) {
+  BlockState state = block.initial_state(hidden.size(0), CacheFloats::kFloat32);
+  for (PartState& part : state.parts) part.text_length = hidden.size(1);
+  for (int64_t t = 0; t < hidden.size(1); ++t) {
+    throw_if_interrupted();
+    const Tensor token = hidden.slice(1, t, t + 1);
+    token.copy_(block.forward(token, &state));
+  }
+  expect_finite(hidden, block.prefix(), "the block's output");
+}
+
 }  // namespace
 
 double LossSums::perplexity() const {
@@ -78,12 +90,16 @@ void add_losses(LossSums& sums, const Model& model, const Tensor& hidden, const 
 }
 
 Tensor run_blocks(const Model& model, const Tensor& ids, const std::function<void()>& on_block,
-                  const Compute& compute) {
+                  const Compute& compute, Feeding feeding) {
   Tensor hidden = embed_windows(model, ids);
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     const std::unique_ptr<Block> block = model.load_block(i);
     block->seal(compute);
-    advance(*block, hidden);
+    if (feeding == Feeding::kTokens) {
+      advance_by_token(*block, hidden);
+    } else {
+      advance(*block, hidden);
+    }
     on_block();
   }
   return hidden;
@@ -100,12 +116,12 @@ Tensor evaluation_windows(const std::vector<int64_t>& ids, int64_t length, const
 }
 
 LossSums evaluate(const Model& model, const Tensor& windows, const Model* reference,
-                  const std::function<void()>& on_block, const Compute& compute) {
+                  const std::function<void()>& on_block, const Compute& compute, Feeding feeding) {
   LossSums sums;
   const int64_t step = windows_per_group(model, windows);
   for (int64_t begin = 0; begin < windows.size(0); begin += step) {
     const Tensor ids = windows.slice(0, begin, std::min(windows.size(0), begin + step));
-    const Tensor hidden = run_blocks(model, ids, on_block, compute);
+    const Tensor hidden = run_blocks(model, ids, on_block, compute, feeding);
     const Tensor reference_hidden = reference != nullptr ? run_blocks(*reference, ids, on_block) : Tensor();
     add_losses(sums, model, hidden, ids, reference, reference_hidden);
   }

@@ -9,6 +9,7 @@
 #include "../support/toy_llama.h"
 #include "../support/toy_mamba2.h"
 #include "../support/toy_source.h"
+#include "ptq/engine/evaluate.h"
 
 namespace ptq {
 namespace {
@@ -94,6 +95,20 @@ TEST_P(MambaDecoder, StepsOfMamba2GiveTheLogitsOfAllAtOnce) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Lengths, MambaDecoder, ::testing::Values(1, 2, 5, 12));
+
+TEST(Evaluate, TextThatIsFedTokenByTokenHasTheLossesOfItsWindows) {
+  std::vector<ToyModel> toys = odd_llamas();
+  toys.push_back({testing::toy_mamba({24, 48, 8, 4}), {}});
+  toys.push_back(testing::toy_mamba2({}));
+  for (const ToyModel& toy : toys) {
+    const Source source(toy.tensors, toy.config);
+    const auto model = source.model();
+    const LossSums whole = evaluate(*model, toy_ids(), nullptr, [] {});
+    const LossSums fed = evaluate(*model, toy_ids(), nullptr, [] {}, {}, Feeding::kTokens);
+    EXPECT_EQ(fed.tokens, whole.tokens);
+    EXPECT_NEAR(fed.mean_nll(), whole.mean_nll(), 1e-5);
+  }
+}
 
 TEST(Decoder, RestartedGivesTheLogitsOfOneThatBegins) {
   const Source source(testing::toy_mamba({24, 48, 8, 4}));

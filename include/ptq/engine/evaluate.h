@@ -33,11 +33,15 @@ struct LossSums {
 void add_losses(LossSums& sums, const Model& model, const Tensor& hidden, const Tensor& ids,
                 const Model* reference, const Tensor& reference_hidden);
 
+// How windows go through a block: as a whole, or token by token with a state, as decoding does, which is slow
+// and shows what a state that is rounded between tokens costs.
+enum class Feeding { kWindows, kTokens };
+
 // The hidden states after the last block, of ids [windows, length]: [windows, length, d_model]. Blocks are
 // loaded one at a time; `on_block` is called after each. Throws Error as advance() does.
 Tensor run_blocks(
     const Model& model, const Tensor& ids, const std::function<void()>& on_block = [] {},
-    const Compute& compute = {});
+    const Compute& compute = {}, Feeding feeding = Feeding::kWindows);
 
 // Windows of `length` ids that do not overlap, in order; the last short one is dropped, unless it is the only
 // one. [windows, length]. Throws Error if there are fewer than 2 ids.
@@ -46,9 +50,10 @@ Tensor evaluation_windows(const std::vector<int64_t>& ids, int64_t length, const
 // Losses over windows [windows, length]. Blocks are loaded one at a time; as many windows go through together
 // as keep their hidden states within kStreamBytes. `on_block` is called after each block of each group of
 // windows. Throws Error, naming the block and the site, or the head, where the first value is NaN or
-// infinite. `compute` is the model's, not the reference's.
+// infinite. `compute` and `feeding` are the model's, not the reference's.
 LossSums evaluate(const Model& model, const Tensor& windows, const Model* reference,
-                  const std::function<void()>& on_block, const Compute& compute = {});
+                  const std::function<void()>& on_block, const Compute& compute = {},
+                  Feeding feeding = Feeding::kWindows);
 
 // How often evaluate() calls on_block.
 int64_t evaluation_steps(const Model& model, const Tensor& windows, const Model* reference);
