@@ -131,9 +131,10 @@ void check_site(Subject& subject, const Json& row, const Listing& listing) {
     subject.findings.add(place,
                          "transform is " + row.at("transform").dump() + "; stored is \"" + text + "\"");
   const auto scale = subject.tensors.find(key + ".scale");
-  if (scale == subject.tensors.end() || scale->second.dtype != "F32" || scale->second.values != 1) return;
-  float stored = 0;
-  read_floats(scale->second, 0, 1, &stored);
+  if (scale == subject.tensors.end() || scale->second.dtype != "F32" || scale->second.values < 1) return;
+  std::vector<float> scales(static_cast<size_t>(scale->second.values));
+  read_floats(scale->second, 0, scale->second.values, scales.data());
+  const float stored = *std::ranges::max_element(scales);
   if (!row.at("scale").is_number() || row.at("scale").get<double>() != static_cast<double>(stored))
     subject.findings.add(place,
                          "scale is " + row.at("scale").dump() + "; stored is " + std::to_string(stored));

@@ -249,6 +249,23 @@ TEST_F(DamagedLlama, ScalesOfSmoothingMustBePositive) {
   expect_found({site_ + ".smooth", "positive and finite"});
 }
 
+TEST_F(DamagedMamba, CountOfStaticScalesMustBeThatOfTheChannels) {
+  edit_json("config.json", [](Json& config) {
+    for (auto& [key, entry] : config["quantization_config"]["sites"].items()) {
+      if (key.ends_with("ssm.B")) entry["channels"] = 7;
+      if (key.ends_with("ssm.output")) entry["channels"] = 256;
+    }
+    nlohmann::json rest = nlohmann::json::parse(config["quantization_config"].dump());
+    rest.erase("sha256");
+    const std::string text = rest.dump();
+    config["quantization_config"]["sha256"] = sha256_hex(std::as_bytes(std::span(text)));
+  });
+  expect_found({"backbone.layers.0.mixer.sites.ssm.B", "7 channels of 16"});
+  expect_found({"backbone.layers.0.mixer.sites.ssm.output", "256 channels of 0"});
+  const OpenModel open = open_model(directory_ / "out", {}, at::kCPU);
+  EXPECT_ERROR(open.model->load_block(0), ExitCode::kFailed, "is not one this program reads");
+}
+
 TEST_F(DamagedMamba, StaticScalesMustBePositive) {
   const std::string scale = "backbone.layers.0.mixer.sites.ssm.x.scale";
   edit_tensor(scale, [](std::string& bytes) { bytes.replace(0, 4, 4, '\0'); });
