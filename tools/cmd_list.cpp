@@ -1,4 +1,5 @@
-// quantize list: methods, steps, architectures and formats, from the tables the program runs on.
+// quantize list: methods, steps, architectures and formats, or the options of a method, from the tables the
+// program runs on.
 #include "commands.h"
 #include "ptq/export/formats.h"
 #include "ptq/report/report.h"
@@ -52,15 +53,43 @@ Json list_json() {
   return json;
 }
 
+// Of one method: each option with its values, its default and what it does.
+void list_method(const MethodEntry& method, const CommonOptions& common) {
+  Json options = Json::array();
+  std::string text = std::string(method.name) + "  " + method.description + "\n  --" +
+                     (method.by_base ? "base " : "bits ") + join(method.bits) +
+                     ", the first by default; for " +
+                     (method.families.empty() ? "every architecture" : join(method.families)) + "\n";
+  for (const MethodOption& option : method.options()) {
+    options.push_back({{"name", option.name},
+                       {"default", option.value},
+                       {"values", option.values},
+                       {"effect", option.effect}});
+    const std::string value =
+        option.value.is_string() ? option.value.get<std::string>() : option.value.dump();
+    text += "  --set " + std::string(method.name) + "." + option.name + "=" + value + "\n      " +
+            option.values + "\n      " + option.effect + "\n";
+  }
+  const Json json = {{"name", method.name},         {method.by_base ? "base" : "bits", method.bits},
+                     {"families", method.families}, {"description", method.description},
+                     {"samples", method.samples},   {"seq_len", method.seq_len},
+                     {"options", options}};
+  print(common.json ? json.dump(1) + "\n" : text);
+}
+
 }  // namespace
 
-void list_command(const CommonOptions& common) {
+void list_command(const std::string& method, const CommonOptions& common) {
+  if (!method.empty()) {
+    list_method(find_method(method, "METHOD"), common);
+    return;
+  }
   const Json json = list_json();
   if (common.json) {
     print(json.dump(1) + "\n");
     return;
   }
-  std::string text = "methods (--method)\n";
+  std::string text = "methods (--method); `quantize list METHOD` says what their options do\n";
   for (const Json& entry : json["methods"]) {
     const auto families = entry["families"].get<std::vector<std::string>>();
     text += "  " + entry["name"].get<std::string>() + "  " + entry["description"].get<std::string>() + "\n";

@@ -121,7 +121,7 @@ void export_command(const ExportOptions& options, const CommonOptions& common);
 void quantize_command(const QuantizeOptions& options, const CommonOptions& common);
 void plan_command(const QuantizeOptions& options, const CommonOptions& common);
 void verify_command(const VerifyOptions& options, const CommonOptions& common);
-void list_command(const CommonOptions& common);
+void list_command(const std::string& method, const CommonOptions& common);
 void inspect_command(const InspectOptions& options, const CommonOptions& common);
 void tokenize_command(const TokenizeOptions& options, const CommonOptions& common);
 void eval_command(const EvalOptions& options, const CommonOptions& common);

@@ -5,8 +5,11 @@
 
 namespace ptq {
 
-std::function<void()> declare_list(CLI::App&, CommonOptions& common) {
-  return [&common] { list_command(common); };
+std::function<void()> declare_list(CLI::App& app, CommonOptions& common) {
+  auto method = std::make_shared<std::string>();
+  app.add_option("METHOD", *method,
+                 "the method whose options to explain (default: an overview of all there is)");
+  return [method, &common] { list_command(*method, common); };
 }
 
 std::function<void()> declare_inspect(CLI::App& app, CommonOptions& common) {

@@ -98,27 +98,34 @@ StepConfig weight_step(int bits, JsonFields& options) {
 
 }  // namespace
 
-Json duquant_defaults() {
-  return {{"smooth", true},
-          {"alpha", 0.6},
-          {"rotation", "hadamard"},
-          {"permute", true},
-          {"second_rotation", true},
-          {"block", "auto"},
-          {"steps", 256},
-          {"peak", "magnitude"},
-          {"signs", "none"},
-          {"seed", 0},
-          {"qk_hadamard", true},
-          {"attention", true},
-          {"activation_clip", "auto"},
-          {"attention_clip", "auto"},
-          {"symmetric_activations", false},
-          {"rounding", "auto"},
-          {"clip", "auto"},
-          {"moment", "float"},
-          {"group", 0},
-          {"symmetric_weights", false}};
+std::vector<MethodOption> duquant_options() {
+  return {
+      {"smooth", true, "true | false", "move outliers of inputs into the weights first"},
+      {"alpha", 0.6, "0 to 1", "how much of them: 0 none, 1 all"},
+      {"rotation", "hadamard", "hadamard | greedy | auto | none",
+       "of blocks of channels: Hadamard matrices, the paper's search, the better of both"},
+      {"permute", true, "true | false",
+       "deal channels out over blocks in zigzag order after the first rotation"},
+      {"second_rotation", true, "true | false", "rotate again after the permutation"},
+      {"block", "auto", "auto | a size that divides the channels", "channels that are rotated together"},
+      {"steps", 256, "1 or more", "of the greedy search"},
+      {"peak", "magnitude", "magnitude | range",
+       "what the greedy search lowers: the largest |x|, or the range of x"},
+      {"signs", "none", "none | random", "flip channels at random before the first rotation"},
+      {"seed", 0, "a number", "of the random signs and of the greedy search"},
+      {"qk_hadamard", true, "true | false", "rotate queries and keys before they are rounded"},
+      {"attention", true, "true | false", "round queries, keys and values"},
+      {"activation_clip", "auto", "auto | above 0 to 1",
+       "what is kept of a token's range at inputs of linears; auto: 0.8 at 4 bits, else 1"},
+      {"attention_clip", "auto", "auto | above 0 to 1", "the same of queries and keys; auto: 1"},
+      {"symmetric_activations", false, "true | false", "no zero points for activations"},
+      {"rounding", "auto", "auto | rtn | gptq", "of weights; auto: gptq up to 6 bits, else rtn"},
+      {"clip", "auto", "auto | search | above 0 to 1",
+       "what is kept of a weight row's range; auto: search at 4 bits, else 1"},
+      {"moment", "float", "float | rounded", "the inputs that gptq rounds weights for"},
+      {"group", 0, "0 | 8 to 65536", "weights that share a scale; 0: a row"},
+      {"symmetric_weights", false, "true | false", "no zero points for weights"},
+  };
 }
 
 std::vector<StepConfig> duquant_steps(const std::string& bits_text, JsonFields& options) {

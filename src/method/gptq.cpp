@@ -7,12 +7,16 @@
 
 namespace ptq {
 
-Json gptq_defaults() {
-  return {{"group", "auto"},
-          {"symmetric", false},
-          {"damping", 0.01},
-          {"order_by_activation", false},
-          {"clip", 1}};
+std::vector<MethodOption> gptq_options() {
+  return {
+      {"group", "auto", "auto | 0 | 8 to 65536",
+       "weights that share a scale; 0: a row; auto: 128 where activations stay float and weights have less "
+       "than 8 bits"},
+      {"symmetric", false, "true | false", "no zero points for weights"},
+      {"damping", 0.01, "above 0 to 1", "added to the second moment's diagonal, of its mean"},
+      {"order_by_activation", false, "true | false", "round columns with large inputs first"},
+      {"clip", 1, "search | above 0 to 1", "what is kept of a row's or group's range"},
+  };
 }
 
 std::vector<StepConfig> gptq_steps(const std::string& bits_text, JsonFields& options) {

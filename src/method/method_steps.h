@@ -1,4 +1,4 @@
-// The steps and default options of each shipped method.
+// The steps and options of each shipped method.
 #pragma once
 
 #include <string>
@@ -9,16 +9,16 @@
 namespace ptq {
 
 std::vector<StepConfig> quamba_steps(const std::string& bits, JsonFields& options);
-Json quamba_defaults();
+std::vector<MethodOption> quamba_options();
 std::vector<StepConfig> duquant_steps(const std::string& bits, JsonFields& options);
-Json duquant_defaults();
+std::vector<MethodOption> duquant_options();
 std::vector<StepConfig> gptq_steps(const std::string& bits, JsonFields& options);
-Json gptq_defaults();
+std::vector<MethodOption> gptq_options();
 std::vector<StepConfig> qera_steps(const std::string& base, JsonFields& options);
-Json qera_defaults();
+std::vector<MethodOption> qera_options();
 std::vector<StepConfig> smoothquant_steps(const std::string& bits, JsonFields& options);
-Json smoothquant_defaults();
+std::vector<MethodOption> smoothquant_options();
 std::vector<StepConfig> rtn_steps(const std::string& bits, JsonFields& options);
-Json rtn_defaults();
+std::vector<MethodOption> rtn_options();
 
 }  // namespace ptq

@@ -19,7 +19,7 @@ const std::vector<MethodEntry>& methods() {
        128,
        512,
        quamba_steps,
-       quamba_defaults},
+       quamba_options},
       {"duquant",
        "INT4 weights and activations: rotate, permute, rotate (arXiv 2406.01721)",
        {"w4a4", "w6a6", "w4a8", "w8a8", "w4a16"},
@@ -28,7 +28,7 @@ const std::vector<MethodEntry>& methods() {
        8,
        2048,
        duquant_steps,
-       duquant_defaults},
+       duquant_options},
       {"qera",
        "low-rank correction of rounded weights, in closed form (arXiv 2410.06040)",
        {"mxint4", "mxint3", "mxint2", "mxint8", "int4-g128", "int4-g32-asym", "int3-g64", "int8", "nf4",
@@ -38,7 +38,7 @@ const std::vector<MethodEntry>& methods() {
        64,
        512,
        qera_steps,
-       qera_defaults,
+       qera_options,
        true},
       {"gptq",
        "weights rounded column by column, errors made up for in those that follow (arXiv 2210.17323)",
@@ -48,7 +48,7 @@ const std::vector<MethodEntry>& methods() {
        128,
        512,
        gptq_steps,
-       gptq_defaults},
+       gptq_options},
       {"smoothquant",
        "activation outliers moved into the weights, then static INT8 (arXiv 2211.10438)",
        {"w8a8", "w6a6", "w4a8", "w4a4"},
@@ -57,7 +57,7 @@ const std::vector<MethodEntry>& methods() {
        128,
        512,
        smoothquant_steps,
-       smoothquant_defaults},
+       smoothquant_options},
       {"rtn",
        "round to nearest: the baseline; needs no calibration",
        {"w8a8", "w8a16", "w4a16", "w4a8", "w6a6", "w4a4"},
@@ -66,9 +66,15 @@ const std::vector<MethodEntry>& methods() {
        16,
        512,
        rtn_steps,
-       rtn_defaults},
+       rtn_options},
   };
   return entries;
+}
+
+Json MethodEntry::default_options() const {
+  Json defaults = Json::object();
+  for (const MethodOption& option : options()) defaults[option.name] = option.value;
+  return defaults;
 }
 
 std::string methods_for(const std::vector<std::string>& families) {

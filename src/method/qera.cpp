@@ -62,10 +62,21 @@ StepConfig base_step(const std::string& base) {
 
 }  // namespace
 
-Json qera_defaults() {
-  return {{"variant", "exact"},      {"shrinkage", 0.1},         {"rank", "auto"},
-          {"ranks", Json::object()}, {"target_bpw", 0},          {"rounds", 4},
-          {"stored", "bf16"},        {"linears", Json::array()}, {"compare", true}};
+std::vector<MethodOption> qera_options() {
+  return {
+      {"variant", "exact", "exact | approx | lqer | identity | auto",
+       "what the low-rank term makes small: the error of the output; that with inputs taken for "
+       "uncorrelated; "
+       "with weights by their mean magnitude; of the weights alone; the best of them by the output"},
+      {"shrinkage", 0.1, "0 to 1", "of the second moment towards its diagonal; exact only"},
+      {"rank", "auto", "auto | a rank", "of every correction; auto: 32 at 4 bits and more, else 64"},
+      {"ranks", Json::object(), "{PATTERN: rank}", "of the linears that match"},
+      {"target_bpw", 0, "0 | bits a weight", "choose ranks to meet it (--target-bpw)"},
+      {"rounds", 4, "1 or more", "how often it rounds and solves in turns; the paper: 1"},
+      {"stored", "bf16", "bf16 | f16 | int8", "how factors are stored"},
+      {"linears", Json::array(), "[PATTERN, ...]", "those that get a correction; empty: all"},
+      {"compare", true, "true | false", "report what other variants and bases would have cost"},
+  };
 }
 
 std::vector<StepConfig> qera_steps(const std::string& base, JsonFields& options) {

@@ -39,7 +39,7 @@ std::vector<StepConfig> weight_steps(int bits, bool rest, const std::string& gra
 
 // Options that these bits or choices do nothing with must be left as they are.
 void expect_defaults(JsonFields& options, std::initializer_list<const char*> keys, const std::string& why) {
-  const Json defaults = quamba_defaults();
+  const Json defaults = find_method("quamba").default_options();
   for (const char* key : keys) {
     if (options.at(key) != defaults.at(key))
       throw usage_error("quamba." + std::string(key), "is for " + why, "leave it out");
@@ -69,10 +69,27 @@ Json static_activations(JsonFields& options) {
 
 }  // namespace
 
-Json quamba_defaults() {
-  return {{"percentile", "auto"}, {"hadamard", true},   {"activations", "static"}, {"observer", "moving"},
-          {"clip", "all"},        {"search_rows", 4},   {"weights", "tensor"},     {"group", 128},
-          {"rest", "dynamic8"},   {"scales", "tensor"}, {"state", "float"}};
+std::vector<MethodOption> quamba_options() {
+  return {
+      {"percentile", "auto", "auto | above 0 to 1",
+       "share of |u| that the scale of the scan's input u covers; 1: all; auto: by the mixer's error"},
+      {"hadamard", true, "true | false", "rotate the scan's output before it is rounded"},
+      {"activations", "static", "static | dynamic", "one scale a site, or one a token"},
+      {"scales", "tensor", "tensor | part | channel",
+       "static scales of sites that no product of codes reads: one a site; one for each of x, B, C, each "
+       "group and each cluster of heads; one a channel"},
+      {"observer", "moving", "moving | exact",
+       "the percentile: the authors' moving mean over windows, or that of all values"},
+      {"clip", "all", "all | percentile_site",
+       "which static scales are chosen by the mixer's error, with percentile=auto"},
+      {"search_rows", 4, "1 or more", "held-out windows that the error is measured on"},
+      {"weights", "tensor", "tensor | part | channel",
+       "scales of 8-bit weights: one a tensor; one for each kind of rows (z, x, B, C, dt); one a row"},
+      {"group", 128, "8 to 65536", "4-bit weights that share a scale"},
+      {"rest", "dynamic8", "dynamic8 | float",
+       "linears of a hybrid that are in no state-space mixer: INT8 per token, or as they are"},
+      {"state", "float", "float | int8", "the scan's state between tokens, with a scale a channel"},
+  };
 }
 
 std::vector<StepConfig> quamba_steps(const std::string& bits_text, JsonFields& options) {

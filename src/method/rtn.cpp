@@ -7,8 +7,10 @@
 
 namespace ptq {
 
-Json rtn_defaults() {
-  return {{"group", 128}};
+std::vector<MethodOption> rtn_options() {
+  return {
+      {"group", 128, "8 to 65536", "weights that share a scale, at w4a16"},
+  };
 }
 
 std::vector<StepConfig> rtn_steps(const std::string& bits_text, JsonFields& options) {

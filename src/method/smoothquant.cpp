@@ -5,8 +5,12 @@
 
 namespace ptq {
 
-Json smoothquant_defaults() {
-  return {{"alpha", 0.5}, {"activations", "auto"}};
+std::vector<MethodOption> smoothquant_options() {
+  return {
+      {"alpha", 0.5, "0 to 1", "how much of the outliers moves into the weights"},
+      {"activations", "auto", "auto | static | dynamic",
+       "one scale a site, or one a token; auto: static at 8 bits"},
+  };
 }
 
 std::vector<StepConfig> smoothquant_steps(const std::string& bits_text, JsonFields& options) {

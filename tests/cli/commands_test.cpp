@@ -46,6 +46,24 @@ TEST_F(Commands, ListPrintsTheTables) {
     EXPECT_NE(text.out.find("  " + method["name"].get<std::string>() + "  "), std::string::npos);
 }
 
+TEST_F(Commands, ListOfAMethodExplainsItsOptions) {
+  for (const Json& method : run_json({"list"})["methods"]) {
+    const auto name = method["name"].get<std::string>();
+    const Json json = run_json({"list", name});
+    const std::string text = run_well({"list", name}).out;
+    EXPECT_EQ(json["options"].size(), method["options"].size()) << name;
+    for (const Json& option : json["options"]) {
+      EXPECT_EQ(keys_of(option), (Words{"name", "default", "values", "effect"}));
+      EXPECT_EQ(option["default"], method["options"][option["name"].get<std::string>()]);
+      for (const char* key : {"values", "effect"})
+        EXPECT_NE(text.find(option[key].get<std::string>()), std::string::npos) << option;
+    }
+  }
+  const ProcessResult wrong = run({"list", "quanba"});
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_NE(wrong.err.find("did you mean \"quamba\""), std::string::npos) << wrong.err;
+}
+
 TEST_F(Commands, InspectNamesEveryTensor) {
   const Json json = run_json({"inspect", model_});
   EXPECT_EQ(json["kind"], "float");

@@ -37,6 +37,27 @@ TEST(Recipe, EveryDefaultOptionCanBeSetByName) {
   }
 }
 
+// Of the values that an option's row lists, those that are words or numbers are taken.
+TEST(Recipe, EveryWordThatAnOptionListsIsTaken) {
+  size_t taken = 0;
+  for (const MethodEntry& method : methods()) {
+    for (const MethodOption& option : method.options()) {
+      EXPECT_FALSE(std::string(option.effect).empty());
+      const std::string values = option.values;
+      for (size_t begin = 0; begin < values.size();) {
+        const size_t end = std::min(values.find(" | ", begin), values.size());
+        const std::string value = values.substr(begin, end - begin);
+        begin = end + 3;
+        if (value.find_first_of(" {[,") != std::string::npos) continue;  // words about values
+        const std::string set = std::string(method.name) + "." + option.name + "=" + value;
+        EXPECT_NO_THROW(of_method(method.name, "", {set})) << set;
+        ++taken;
+      }
+    }
+  }
+  EXPECT_GT(taken, 60U);
+}
+
 RecipeOptions qera(const std::string& base) {
   RecipeOptions options;
   options.method = "qera";

@@ -44,6 +44,14 @@ struct Recipe {
   Json to_json() const;
 };
 
+// An option of a method, which `--set METHOD.NAME=VALUE` changes.
+struct MethodOption {
+  const char* name;
+  Json value;          // the default
+  const char* values;  // what it may be, such as "auto | 0 to 1"
+  const char* effect;
+};
+
 // One shipped method: a name and its bits -> a recipe.
 struct MethodEntry {
   const char* name;
@@ -55,9 +63,11 @@ struct MethodEntry {
   int64_t seq_len;
   // The steps for one of `bits`. `options` are the method's own ("quamba": {...}); every one must be read.
   std::vector<StepConfig> (*steps)(const std::string& bits, JsonFields& options);
-  Json (*default_options)();
+  std::vector<MethodOption> (*options)();
   // `bits` are weight formats, given by --base: more than those listed exist.
   bool by_base = false;
+
+  Json default_options() const;  // {name: default}
 };
 
 const std::vector<MethodEntry>& methods();
