@@ -59,7 +59,7 @@ Json static_activations(JsonFields& options) {
   return {{"scales", "static"},
           {"bits", 8},
           {"sites", "ssm"},
-          {"granularity", options.string("scales", "tensor")},
+          {"granularity", options.string("scales", "channel")},
           {"percentile_site", "ssm.x"},
           {"percentile", options.at("percentile")},
           {"observer", options.string("observer", "moving")},
@@ -75,7 +75,7 @@ std::vector<MethodOption> quamba_options() {
        "share of |u| that the scale of the scan's input u covers; 1: all; auto: by the mixer's error"},
       {"hadamard", true, "true | false", "rotate the scan's output before it is rounded"},
       {"activations", "static", "static | dynamic", "one scale a site, or one a token"},
-      {"scales", "tensor", "tensor | part | channel",
+      {"scales", "channel", "tensor | part | channel",
        "static scales of sites that no product of codes reads: one a site; one for each of x, B, C, each "
        "group and each cluster of heads; one a channel"},
       {"observer", "moving", "moving | exact",
@@ -83,7 +83,7 @@ std::vector<MethodOption> quamba_options() {
       {"clip", "all", "all | percentile_site",
        "which static scales are chosen by the mixer's error, with percentile=auto"},
       {"search_rows", 4, "1 or more", "held-out windows that the error is measured on"},
-      {"weights", "tensor", "tensor | part | channel",
+      {"weights", "channel", "tensor | part | channel",
        "scales of 8-bit weights: one a tensor; one for each kind of rows (z, x, B, C, dt); one a row"},
       {"group", 128, "8 to 65536", "4-bit weights that share a scale"},
       {"rest", "dynamic8", "dynamic8 | float",
@@ -96,7 +96,7 @@ std::vector<StepConfig> quamba_steps(const std::string& bits_text, JsonFields& o
   const Bits bits = parse_bits(bits_text);
   const bool hadamard = options.boolean("hadamard", true);
   const std::string scales = options.string("activations", "static");
-  const std::string weights = options.string("weights", "tensor");
+  const std::string weights = options.string("weights", "channel");
   const int64_t group = options.integer("group", 128);
   const bool rest = is_first(options, "rest", "dynamic8", "float");
   const bool float_state = is_first(options, "state", "float", "int8");

@@ -140,6 +140,14 @@ class ActivationsStep : public Step {
   }
   bool has_clusters(const Site& site) const { return scales_ == Scales::kPart && site.heads.heads > 0; }
 
+  // What a channel's largest |x| among few tokens is multiplied by: that of n normal values grows as the root
+  // of ln n.
+  static double margin(int64_t tokens) {
+    constexpr double kEnough = 4096;
+    const double n = std::max<double>(static_cast<double>(tokens), 2);
+    return std::max(1.0, std::sqrt(std::log(kEnough) / std::log(n)));
+  }
+
   // The largest |x| that each scale has to cover, [channels].
   Tensor covered_by_channel(const Site& site, const SiteStatistics& statistics) const {
     const Tensor amax = statistics.channel_abs_max.cpu();
@@ -150,7 +158,8 @@ class ActivationsStep : public Step {
       const Tensor largest = at::zeros({cluster.max().item<int64_t>() + 1}, amax.options());
       return largest.scatter_reduce(0, cluster, amax, "amax").index_select(0, cluster);
     }
-    if (scales_ != Scales::kPart || site.parts.empty()) return amax;
+    if (scales_ != Scales::kPart || site.parts.empty())
+      return (amax * margin(statistics.tokens)).clamp_max(statistics.abs_max);
     std::vector<Tensor> parts;
     for (const Tensor& part : amax.split_with_sizes(site.parts))
       parts.push_back(part.amax().expand({part.size(0)}));

@@ -254,9 +254,7 @@ TEST(Run, QuambaRoundsTheRestOfAHybridPerToken) {
     EXPECT_TRUE(kinds.contains("dynamiclinear_input") && kinds.contains("noneattention")) << name;
     for (const LayerRow& layer : report.layers) {
       if (layer.role != role_name(Role::kLinear) || is_decision(report, layer.name)) continue;
-      const bool ssm = layer.name.ends_with("in_proj") || layer.name.ends_with("out_proj") ||
-                       layer.name.ends_with("x_proj") || layer.name.ends_with("dt_proj");
-      EXPECT_EQ(layer.granularity, ssm ? "tensor" : "channel") << layer.name;
+      EXPECT_EQ(layer.granularity, "channel") << layer.name;
     }
   }
 }

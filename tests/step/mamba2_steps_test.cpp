@@ -122,8 +122,11 @@ TEST(Mamba2Activations, ScalesOfChannelsAreTheirOwnWhereNoProductReadsCodes) {
     if (site->kind == kStateSite) continue;
     const SiteStatistics& statistics = fixture.statistics.at(site->name);
     const bool alone = site->kind == "linear_input";
-    const Tensor expected =
-        alone ? at::full({1}, statistics.abs_max, at::kFloat) : statistics.channel_abs_max;
+    // With a margin for the few tokens there are, but no more than the site needs.
+    const double margin = std::sqrt(std::log(4096.0) / std::log(static_cast<double>(statistics.tokens)));
+    EXPECT_GT(margin, 1.1);
+    const Tensor expected = alone ? at::full({1}, statistics.abs_max, at::kFloat)
+                                  : (statistics.channel_abs_max * margin).clamp_max(statistics.abs_max);
     EXPECT_TRUE(at::allclose(site->quantizer.scale * 127, expected, 1e-6, 0)) << site->name;
   }
 }
