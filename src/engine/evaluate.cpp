@@ -10,30 +10,11 @@
 namespace ptq {
 namespace {
 
-constexpr int64_t kStreamBytes = int64_t{128} << 20;
 constexpr int64_t kLogitValues = int64_t{1} << 22;  // logits held at a time
 
 int64_t windows_per_group(const Model& model, const Tensor& windows) {
   const int64_t window_bytes = windows.size(1) * model.hidden_size() * static_cast<int64_t>(sizeof(float));
   return std::clamp<int64_t>(kStreamBytes / window_bytes, 1, windows.size(0));
-}
-
-Tensor log_probabilities(const Model& model, const Tensor& states, const char* which) {
-  const Tensor logits = model.logits(states);
-  expect_finite(logits, which, "the logits");
-  return at::log_softmax(logits, 1);
-}
-
-double perplexity_of(double mean_nll, const std::string& model) {
-  const double perplexity = std::exp(mean_nll);
-  if (std::isfinite(perplexity)) return perplexity;
-  throw Error(
-      "perplexity",
-      model + " has a mean negative log likelihood of " + Json(mean_nll).dump() +
-          " nats a token, whose exponential passes the largest float64: its logits are finite, and far "
-          "too large",
-      "the head's weights, or those of the final norm, are damaged: `quantize inspect` shows the largest "
-      "value of each tensor");
 }
 
 // Sum in float64, in order.
@@ -55,11 +36,33 @@ void advance_by_token(const Block& block, const Tensor& hidden) {
 
 }  // namespace
 
+double perplexity_of(double mean_nll, const std::string& model) {
+  const double perplexity = std::exp(mean_nll);
+  if (std::isfinite(perplexity)) return perplexity;
+  throw Error(
+      "perplexity",
+      model + " has a mean negative log likelihood of " + Json(mean_nll).dump() +
+          " nats a token, whose exponential passes the largest float64: its logits are finite, and far "
+          "too large",
+      "the head's weights, or those of the final norm, are damaged: `quantize inspect` shows the largest "
+      "value of each tensor");
+}
+
 double LossSums::perplexity() const {
   return perplexity_of(mean_nll(), "the model");
 }
 double LossSums::reference_perplexity() const {
   return perplexity_of(reference_nll / static_cast<double>(tokens), "the reference model");
+}
+
+int64_t rows_of_logits(const Model& model) {
+  return std::max<int64_t>(1, kLogitValues / model.vocab_size());
+}
+
+Tensor log_probabilities(const Model& model, const Tensor& states, const char* head) {
+  const Tensor logits = model.logits(states);
+  expect_finite(logits, head, "the logits");
+  return at::log_softmax(logits, 1);
 }
 
 void add_losses(LossSums& sums, const Model& model, const Tensor& hidden, const Tensor& ids,
@@ -69,7 +72,7 @@ void add_losses(LossSums& sums, const Model& model, const Tensor& hidden, const 
   const Tensor states = flatten(hidden);  // [rows * (length - 1), d_model]
   const Tensor reference_states = reference != nullptr ? flatten(reference_hidden) : Tensor();
   const Tensor next = ids.slice(1, 1).flatten().to(states.device()).unsqueeze(1);
-  const int64_t step = std::max<int64_t>(1, kLogitValues / model.vocab_size());
+  const int64_t step = rows_of_logits(model);
   const char* const head = reference != nullptr ? "the quantized model's head" : "the model's head";
   for (int64_t begin = 0; begin < states.size(0); begin += step) {
     throw_if_interrupted();

@@ -253,6 +253,20 @@ std::optional<std::string> TextFile::next_document() {
   return source_->next_document();
 }
 
+std::optional<std::string> TextFile::next_line() {
+  std::string line;
+  if (!source_->read_filled_line(line)) return {};
+  return line;
+}
+
+std::string TextFile::line_name() const {
+  return source_->line_name(source_->line_number);
+}
+
+int64_t TextFile::line_number() const {
+  return static_cast<int64_t>(source_->line_number);
+}
+
 bool TextFile::is_json() const {
   return source_->form != Form::kText;
 }

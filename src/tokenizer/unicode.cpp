@@ -210,6 +210,10 @@ char32_t to_lower(char32_t code) {
   return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code)));
 }
 
+char32_t to_title(char32_t code) {
+  return static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(code)));
+}
+
 bool is_normalized_since_unicode_10(char32_t code) {
   return is_in(code, kNormalizedSinceUnicode10);
 }

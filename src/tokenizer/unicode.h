@@ -52,6 +52,8 @@ bool is_numeric(char32_t code);
 bool is_punctuation(char32_t code);
 // The lower case of one letter where it is one letter, else the code itself.
 char32_t to_lower(char32_t code);
+// The title case of one letter where it is one letter, else the code itself.
+char32_t to_title(char32_t code);
 // Whether normalizing concerns a character that Unicode 9, by whose tables the reference library normalizes,
 // has not.
 bool is_normalized_since_unicode_10(char32_t code);

@@ -12,6 +12,12 @@
 
 namespace ptq {
 
+// Hidden states of texts that are measured together.
+inline constexpr int64_t kStreamBytes = int64_t{128} << 20;
+
+// exp(mean_nll), in nats. Throws Error, naming `model`, if it passes the largest float64.
+double perplexity_of(double mean_nll, const std::string& model);
+
 // Sums over predicted tokens, in nats. In each window every token but the first is predicted.
 struct LossSums {
   int64_t tokens = 0;
@@ -26,6 +32,13 @@ struct LossSums {
   double perplexity() const;
   double reference_perplexity() const;
 };
+
+// Of how many tokens the logits may be held at a time.
+int64_t rows_of_logits(const Model& model);
+
+// What the model predicts after states [tokens, d_model]: [tokens, vocab], log-probabilities in nats. `head`
+// is for messages. Throws Error if a logit is NaN or infinite.
+Tensor log_probabilities(const Model& model, const Tensor& states, const char* head);
 
 // Adds the losses of rows whose hidden states after the last block are known: hidden [rows, length, d_model],
 // ids [rows, length]. `reference` and `reference_hidden` are both given or both absent. Logits are made for a

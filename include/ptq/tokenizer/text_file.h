@@ -17,6 +17,7 @@
 // other.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -41,6 +42,15 @@ class TextFile {
   // The next document, whole. Throws Error, naming the line, the field or the offset, for what is no text or
   // no JSON of the forms above.
   std::optional<std::string> next_document();
+
+  // The next line that is not blank, without its end, of a file of any form; nothing at the end. For a
+  // caller of this alone. Throws Error, naming the line or the offset, for what is no text and for a line
+  // that is too long.
+  std::optional<std::string> next_line();
+  // "path: line 3": what the last next_line() is called in messages.
+  std::string line_name() const;
+  // Its number, from 1.
+  int64_t line_number() const;
 
   // Whether the file has several documents, in one of the forms of JSON, and is not one document itself.
   bool is_json() const;
