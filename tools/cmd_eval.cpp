@@ -1,9 +1,10 @@
-// quantize eval: perplexity of a model on a text, alone or against another model.
+// quantize eval: perplexity of a model on a text, or its answers to tasks, alone or against another model.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 
 #include "commands.h"
+#include "eval_tasks.h"
 #include "ptq/base/error.h"
 #include "ptq/base/pattern.h"
 #include "ptq/base/stream_input.h"
@@ -15,6 +16,12 @@
 
 namespace ptq {
 namespace {
+
+constexpr int64_t kWindow = 2048;  // tokens
+
+std::string json_text(const Json& json) {
+  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
 
 Json result_json(const LossSums& sums, int64_t seq_len, bool against) {
   Json json = {{"perplexity", sums.perplexity()},
@@ -59,9 +66,60 @@ std::string result_text(const Json& json) {
   return text;
 }
 
+void eval_text(const EvalOptions& options, const CommonOptions& common, const OpenModel& open,
+               const OpenModel& reference, const Compute& compute) {
+  std::vector<std::string> warnings;
+  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(common.tokenizer, open, warnings);
+  const TokenSource source{{options.text, common.text_field, text_of_stream(options.text)},
+                           common.token_dtype};
+  const std::vector<int64_t> ids =
+      read_tokens(source, tokenizer.get(), open.model->vocab_size(),
+                  options.max_tokens > 0 ? options.max_tokens : kAllTokens, warnings);
+  for (const std::string& warning : warnings) spdlog::warn("{}", warning);
+  int64_t seq_len = options.seq_len.value_or(kWindow);
+  if (open.model->context_limit() > 0) seq_len = std::min(seq_len, open.model->context_limit());
+  const Tensor windows = evaluation_windows(ids, seq_len, options.text);
+
+  Progress progress(common.status_line, common.quiet ? ProgressStyle::kQuiet : ProgressStyle::kNormal);
+  progress.start("evaluating", evaluation_steps(*open.model, windows, reference.model.get()));
+  const LossSums sums = evaluate(
+      *open.model, windows, reference.model.get(), [&] { progress.advance(); }, compute,
+      options.decode ? Feeding::kTokens : Feeding::kWindows);
+  progress.finished();
+  const OpenModel& float_model = options.against.empty() ? open : reference;
+  const double float_perplexity = options.against.empty() ? sums.perplexity() : sums.reference_perplexity();
+  const std::string warning = chance_warning(float_perplexity, float_model.model->vocab_size(), options.text);
+  if (!warning.empty()) spdlog::warn("{}", warning);
+  Json json = result_json(sums, windows.size(1), !options.against.empty());
+  if (options.decode) json["decoded"] = true;
+  print(common.json ? json_text(json) : result_text(json));
+}
+
+// Throws a usage Error for options of the other kind of measuring, and where nothing is to be measured.
+void expect_fitting(const EvalOptions& options) {
+  const bool asks = !options.tasks.empty();
+  if (asks == !options.text.empty()) {
+    throw usage_error("--text", asks ? "does not go with --task" : "is missing, and so is --task",
+                      "--text FILE for perplexity on a text, or --task FILE for answers to questions");
+  }
+  if (asks && options.max_tokens > 0)
+    throw usage_error("--max-tokens", "is for --text", "--limit N for the first N questions");
+  if (asks && options.decode)
+    throw usage_error("--decode", "is for --text", "--task asks of whole texts");
+  const char* const of_tasks = options.limit > 0             ? "--limit"
+                               : options.shots > 0           ? "--shots"
+                               : !options.shots_from.empty() ? "--shots-from"
+                               : options.seed.has_value()    ? "--seed"
+                                                             : nullptr;
+  if (!asks && of_tasks != nullptr) throw usage_error(of_tasks, "is for --task", "--task FILE");
+  if (!options.shots_from.empty() && options.shots == 0)
+    throw usage_error("--shots-from", "is given without --shots", "--shots N");
+}
+
 }  // namespace
 
 void eval_command(const EvalOptions& options, const CommonOptions& common) {
+  expect_fitting(options);
   CheckpointOptions checkpoint = common.checkpoint;
   checkpoint.ignore_must_match = options.against.empty();
   Compute compute = compute_of(options.compute, options.model, checkpoint);
@@ -83,31 +141,11 @@ void eval_command(const EvalOptions& options, const CommonOptions& common) {
                   "two models of the same vocabulary");
     }
   }
-  std::vector<std::string> warnings;
-  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(common.tokenizer, open, warnings);
-  const TokenSource source{{options.text, common.text_field, text_of_stream(options.text)},
-                           common.token_dtype};
-  const std::vector<int64_t> ids =
-      read_tokens(source, tokenizer.get(), open.model->vocab_size(),
-                  options.max_tokens > 0 ? options.max_tokens : kAllTokens, warnings);
-  for (const std::string& warning : warnings) spdlog::warn("{}", warning);
-  int64_t seq_len = options.seq_len;
-  if (open.model->context_limit() > 0) seq_len = std::min(seq_len, open.model->context_limit());
-  const Tensor windows = evaluation_windows(ids, seq_len, options.text);
-
-  Progress progress(common.status_line, common.quiet ? ProgressStyle::kQuiet : ProgressStyle::kNormal);
-  progress.start("evaluating", evaluation_steps(*open.model, windows, reference.model.get()));
-  const LossSums sums = evaluate(
-      *open.model, windows, reference.model.get(), [&] { progress.advance(); }, compute,
-      options.decode ? Feeding::kTokens : Feeding::kWindows);
-  progress.finished();
-  const OpenModel& float_model = options.against.empty() ? open : reference;
-  const double float_perplexity = options.against.empty() ? sums.perplexity() : sums.reference_perplexity();
-  const std::string warning = chance_warning(float_perplexity, float_model.model->vocab_size(), options.text);
-  if (!warning.empty()) spdlog::warn("{}", warning);
-  Json json = result_json(sums, windows.size(1), !options.against.empty());
-  if (options.decode) json["decoded"] = true;
-  print(common.json ? json.dump(1) + "\n" : result_text(json));
+  if (!options.tasks.empty()) {
+    const Json json = eval_tasks(options, common, open, reference, compute);
+    return print(common.json ? json_text(json) : eval_tasks_text(json));
+  }
+  eval_text(options, common, open, reference, compute);
 }
 
 }  // namespace ptq

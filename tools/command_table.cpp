@@ -14,7 +14,7 @@ const Command kCommands[] = {
     {"list", "methods, steps, architectures and formats", declare_list},
     {"inspect", "what is in a checkpoint: tensors, bits, ties, NaN", declare_inspect},
     {"tokenize", "text to token ids, and back", declare_tokenize},
-    {"eval", "perplexity on a text, alone or against another model", declare_eval},
+    {"eval", "perplexity on a text, or answers to tasks, alone or against another model", declare_eval},
     {"generate", "continue a prompt, or many", declare_generate},
     {"bench", "prefill and decoding speed and memory of models, side by side", declare_bench},
     {"export", "an output in the form that another program loads", declare_export},

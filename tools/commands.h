@@ -77,9 +77,14 @@ struct TokenizeOptions {
 struct EvalOptions {
   std::string model;
   std::string text;
+  std::vector<std::string> tasks;
   std::string against;
-  int64_t seq_len = 2048;
+  std::optional<int64_t> seq_len;
   int64_t max_tokens = 0;  // 0: all
+  int64_t shots = 0;
+  std::string shots_from;
+  std::optional<uint64_t> seed;
+  int64_t limit = 0;  // 0: all
   std::string compute = kComputeInFloat;
   bool simulate = false;
   bool decode = false;

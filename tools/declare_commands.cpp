@@ -37,12 +37,36 @@ std::function<void()> declare_tokenize(CLI::App& app, CommonOptions& common) {
 std::function<void()> declare_eval(CLI::App& app, CommonOptions& common) {
   auto options = std::make_shared<EvalOptions>();
   app.add_option("PATH", options->model, "a checkpoint, float or quantized by this program")->required();
-  app.add_option("--text", options->text, "text, .jsonl or token ids to predict")
-      ->required()
-      ->type_name("FILE");
-  app.add_option("--against", options->against, "another model: also KL divergence and agreement with it")
+  app.add_option("--text", options->text, "text, .jsonl or token ids to predict")->type_name("FILE");
+  app.add_option(
+         "--task", options->tasks,
+         "JSON lines of questions: HellaSwag, PIQA, ARC, WinoGrande, BoolQ, OpenBookQA, MMLU, LAMBADA, "
+         "or {\"context\", \"choices\", \"answer\"}, told by their fields; several with commas")
+      ->delimiter(',')
+      ->type_name("FILE")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_option("--against", options->against,
+                 "another model: also KL divergence and agreement with it, or which answers changed")
       ->type_name("PATH");
-  app.add_option("--seq-len", options->seq_len, "tokens a window (default 2048)")
+  app.add_option("--shots", options->shots,
+                 "examples before each question of --task, with their answers (default 0)")
+      ->check(CLI::Range(0, 1000))
+      ->type_name("N");
+  app.add_option(
+         "--shots-from", options->shots_from,
+         "what the examples are drawn from, as a data set's train or dev rows (default: the same file, "
+         "without the question asked)")
+      ->type_name("FILE");
+  app.add_option("--seed", options->seed, "seed of the draws (default 1234)")
+      ->check(seed_range)
+      ->type_name("N");
+  app.add_option("--limit", options->limit, "ask the first N questions of each file (default: all)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->type_name("N");
+  app.add_option("--seq-len", options->seq_len,
+                 "tokens a window (default 2048); with --task: tokens that a longer text is cut to, from its "
+                 "beginning (default: what the model can see, 2048 if it has no limit)")
       ->check(CLI::Range(2, 1 << 20))
       ->type_name("N");
   app.add_option("--max-tokens", options->max_tokens, "use the first N tokens of the text")

@@ -113,7 +113,9 @@ TaskFile read_task(const TextInput& input, std::vector<std::string>& remarks) {
       throw Error(where, "is one of more than " + std::to_string(kMostQuestions) + " questions");
   }
   answers.finish();
-  for (std::string& remark : file.remarks()) remarks.push_back(std::move(remark));
+  // Of a file with another name they are about its documents, which are not what is read here.
+  if (file.is_json())
+    for (std::string& remark : file.remarks()) remarks.push_back(std::move(remark));
   if (task.questions.empty())
     throw Error(input.path, "has no question", "one JSON object a line, with " + known_fields());
   return task;

@@ -34,7 +34,7 @@ TEST_F(Usage, UnknownOptionGetsOneSuggestionOrTheHelp) {
   wrong(quamba + Words{"--hardware", "x"}, "--hardware", "quantize --help");
   wrong(quamba + Words{"-x"}, "-x", "quantize --help");
   wrong({"--method", "quamba", "--model", model_}, "--model", "the model without an option: quantize MODEL");
-  wrong({"eval", model_, "--text", eval_, "--limits", "9"}, "--limits", "quantize eval --help");
+  wrong({"eval", model_, "--text", eval_, "--bounds", "9"}, "--bounds", "quantize eval --help");
 }
 
 TEST_F(Usage, WrongNumbersOfValuesSayWhatTheOptionTakes) {
@@ -47,7 +47,7 @@ TEST_F(Usage, WrongNumbersOfValuesSayWhatTheOptionTakes) {
   wrong(quamba + Words{"--quiet=maybe"}, {"--quiet: \"maybe\" is not a value"});
   wrong(quamba + Words{"--seed", "18446744073709551616"}, {"--seed", "is not a number from 0 to 2^64 - 1"});
   wrong({"eval"}, {"PATH: is missing", "PATH: a checkpoint"});
-  wrong({"eval", model_}, {"--text: is missing", "--text FILE: text, .jsonl or token ids to predict"});
+  wrong({"eval", model_}, {"--text: is missing, and so is --task", "--text FILE", "--task FILE"});
   wrong({"completion", "tcsh"}, {"one of: bash, zsh, fish"});
 }
 
