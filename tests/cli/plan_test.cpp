@@ -71,7 +71,7 @@ TEST_F(Planned, TextHasATableAndJsonEveryTensor) {
   EXPECT_EQ(json["tensors"][1]["name"], "backbone.layers.0.mixer.in_proj.weight");
   EXPECT_EQ(json["tensors"][1]["action"], "round");
   EXPECT_EQ(json["tensors"][1]["bits"], 8.0);
-  EXPECT_EQ(json["tensors"][1]["bytes"], 512 * 128 + 4);
+  EXPECT_EQ(json["tensors"][1]["bytes"], 512 * 128 + 512 * 4);
   EXPECT_EQ(json["calibration"]["tokens"], 8 * 32);
   EXPECT_TRUE(json["output"]["files"]["report.json"].is_null());
   EXPECT_GT(json["operations"].get<double>(), 1e8);
