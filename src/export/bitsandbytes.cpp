@@ -61,6 +61,7 @@ FormatEntry bitsandbytes_format() {
   entry.write = write;
   entry.is_at = [](const std::string& path) { return quant_method_at(path) == kBitsandbytes; };
   entry.open = open_bitsandbytes;
+  entry.stored = [](const OpenModel& artifact) { return stored_weights(artifact, kFormat); };
   return entry;
 }
 

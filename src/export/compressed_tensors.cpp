@@ -101,6 +101,18 @@ std::string why_not(const OpenModel& artifact, const ExportTarget&) {
   return reason_against([&] { plan_compressed_tensors(artifact); });
 }
 
+StoredForm stored(const OpenModel& artifact) {
+  const CompressedTensorsPlan plan = plan_compressed_tensors(artifact);
+  StoredForm form = stored_form(artifact, [&plan](const Linear& linear, StoredLinear& one) {
+    const std::optional<LinearScheme>& scheme = plan.linears.at(linear.name).scheme;
+    if (!scheme) return;
+    one.weights = scheme->weights;
+    one.inputs = scheme->inputs;
+  });
+  form.dequantize = plan.dequantize;
+  return form;
+}
+
 ExportResult write(const OpenModel& artifact, const ExportTarget& target) {
   const CompressedTensorsPlan plan = plan_compressed_tensors(artifact);
   const at::ScalarType dtype = model_dtype(*artifact.model);
@@ -130,6 +142,7 @@ FormatEntry compressed_tensors_format() {
   entry.write = write;
   entry.is_at = [](const std::string& path) { return quant_method_at(path) == kCompressedTensors; };
   entry.open = open_compressed_tensors;
+  entry.stored = stored;
   return entry;
 }
 

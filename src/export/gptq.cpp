@@ -149,6 +149,7 @@ FormatEntry gptq_format() {
     return write(artifact, target, kGptqFormat, GptqLayout::kGptqV1);
   };
   entry.is_at = [](const std::string& path) { return quant_method_at(path) == kGptqMethod; };
+  entry.stored = [](const OpenModel& artifact) { return stored_weights(artifact, kGptqFormat); };
   return entry;
 }
 
@@ -164,6 +165,7 @@ FormatEntry awq_format() {
     return write(artifact, target, kAwqFormat, GptqLayout::kAwq);
   };
   entry.is_at = [](const std::string& path) { return quant_method_at(path) == kAwqMethod; };
+  entry.stored = [](const OpenModel& artifact) { return stored_weights(artifact, kAwqFormat); };
   return entry;
 }
 

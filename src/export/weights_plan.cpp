@@ -202,6 +202,9 @@ std::vector<std::string> linears_outside(Model& model) {
     if (weight->role == Role::kHead || weight->role == Role::kLinear)
       names.push_back(without_end(weight->name));
   }
+  // As transformers and servers call every head, whatever its tensors are called.
+  constexpr const char* kHead = "lm_head";
+  if (std::find(names.begin(), names.end(), kHead) == names.end()) names.emplace_back(kHead);
   return names;
 }
 
@@ -247,6 +250,27 @@ WeightsPlan plan_weights(const OpenModel& artifact, const WeightsFormat& format)
   plan.scheme = planned.front().scheme;
   plan.corrected = find_corrected(*artifact.model);
   return plan;
+}
+
+StoredForm stored_form(const OpenModel& artifact,
+                       const std::function<void(const Linear&, StoredLinear&)>& fill) {
+  StoredForm form;
+  for (int64_t i = 0; i < artifact.model->num_blocks(); ++i) {
+    const std::unique_ptr<Block> block = artifact.model->load_block(i);
+    for (const Linear* linear : block->linears()) {
+      StoredLinear stored{linear->name, linear->weight.sizes().vec(), linear->token_share < 1};
+      fill(*linear, stored);
+      form.linears.push_back(std::move(stored));
+    }
+  }
+  return form;
+}
+
+StoredForm stored_weights(const OpenModel& artifact, const WeightsFormat& format) {
+  const WeightsPlan plan = plan_weights(artifact, format);
+  return stored_form(artifact, [&plan](const Linear& linear, StoredLinear& stored) {
+    if (plan.linears.at(linear.name)) stored.weights = plan.scheme;
+  });
 }
 
 }  // namespace ptq

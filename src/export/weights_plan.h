@@ -10,6 +10,7 @@
 
 #include "export/lora_adapter.h"
 #include "ptq/artifact/open_model.h"
+#include "ptq/export/formats.h"
 
 namespace ptq {
 
@@ -18,8 +19,8 @@ inline constexpr int kServedBits = 4;  // a layer that does not bear these stays
 // "model.layers.0.sites.qkv.input".
 std::string site_text(const Block& block, const Site& site);
 
-// The head, whether it is the embedding or not, and other linears that lie outside of the blocks: always in
-// float.
+// The head, whether it is the embedding or not, by its own name and by that of loaders, and other linears
+// that lie outside of the blocks: always in float.
 std::vector<std::string> linears_outside(Model& model);
 
 // The linears for which `chosen` holds: the last part of a name where it holds for all of that last part,
@@ -80,5 +81,11 @@ struct WeightsFormat {
 // layer and an alternative, for sites that round or transform, several schemes, corrections that no adapter
 // holds, and where nothing is in codes. Layers that bear no few bits stay in float.
 WeightsPlan plan_weights(const OpenModel& artifact, const WeightsFormat& format);
+
+// FormatEntry::stored: every linear of the blocks, and what `fill` says of it.
+StoredForm stored_form(const OpenModel& artifact,
+                       const std::function<void(const Linear&, StoredLinear&)>& fill);
+// Of what plan_weights() plans.
+StoredForm stored_weights(const OpenModel& artifact, const WeightsFormat& format);
 
 }  // namespace ptq

@@ -8,11 +8,14 @@
 #include <ATen/ATen.h>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/json.h"
+#include "ptq/codec/activation.h"
+#include "ptq/codec/scheme.h"
 
 namespace ptq {
 
@@ -35,6 +38,22 @@ struct ExportTarget {
 struct ExportResult {
   Json json;         // an object: what --json prints beside "format"
   std::string text;  // for people: lines
+};
+
+// A linear as a format stores it, as far as the programs that load it care.
+struct StoredLinear {
+  std::string name;                             // without ".weight"
+  std::vector<int64_t> shape;                   // [out, in]
+  bool is_expert = false;                       // reads a part of the tokens only
+  std::optional<WeightScheme> weights = {};     // none: no codes
+  std::optional<ActivationScheme> inputs = {};  // none: floats
+  std::string type = {};                        // in a format with types of its own: "Q4_0"; else empty
+};
+
+// What a format makes of a model.
+struct StoredForm {
+  std::vector<StoredLinear> linears;  // of the blocks
+  bool dequantize = false;            // transformers makes floats of the weights, by one scheme for all
 };
 
 struct FormatEntry {
@@ -63,6 +82,9 @@ struct FormatEntry {
   bool exports_floats = false;
   // What a tensor of what `open` gave is stored as, where its dtype does not say it: "Q4_0". Null: it does.
   std::string (*stored_type)(const Checkpoint& checkpoint, const std::string& name) = nullptr;
+  // How the linears of an artifact are stored, from schemes and shapes alone. Null: its codes are lost, or no
+  // other program computes with them. REQUIRES: why_not() is "".
+  StoredForm (*stored)(const OpenModel& artifact) = nullptr;
 };
 
 // In the order of `quantize list`.

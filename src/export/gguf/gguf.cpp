@@ -9,6 +9,7 @@
 #include "export/gguf/source.h"
 #include "export/gguf/tokenizer.h"
 #include "export/rows.h"
+#include "export/weights_plan.h"
 #include "ptq/base/error.h"
 #include "ptq/base/file.h"
 #include "ptq/report/report.h"
@@ -177,6 +178,17 @@ OpenModel open_gguf(const std::string& path, const CheckpointOptions& options, a
   return open;
 }
 
+// With the default options.
+StoredForm stored(const OpenModel& open) {
+  const GgufConversion conversion(open, GgufTypes{});
+  std::map<std::string, GgmlType> types;
+  for (const GgufTensorHeader& header : conversion.tensors()) types[header.name] = header.type;
+  return stored_form(open, [&](const Linear& linear, StoredLinear& one) {
+    one.type = ggml_type(types.at(gguf_place(conversion.architecture(), linear.weight.name).name)).name;
+    if (const QuantizedTensor* q = linear.weight.quantized()) one.weights = q->scheme;
+  });
+}
+
 std::vector<std::string> option_names() {
   std::vector<std::string> names = {"auto"};
   for (const GgmlTypeEntry& type : ggml_types()) names.emplace_back(type.option);
@@ -211,6 +223,7 @@ FormatEntry gguf_format() {
   entry.is_at = is_gguf_at;
   entry.open = open_gguf;
   entry.stored_type = GgufCheckpoint::type_of;
+  entry.stored = stored;
   return entry;
 }
 
