@@ -48,6 +48,22 @@ class Gguf : public ::testing::Test {
     return directory_ / "m";
   }
 
+  // A model of random weights of another architecture, with changes to its configuration.
+  std::string family(const std::string& name, const Json& changed) const {
+    const fs::path source = fs::path(PTQ_FAMILIES) / name;
+    fs::remove_all(directory_ / "m");
+    fs::create_directory(directory_ / "m");
+    for (const auto& entry : fs::directory_iterator(source)) {
+      const std::string file = entry.path().filename().string();
+      if (file == "model.safetensors" || file == "pytorch_model.bin")
+        fs::create_symlink(entry.path(), directory_ / ("m/" + file));
+    }
+    Json config = read_json_file((source / "config.json").string());
+    if (changed.is_object()) config.update(changed);
+    directory_.write("m/config.json", config.dump());
+    return directory_ / "m";
+  }
+
   // The model with `change` done to each block, as an artifact.
   std::string artifact(const ToyModel& toy, const std::function<void(Block&)>& change) const {
     return testing::write_artifact(write_model(toy), directory_ / "q", change);
@@ -102,6 +118,44 @@ TEST_F(Gguf, FloatModelsComputeTheSameToTheBit) {
     EXPECT_FALSE(read().quantized);
     EXPECT_TRUE(at::equal(logits(read()), logits(model)));
   }
+}
+
+// Random models of other architectures, in float, with what llama.cpp computes otherwise set to what it does.
+TEST_F(Gguf, ArchitecturesComputeTheSameWhenTheyAreReadBack) {
+  const Json plain_rope = {{"rope_type", "default"}, {"rope_theta", 1e4}, {"partial_rotary_factor", 0.75}};
+  const std::vector<std::pair<std::string, Json>> models = {{"granite", {}},
+                                                            {"olmo2", {}},
+                                                            {"phi3", {{"rope_parameters", plain_rope}}},
+                                                            {"gemma2", {{"query_pre_attn_scalar", 12}}},
+                                                            {"stablelm", {}},
+                                                            {"gpt-neox", {}},
+                                                            {"falcon-mamba", {{"mixer_rms_eps", 1e-5}}},
+                                                            {"mamba2", {}},
+                                                            {"mamba2-state-spaces", {}}};
+  for (const auto& [name, changed] : models) {
+    SCOPED_TRACE(name);
+    const std::string model = family(name, changed);
+    write(model, {{"type", "f32"}, {"tokenizer", "none"}});
+    const Tensor expected = logits(model), again = logits(read());
+    // The gains of a Gemma lie about 1 there, and about 0 here.
+    EXPECT_TRUE(name == "gemma2" ? at::allclose(again, expected, 1e-5, 1e-5) : at::equal(again, expected));
+    EXPECT_EQ(read().architecture->name, open_model(model, {}, at::kMeta).architecture->name);
+  }
+}
+
+TEST_F(Gguf, WhatLlamaCppComputesOtherwiseIsRefused) {
+  const auto refusal = [&](const std::string& name, const Json& changed) {
+    return why_not(family(name, changed), {{"tokenizer", "none"}});
+  };
+  const auto expect = [](const std::string& reason, const std::string& part) {
+    EXPECT_NE(reason.find(part), std::string::npos) << reason;
+  };
+  expect(refusal("gemma2", Json::object()), "query_pre_attn_scalar is 20");
+  expect(refusal("gemma2", {{"query_pre_attn_scalar", 12}, {"attn_logit_softcapping", nullptr}}),
+         "attn_logit_softcapping is off");
+  expect(refusal("mamba2", {{"time_step_limit", {0.03, 0.3}}}), "time_step_limit");
+  expect(refusal("phi3", Json::object()), "longrope");
+  expect(refusal("mixtral", Json::object()), "llama.cpp's names for mixtral are not known");
 }
 
 TEST_F(Gguf, CodesThatMapComputeTheSameToTheBit) {

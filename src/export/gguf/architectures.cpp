@@ -10,139 +10,6 @@
 namespace ptq {
 namespace {
 
-const std::vector<GgufKey>& transformer_keys() {
-  static const std::vector<GgufKey> keys = {{"context_length", "max_position_embeddings"},
-                                            {"embedding_length", "hidden_size"},
-                                            {"block_count", "num_hidden_layers"},
-                                            {"feed_forward_length", "intermediate_size"},
-                                            {"attention.head_count", "num_attention_heads"},
-                                            {"attention.head_count_kv", "num_key_value_heads"},
-                                            {"attention.key_length", "head_dim"},
-                                            {"attention.value_length", "head_dim", false, false},
-                                            {"rope.dimension_count", "head_dim", false, false},
-                                            {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true},
-                                            {"vocab_size", "vocab_size", false, false}};
-  return keys;
-}
-
-std::vector<GgufName> transformer_block(GgufChange queries, GgufChange keys) {
-  return {{"input_layernorm.weight", "attn_norm.weight"},
-          {"self_attn.q_proj.weight", "attn_q.weight", queries},
-          {"self_attn.q_proj.bias", "attn_q.bias", queries},
-          {"self_attn.k_proj.weight", "attn_k.weight", keys},
-          {"self_attn.k_proj.bias", "attn_k.bias", keys},
-          {"self_attn.v_proj.weight", "attn_v.weight"},
-          {"self_attn.v_proj.bias", "attn_v.bias"},
-          {"self_attn.o_proj.weight", "attn_output.weight"},
-          {"post_attention_layernorm.weight", "ffn_norm.weight"},
-          {"mlp.gate_proj.weight", "ffn_gate.weight"},
-          {"mlp.up_proj.weight", "ffn_up.weight"},
-          {"mlp.down_proj.weight", "ffn_down.weight"}};
-}
-
-std::vector<GgufName> with(std::vector<GgufName> names, const std::vector<GgufName>& more) {
-  names.insert(names.end(), more.begin(), more.end());
-  return names;
-}
-
-const std::vector<GgufName> kTransformerOuter = {{"model.embed_tokens.weight", "token_embd.weight"},
-                                                 {"model.norm.weight", "output_norm.weight"},
-                                                 {"lm_head.weight", "output.weight"}};
-// Only queries and keys of "llama" are rotated in neighbouring pairs.
-const GgufChange kPaired = GgufChange::kQueryRows, kPairedKeys = GgufChange::kKeyRows;
-
-Json base_config(const char* model_class, const char* type) {
-  return {{"architectures", {model_class}}, {"model_type", type}, {"hidden_act", "silu"}};
-}
-
-GgufArchitecture llama() {
-  return {"llama",
-          "llama",
-          "LlamaForCausalLM",
-          {"llama", "mistral"},
-          "model.layers.",
-          with(transformer_block(kPaired, kPairedKeys), {{"self_attn.o_proj.bias", "attn_output.bias"},
-                                                         {"mlp.gate_proj.bias", "ffn_gate.bias"},
-                                                         {"mlp.up_proj.bias", "ffn_up.bias"},
-                                                         {"mlp.down_proj.bias", "ffn_down.bias"}}),
-          kTransformerOuter,
-          transformer_keys(),
-          {{"intermediate_size", "ffn_gate.weight", 0}},
-          {{"attention_bias", "blk.0.attn_q.bias"}, {"mlp_bias", "blk.0.ffn_gate.bias"}},
-          {},
-          base_config("LlamaForCausalLM", "llama")};
-}
-
-GgufArchitecture qwen2() {
-  return {"qwen2",
-          "llama",
-          "Qwen2ForCausalLM",
-          {"qwen2"},
-          "model.layers.",
-          transformer_block(GgufChange::kNone, GgufChange::kNone),
-          kTransformerOuter,
-          transformer_keys(),
-          {{"intermediate_size", "ffn_gate.weight", 0}},
-          {},
-          {},
-          base_config("Qwen2ForCausalLM", "qwen2")};
-}
-
-GgufArchitecture qwen3() {
-  return {"qwen3",
-          "llama",
-          "Qwen3ForCausalLM",
-          {"qwen3"},
-          "model.layers.",
-          with(transformer_block(GgufChange::kNone, GgufChange::kNone),
-               {{"self_attn.q_norm.weight", "attn_q_norm.weight"},
-                {"self_attn.k_norm.weight", "attn_k_norm.weight"}}),
-          kTransformerOuter,
-          transformer_keys(),
-          {{"intermediate_size", "ffn_gate.weight", 0}},
-          {{"attention_bias", "blk.0.attn_q.bias"}},
-          {},
-          base_config("Qwen3ForCausalLM", "qwen3")};
-}
-
-GgufArchitecture mamba() {
-  return {"mamba",
-          "mamba",
-          "MambaForCausalLM",
-          {"mamba"},
-          "backbone.layers.",
-          {{"norm.weight", "attn_norm.weight"},
-           {"mixer.in_proj.weight", "ssm_in.weight"},
-           {"mixer.conv1d.weight", "ssm_conv1d.weight", GgufChange::kSqueeze},
-           {"mixer.conv1d.bias", "ssm_conv1d.bias"},
-           {"mixer.x_proj.weight", "ssm_x.weight"},
-           {"mixer.dt_proj.weight", "ssm_dt.weight"},
-           {"mixer.dt_proj.bias", "ssm_dt.bias"},
-           {"mixer.A_log", "ssm_a", GgufChange::kDecay},
-           {"mixer.D", "ssm_d"},
-           {"mixer.out_proj.weight", "ssm_out.weight"}},
-          {{"backbone.embeddings.weight", "token_embd.weight"},
-           {"backbone.embedding.weight", "token_embd.weight"},
-           {"backbone.norm_f.weight", "output_norm.weight"},
-           {"lm_head.weight", "output.weight"}},
-          {{"embedding_length", "hidden_size"},
-           {"block_count", "num_hidden_layers"},
-           {"ssm.conv_kernel", "conv_kernel"},
-           {"ssm.inner_size", "intermediate_size"},
-           {"ssm.state_size", "state_size"},
-           {"ssm.time_step_rank", "time_step_rank"},
-           {"attention.layer_norm_rms_epsilon", "layer_norm_epsilon", true},
-           {"vocab_size", "vocab_size", false, false}},
-          {{"conv_kernel", "ssm_conv1d.weight", 2},
-           {"intermediate_size", "ssm_a", 0},
-           {"state_size", "ssm_a", 1},
-           {"time_step_rank", "ssm_dt.weight", 1}},
-          {{"use_conv_bias", "blk.0.ssm_conv1d.bias"}},
-          // A state has no end; llama.cpp's converter says 2^20.
-          {{"context_length", 1 << 20}, {"feed_forward_length", 0}, {"attention.head_count", 0}},
-          base_config("MambaForCausalLM", "mamba")};
-}
-
 // The number of a block, and what follows it, in "PREFIX<i>.rest".
 bool split_block(const std::string& name, const std::string& prefix, std::string& index, std::string& rest) {
   if (!name.starts_with(prefix)) return false;
@@ -165,13 +32,17 @@ double decimal(double value) {
 // What a runtime without sliding windows must not go beyond; 0: they are not used.
 int64_t sliding_window(const Json& config) {
   const std::vector<std::string> declared = declared_architectures(config);
-  const bool is_mistral = std::ranges::find(declared, "mistral") != declared.end() ||
-                          std::ranges::find(declared, "MistralForCausalLM") != declared.end();
+  const auto is_declared = [&](const char* name) {
+    return std::ranges::find(declared, name) != declared.end();
+  };
+  const bool is_mistral = is_declared("mistral") || is_declared("MistralForCausalLM");
+  const bool is_phi3 = is_declared("phi3") || is_declared("Phi3ForCausalLM");
   constexpr int64_t kUsual = 4096;  // transformers'
   const bool states = config.contains("sliding_window");
   if (states && config.at("sliding_window").is_null()) return 0;
   const bool asked = config.value("use_sliding_window", Json(false)) == true;
-  if (!is_mistral && !(asked && config.value("model_type", Json()) != "llama")) return 0;
+  if (!is_mistral && !(is_phi3 && states) && !(asked && config.value("model_type", Json()) != "llama"))
+    return 0;
   return states ? config.at("sliding_window").get<int64_t>() : kUsual;
 }
 
@@ -197,6 +68,50 @@ bool is_among(const char* const (&names)[n], const std::string& name) {
   return std::ranges::any_of(names, [&](const char* each) { return name == each; });
 }
 
+// How many channels of a head are rotated.
+int64_t rotary_dim(const Json& config, double usual_part) {
+  double part = usual_part;
+  for (const char* key : {"rotary_pct", "partial_rotary_factor"}) {
+    if (config.contains(key) && config.at(key).is_number()) part = config.at(key).get<double>();
+    for (const char* rope : {"rope_scaling", "rope_parameters"}) {
+      if (config.contains(rope) && config.at(rope).is_object() && config.at(rope).contains(key))
+        part = config.at(rope).at(key).get<double>();
+    }
+  }
+  return static_cast<int64_t>(config.at("head_dim").get<double>() * part);
+}
+
+// The other way round.
+void read_rotary_part(Json& config) {
+  if (!config.contains("rotary_dim")) return;
+  const auto rotated = config.at("rotary_dim").get<double>(), all = config.at("head_dim").get<double>();
+  config["partial_rotary_factor"] = all > 0 ? rotated / all : 1.0;
+  config.erase("rotary_dim");
+}
+
+// Throws Error for a key of another type.
+Json read_value(const GgufKey& row, const std::string& key, const GgufValue& value,
+                const std::string& where) {
+  using Kind = GgufKey::Kind;
+  if (row.kind == Kind::kReal) {
+    if (const double* real = std::get_if<double>(&value)) return decimal(*real);
+  } else if (row.kind == Kind::kFlag) {
+    if (const bool* flag = std::get_if<bool>(&value)) return *flag;
+  } else if (const int64_t* number = std::get_if<int64_t>(&value)) {
+    return *number;
+  }
+  const char* wanted = row.kind == Kind::kReal ? "real number" : row.kind == Kind::kFlag ? "flag" : "number";
+  throw Error(where, "the key " + key + " is no " + wanted + ", as for a model whose layers differ");
+}
+
+void complete(const GgufArchitecture& architecture, Json& config, const std::string& where) {
+  try {
+    architecture.complete(config);
+  } catch (const Json::exception&) {
+    throw Error(where, std::string("lacks a key of the architecture ") + architecture.name);
+  }
+}
+
 void refuse_unknown_keys(const GgufArchitecture& architecture, const GgufFile& file,
                          const std::string& where) {
   const std::string prefix = std::string(architecture.name) + ".";
@@ -204,6 +119,7 @@ void refuse_unknown_keys(const GgufArchitecture& architecture, const GgufFile& f
     if (!key.starts_with(prefix)) continue;
     const std::string own = key.substr(prefix.size());
     if (is_among(kMustBeOff, own) && is_off(value)) continue;
+    if (architecture.variant != nullptr && own == architecture.variant) continue;
     const bool known =
         std::ranges::any_of(architecture.keys, [&](const GgufKey& row) { return own == row.key; }) ||
         (is_among(kIgnoredKeys, own) && !is_among(kMustBeOff, own)) || is_rope_key(own);
@@ -214,20 +130,24 @@ void refuse_unknown_keys(const GgufArchitecture& architecture, const GgufFile& f
 
 }  // namespace
 
-const std::vector<GgufArchitecture>& gguf_architectures() {
-  static const std::vector<GgufArchitecture> all = {llama(), qwen2(), qwen3(), mamba()};
-  return all;
-}
-
 const GgufArchitecture& find_gguf_architecture(const GgufFile& file, const std::string& where) {
   const auto found = file.metadata.find("general.architecture");
   const std::string* name = found == file.metadata.end() ? nullptr : std::get_if<std::string>(&found->second);
   if (name == nullptr) throw Error(where, "does not say general.architecture");
   std::string known;
+  const GgufArchitecture* usual = nullptr;
   for (const GgufArchitecture& architecture : gguf_architectures()) {
-    if (*name == architecture.name) return architecture;
+    if (*name == architecture.name) {
+      if (architecture.variant == nullptr) {
+        usual = &architecture;
+      } else {
+        const auto flag = file.metadata.find(*name + "." + architecture.variant);
+        if (flag != file.metadata.end() && !is_off(flag->second)) return architecture;
+      }
+    }
     known += (known.empty() ? "" : ", ") + std::string(architecture.name);
   }
+  if (usual != nullptr) return *usual;
   throw Error(
       where,
       "the architecture " + Json(*name).dump(-1, ' ', true, Json::error_handler_t::replace) + " is not read",
@@ -299,7 +219,16 @@ Json whole_config(const OpenModel& open, const GgufArchitecture& architecture) {
   if (config.contains("num_attention_heads") &&
       (!config.contains(key_heads) || config.at(key_heads).is_null()))
     config[key_heads] = config.at("num_attention_heads");
-  if (!config.contains("layer_norm_epsilon")) config["layer_norm_epsilon"] = 1e-5;
+  if (config.contains("num_attention_heads")) {
+    config["rotary_dim"] = rotary_dim(config, architecture.usual_rotary_part);
+    const char* const parallel = "use_parallel_residual";
+    if (!config.contains(parallel)) config[parallel] = architecture.usual_parallel_residual;
+  }
+  for (const GgufKey& row : architecture.keys) {
+    if (config.contains(row.config) || !row.otherwise) continue;
+    config[row.config] =
+        row.kind == GgufKey::Kind::kReal ? Json(*row.otherwise) : Json(static_cast<int64_t>(*row.otherwise));
+  }
   return config;
 }
 
@@ -307,10 +236,22 @@ void add_architecture(const GgufArchitecture& architecture, const Json& config, 
                       std::vector<std::string>& notes) {
   const std::string prefix = std::string(architecture.name) + ".";
   const int64_t window = sliding_window(config);
+  if (architecture.check != nullptr) architecture.check(config, notes);
+  if (architecture.variant != nullptr) metadata.add(prefix + architecture.variant, true);
   for (const GgufKey& row : architecture.keys) {
     const Json& value = config.at(row.config);
-    if (row.is_real) {
+    if (value.is_null()) {
+      throw Error(
+          "config.json",
+          std::string(row.config) + " is null, and a GGUF of " + architecture.name + " needs a number",
+          "another --format");
+    }
+    if (row.kind == GgufKey::Kind::kReal) {
       metadata.add(prefix + row.key, value.get<float>());
+      continue;
+    }
+    if (row.kind == GgufKey::Kind::kFlag) {
+      metadata.add(prefix + row.key, value.get<bool>());
       continue;
     }
     auto number = value.get<int64_t>();
@@ -322,7 +263,7 @@ void add_architecture(const GgufArchitecture& architecture, const Json& config, 
     metadata.add(prefix + row.key, static_cast<uint32_t>(number));
   }
   for (const auto& [key, value] : architecture.constants) metadata.add(prefix + key, value);
-  if (config.contains("head_dim")) add_rope(prefix, config, metadata);
+  if (config.contains("num_attention_heads")) add_rope(prefix, config, metadata);
 }
 
 Json config_of(const GgufArchitecture& architecture, const GgufFile& file, const std::string& where) {
@@ -331,33 +272,57 @@ Json config_of(const GgufArchitecture& architecture, const GgufFile& file, const
   for (const GgufKey& row : architecture.keys) {
     const auto found = file.metadata.find(std::string(architecture.name) + "." + row.key);
     if (!row.is_read || found == file.metadata.end()) continue;
-    if (const double* real = std::get_if<double>(&found->second); real != nullptr && row.is_real) {
-      config[row.config] = decimal(*real);
-    } else if (const int64_t* number = std::get_if<int64_t>(&found->second);
-               number != nullptr && !row.is_real) {
-      config[row.config] = *number;
-    } else {
-      throw Error(where, "the key " + found->first + " is no " + (row.is_real ? "real number" : "number") +
-                             ", as for a model whose layers differ");
-    }
+    config[row.config] = read_value(row, found->first, found->second, where);
   }
   const char* const key_heads = "num_key_value_heads";
   if (config.contains("num_attention_heads") && !config.contains(key_heads))
     config[key_heads] = config.at("num_attention_heads");
-  if (architecture.own == std::string("llama")) read_rope_keys(architecture.name, file, config, where);
+  if (config.contains("num_attention_heads")) {
+    const auto heads = config.at("num_attention_heads").get<int64_t>();
+    if (!config.contains("head_dim") && config.contains("hidden_size") && heads > 0)
+      config["head_dim"] = config.at("hidden_size").get<int64_t>() / heads;
+    read_rope_keys(architecture.name, file, config, where);
+    read_rotary_part(config);
+  }
+  if (architecture.complete != nullptr) complete(architecture, config, where);
   return config;
 }
 
+std::vector<int64_t> gguf_shape(GgufChange change, std::vector<int64_t> shape, const Json& config) {
+  if (change == GgufChange::kSqueeze) shape.erase(shape.begin() + 1);
+  if (change == GgufChange::kHeads || change == GgufChange::kHeadDecay) shape.push_back(1);
+  if (change != GgufChange::kGroups) return shape;
+  const auto groups = config.at("n_groups").get<int64_t>();
+  if (groups < 1 || shape.at(0) % groups != 0) {
+    throw Error("config.json", std::to_string(shape.at(0)) +
+                                   " channels do not divide into n_groups = " + std::to_string(groups));
+  }
+  return {groups, shape.at(0) / groups};
+}
+
+std::vector<int64_t> own_shape(GgufChange change, std::vector<int64_t> shape) {
+  if (shape.size() != 2) return shape;  // it is checked against the model's where it is read
+  if (change == GgufChange::kSqueeze) shape.insert(shape.begin() + 1, 1);
+  const bool is_head = change == GgufChange::kHeads || change == GgufChange::kHeadDecay;
+  if (is_head && shape[1] == 1) shape.pop_back();
+  if (change == GgufChange::kGroups) shape = {shape[0] * shape[1]};
+  return shape;
+}
+
 Tensor gguf_rows(GgufChange change, const Json& config, int64_t rows, bool inverse) {
-  if (change != GgufChange::kQueryRows && change != GgufChange::kKeyRows) return {};
-  const auto heads =
-      config.at(change == GgufChange::kQueryRows ? "num_attention_heads" : "num_key_value_heads")
-          .get<int64_t>();
-  if (heads < 1 || rows % (2 * heads) != 0)
+  const bool joined = change == GgufChange::kJoinedRows;
+  if (!joined && change != GgufChange::kQueryRows && change != GgufChange::kKeyRows) return {};
+  const auto heads = config.at(change == GgufChange::kKeyRows ? "num_key_value_heads" : "num_attention_heads")
+                         .get<int64_t>();
+  const int64_t parts = joined ? 3 : 2;  // queries, keys and values, or the halves of a head
+  if (heads < 1 || rows % (parts * heads) != 0)
     throw Error("", std::to_string(rows) + " rows are not those of " + std::to_string(heads) + " heads");
   const Tensor index = at::arange(rows, at::kLong);
-  if (inverse) return index.reshape({heads, rows / heads / 2, 2}).transpose(1, 2).reshape({rows});
-  return index.reshape({heads, 2, rows / heads / 2}).transpose(1, 2).reshape({rows});
+  const int64_t part = rows / heads / parts;
+  if (joined && inverse) return index.reshape({parts, heads, part}).transpose(0, 1).reshape({rows});
+  if (joined) return index.reshape({heads, parts, part}).transpose(0, 1).reshape({rows});
+  if (inverse) return index.reshape({heads, part, parts}).transpose(1, 2).reshape({rows});
+  return index.reshape({heads, parts, part}).transpose(1, 2).reshape({rows});
 }
 
 }  // namespace ptq

@@ -59,12 +59,6 @@ const Transform* transform_of(Block& block, const Linear& linear) {
               "an artifact of --method gptq or smoothquant");
 }
 
-std::vector<int64_t> changed_shape(const Weight& weight, GgufChange change) {
-  std::vector<int64_t> shape = weight.sizes().vec();
-  if (change == GgufChange::kSqueeze) shape.erase(shape.begin() + 1);
-  return shape;
-}
-
 // [rows, columns], of a vector one row.
 Tensor as_rows(const Tensor& values) {
   return values.dim() == 1 ? values.unsqueeze(0) : values.flatten(1);
@@ -92,8 +86,8 @@ GgufConversion::GgufConversion(const OpenModel& open, const GgufTypes& types)
       architecture_(find_gguf_architecture(open)),
       config_(whole_config(open, architecture_)) {
   visit([this](const Weight& weight, const GgufPlace& place, const Transform* undo) {
-    headers_.push_back(
-        {place.name, changed_shape(weight, place.row->change), form_of(weight, undo).type->type});
+    headers_.push_back({place.name, gguf_shape(place.row->change, weight.sizes().vec(), config_),
+                        form_of(weight, undo).type->type});
   });
   if (const Tensor factors = rope_factors(config_); factors.defined())
     headers_.push_back({kRopeFactors, factors.sizes().vec(), GgmlType::kF32});
@@ -155,7 +149,9 @@ GgufConversion::Form GgufConversion::form_of(const Weight& weight, const Transfo
 Tensor GgufConversion::values_of(const Weight& weight, const GgufPlace& place, const Transform* undo) const {
   Tensor values = weight.values().cpu();
   if (undo != nullptr) values = undo->apply_inverse(values);
-  if (place.row->change == GgufChange::kDecay) values = values.exp().neg();
+  const GgufChange change = place.row->change;
+  if (change == GgufChange::kDecay || change == GgufChange::kHeadDecay) values = values.exp().neg();
+  if (change == GgufChange::kGain) values = values + 1;
   values = as_rows(values);
   const Tensor rows = gguf_rows(place.row->change, config_, weight.size(0), /*inverse=*/false);
   // A bias is one row, whose columns follow the weight's rows.

@@ -31,7 +31,7 @@ double theta_of(const Json& config) {
   if (rope.contains("rope_theta")) return rope.at("rope_theta").get<double>();
   if (config.contains("rope_parameters") && config.at("rope_parameters").contains("rope_theta"))
     return config.at("rope_parameters").at("rope_theta").get<double>();
-  return config.value("rope_theta", Json(1e4)).get<double>();
+  return config.value("rope_theta", config.value("rotary_emb_base", Json(1e4))).get<double>();
 }
 
 // By which the frequencies of pairs are divided: the factor for long wavelengths, 1 for short ones.

@@ -156,9 +156,7 @@ GgufSource::GgufSource(const GgufCheckpoint& checkpoint, at::Device device)
                   "--ignore-tensors \"" + tensor.name + "\" if it does not matter");
     Entry entry{info_of(tensor), tensor.name, place.row->change};
     entry.info.name = place.name;
-    entry.info.shape = tensor.shape;
-    if (entry.change == GgufChange::kSqueeze && tensor.shape.size() == 2)
-      entry.info.shape.insert(entry.info.shape.begin() + 1, 1);
+    entry.info.shape = own_shape(entry.change, tensor.shape);
     quantized_ = quantized_ || !ggml_type(tensor.type).is_float();
     entries_[place.name] = std::move(entry);
   }
@@ -208,7 +206,9 @@ Weight GgufSource::read(const std::string& name, Role role, const std::vector<in
   expect_finite(values, entry.stored);
   const bool is_matrix = role == Role::kLinear || role == Role::kEmbedding || role == Role::kHead;
   if (!is_matrix) values = values.to(at::kFloat);
-  if (entry.change == GgufChange::kDecay) values = decay_logarithm(values, entry.stored);
+  if (entry.change == GgufChange::kDecay || entry.change == GgufChange::kHeadDecay)
+    values = decay_logarithm(values, entry.stored);
+  if (entry.change == GgufChange::kGain) values = values - 1;
   weight.set(values.reshape(shape).to(device_));
   return weight;
 }
