@@ -148,7 +148,7 @@ FormatEntry gptq_format() {
   entry.write = [](const OpenModel& artifact, const ExportTarget& target) {
     return write(artifact, target, kGptqFormat, GptqLayout::kGptqV1);
   };
-  entry.is_at = [](const std::string& path) { return quant_method_at(path) == kGptqMethod; };
+  entry.is_at = is_gptq_at;
   entry.stored = [](const OpenModel& artifact) { return stored_weights(artifact, kGptqFormat); };
   return entry;
 }

@@ -1,13 +1,17 @@
 #include "export/gptq_source.h"
 
+#include <filesystem>
+
 #include "export/gptq_words.h"
 #include "export/packed_words.h"
+#include "export/rows.h"
 #include "ptq/base/error.h"
 
 namespace ptq {
 namespace {
 
 constexpr int kWordBits = 32;
+constexpr const char* kSettingsFile = "quantize_config.json";
 
 // [out, in] of the words [rows, columns] of a qweight.
 std::vector<int64_t> shape_of(const TensorInfo& qweight, const GptqConfig& config) {
@@ -30,12 +34,43 @@ WeightScheme scheme_of_row(WeightScheme scheme, int64_t in) {
   return scheme;
 }
 
+// What AutoGPTQ wrote beside a config.json without quantization_config; null if there is no such file, or it
+// is of another method. Throws Error for a file that cannot be read.
+Json settings_beside(const std::string& directory) {
+  const std::string path = (std::filesystem::path(directory) / kSettingsFile).string();
+  std::error_code failed;
+  if (!std::filesystem::is_regular_file(path, failed)) return {};
+  std::vector<std::string> repeated;
+  Json settings = read_python_json_file(path, {.max_bytes = size_t{1} << 20}, repeated);
+  if (!settings.is_object() || !settings.contains("bits")) return {};
+  if (!settings.contains("quant_method")) settings["quant_method"] = kGptqMethod;
+  return settings.at("quant_method") == kGptqMethod ? settings : Json();
+}
+
+GptqConfig config_of(const Checkpoint& stored) {
+  const char* const key = "quantization_config";
+  if (stored.config().contains(key))
+    return read_gptq_config(stored.config().at(key), stored.path() + ": " + key);
+  return read_gptq_config(settings_beside(stored.directory()), stored.path() + ": " + kSettingsFile);
+}
+
 }  // namespace
 
+bool is_gptq_at(const std::string& path) {
+  const std::string method = quant_method_at(path);
+  if (!method.empty()) return method == kGptqMethod;
+  std::error_code failed;
+  const std::filesystem::path place(path);
+  const bool is_directory = std::filesystem::is_directory(place, failed);
+  try {
+    return !settings_beside((is_directory ? place : place.parent_path()).string()).is_null();
+  } catch (const Error&) {
+    return false;  // who reads it as a model says what is wrong
+  }
+}
+
 GptqSource::GptqSource(const Checkpoint& stored, at::Device device)
-    : CodedSource(stored, device, {kQweight, kQzeros, kScales, kGroupOfColumn}),
-      config_(read_gptq_config(stored.config().at("quantization_config"),
-                               stored.path() + ": quantization_config")) {
+    : CodedSource(stored, device, {kQweight, kQzeros, kScales, kGroupOfColumn}), config_(config_of(stored)) {
   for (const TensorInfo& info : stored.tensors()) {
     if (!without(info.name, kQweight).empty()) add_linear(info);
   }

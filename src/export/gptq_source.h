@@ -27,6 +27,10 @@ class GptqSource : public CodedSource {
   GptqConfig config_;
 };
 
+// Whether what lies at `path` says that it is in GPTQ: by its config.json, or, where that says nothing of
+// quantization, by the quantize_config.json beside it, as AutoGPTQ wrote it.
+bool is_gptq_at(const std::string& path);
+
 OpenModel open_gptq(const std::string& path, const CheckpointOptions& options, at::Device device);
 
 }  // namespace ptq

@@ -290,6 +290,30 @@ TEST_F(GptqReader, WhatOtherProgramsAddIsRead) {
   EXPECT_TRUE(at::equal(logits(opened()), expected));
 }
 
+TEST_F(GptqReader, SettingsBesideAConfigurationThatHasNoneAreRead) {
+  exported(wide_llama(), in(groups(4, 32)));
+  const Tensor expected = logits(opened());
+  Json plain = config();
+  plain.erase("quantization_config");
+  directory_.write("out/config.json", plain.dump());
+  std::filesystem::rename(directory_ / "out/model.safetensors",
+                          directory_ / "out/gptq_model-4bit-32g.safetensors");
+  Json settings = {{"bits", 4},
+                   {"group_size", 32},
+                   {"damp_percent", 0.01},
+                   {"desc_act", false},
+                   {"static_groups", false},
+                   {"sym", true},
+                   {"true_sequential", true},
+                   {"model_name_or_path", nullptr},
+                   {"model_file_base_name", "gptq_model-4bit-32g"}};
+  directory_.write("out/quantize_config.json", settings.dump());
+  EXPECT_TRUE(at::equal(logits(opened()), expected));
+  settings["bits"] = 5;
+  directory_.write("out/quantize_config.json", settings.dump());
+  EXPECT_ERROR(opened(), ExitCode::kFailed, "quantize_config.json.bits: 5 bits");
+}
+
 TEST_F(GptqReader, OnTheMetaDeviceSchemesAndShapesAreThere) {
   exported(wide_llama(), in(groups(4, 32)));
   const OpenModel shapes = open_any_model(directory_ / "out", {}, at::kMeta);
