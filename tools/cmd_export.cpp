@@ -1,4 +1,4 @@
-// quantize export DIR: an artifact in the form that another program loads.
+// quantize export DIR: what is quantized, by this program or another, in the form that another program loads.
 #include "commands.h"
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/error.h"
@@ -9,17 +9,29 @@
 namespace ptq {
 namespace {
 
-// The artifact, when headers and sites have shown that the format holds it.
+void expect_holds(const FormatEntry& format, const OpenModel& shapes, const ExportTarget& target) {
+  if (!shapes.quantized && !format.exports_floats) {
+    throw Error(shapes.checkpoint->path(),
+                std::string("is a float checkpoint; an export as ") + format.name + " needs a quantized one");
+  }
+  const std::string reason = format.why_not(shapes, target);
+  if (!reason.empty()) throw Error("", reason);
+}
+
+// What is to be exported, when headers and sites have shown that the format holds it.
 OpenModel open_exportable(const std::string& path, const FormatEntry& format, const ExportTarget& target,
                           const CommonOptions& common) {
+  const FormatEntry* const foreign = find_foreign_format(path);
+  if (foreign == &format)
+    throw Error(path, std::string("is in the format ") + format.name + " already", "another --format");
+  if (foreign != nullptr) {
+    expect_holds(format, foreign->open(path, common.checkpoint, at::kMeta), target);
+    return foreign->open(path, common.checkpoint, common.torch_device());
+  }
   std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(path, common.checkpoint);
   {
     OpenModel shapes = open_model(std::move(checkpoint), at::kMeta);
-    if (!shapes.quantized && !format.exports_floats)
-      throw Error(
-          path, std::string("is a float checkpoint; an export as ") + format.name + " needs a quantized one");
-    const std::string reason = format.why_not(shapes, target);
-    if (!reason.empty()) throw Error("", reason);
+    expect_holds(format, shapes, target);
     checkpoint = std::move(shapes.checkpoint);
   }
   return open_model(std::move(checkpoint), common.torch_device());

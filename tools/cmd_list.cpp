@@ -4,6 +4,7 @@
 #include "ptq/export/formats.h"
 #include "ptq/report/report.h"
 #include "ptq/step/step.h"
+#include "runtimes_of_run.h"
 
 namespace ptq {
 namespace {
@@ -79,9 +80,13 @@ void list_method(const MethodEntry& method, const CommonOptions& common) {
 
 }  // namespace
 
-void list_command(const std::string& method, const CommonOptions& common) {
-  if (!method.empty()) {
-    list_method(find_method(method, "METHOD"), common);
+void list_command(const ListOptions& options, const CommonOptions& common) {
+  if (options.runtimes) {
+    print(common.json ? Json{{"runtimes", runtimes_json()}}.dump(1) + "\n" : runtimes_text());
+    return;
+  }
+  if (!options.method.empty()) {
+    list_method(find_method(options.method, "METHOD"), common);
     return;
   }
   const Json json = list_json();

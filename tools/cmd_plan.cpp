@@ -1,6 +1,7 @@
 // quantize plan MODEL: what a run with the same options would do and cost.
 #include "exports_of_run.h"
 #include "ptq/pipeline/plan.h"
+#include "runtimes_of_run.h"
 
 namespace ptq {
 
@@ -12,9 +13,16 @@ void plan_command(const QuantizeOptions& options, const CommonOptions& common) {
   }
   const RunOptions run_options = options_of_run(options, common, recipe);
   exports_of_run(options.formats, run_options, recipe);  // which refuses what a run would
+  const std::vector<RuntimeAnswer> answers = answers_of_run(options.runtimes, run_options, recipe);
   Progress progress(common.status_line, ProgressStyle::kQuiet);
   const Plan plan = plan_run(run_options, recipe, progress);
-  print(common.json ? to_json(plan).dump(1) + "\n" : plan_text(plan));
+  if (!common.json) {
+    print(plan_text(plan) + answers_text(answers));
+    return;
+  }
+  Json json = to_json(plan);
+  json["runtimes"] = to_json(answers);
+  print(json.dump(1) + "\n");
 }
 
 }  // namespace ptq

@@ -12,6 +12,7 @@
 #include "ptq/base/shell.h"
 #include "ptq/base/stream_input.h"
 #include "ptq/pipeline/run.h"
+#include "runtimes_of_run.h"
 
 namespace ptq {
 namespace {
@@ -128,6 +129,7 @@ void quantize_command(const QuantizeOptions& options, const CommonOptions& commo
   }
   const RunOptions run_options = options_of_run(options, common, recipe);
   const std::vector<ExportOfRun> exports = exports_of_run(options.formats, run_options, recipe);
+  expect_loaded(answers_of_run(options.runtimes, run_options, recipe));
   Progress progress(common.status_line, common.quiet ? ProgressStyle::kQuiet : ProgressStyle::kNormal);
   const Report report = run(run_options, recipe, progress);
   print(common.json ? to_json(report).dump(1) + "\n" : summary(report, run_options.output));

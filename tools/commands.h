@@ -54,7 +54,8 @@ struct QuantizeOptions {
   bool resume = false;
   std::string save_every = "10s";
   std::string hidden_states = "memory";
-  std::vector<std::string> formats;  // of exports beside the output
+  std::vector<std::string> formats;   // of exports beside the output
+  std::vector<std::string> runtimes;  // that are to load the output
 };
 
 struct VerifyOptions {
@@ -118,6 +119,11 @@ struct ExportOptions {
   std::map<std::string, std::string> given;  // of the formats' own options, by name
 };
 
+struct ListOptions {
+  std::string method;
+  bool runtimes = false;  // the table of what loads exports, instead of the others
+};
+
 struct CompletionOptions {
   std::string shell;
 };
@@ -126,7 +132,7 @@ void export_command(const ExportOptions& options, const CommonOptions& common);
 void quantize_command(const QuantizeOptions& options, const CommonOptions& common);
 void plan_command(const QuantizeOptions& options, const CommonOptions& common);
 void verify_command(const VerifyOptions& options, const CommonOptions& common);
-void list_command(const std::string& method, const CommonOptions& common);
+void list_command(const ListOptions& options, const CommonOptions& common);
 void inspect_command(const InspectOptions& options, const CommonOptions& common);
 void tokenize_command(const TokenizeOptions& options, const CommonOptions& common);
 void eval_command(const EvalOptions& options, const CommonOptions& common);

@@ -53,7 +53,8 @@ std::function<void()> declare_plan(CLI::App& app, CommonOptions& common) {
 
 std::function<void()> declare_export(CLI::App& app, CommonOptions& common) {
   auto options = std::make_shared<ExportOptions>();
-  app.add_option("DIR", options->model, "what a run of this program wrote")->required();
+  app.add_option("DIR", options->model, "what a run of this program wrote, or another program quantized")
+      ->required();
   app.add_option("--format", options->format,
                  of_each_format([](const FormatEntry& format) { return std::string(format.description); }))
       ->required()

@@ -6,10 +6,14 @@
 namespace ptq {
 
 std::function<void()> declare_list(CLI::App& app, CommonOptions& common) {
-  auto method = std::make_shared<std::string>();
-  app.add_option("METHOD", *method,
-                 "the method whose options to explain (default: an overview of all there is)");
-  return [method, &common] { list_command(*method, common); };
+  auto options = std::make_shared<ListOptions>();
+  auto* const method =
+      app.add_option("METHOD", options->method,
+                     "the method whose options to explain (default: an overview of all there is)");
+  app.add_flag("--runtimes", options->runtimes,
+               "the programs that load exports instead: formats, architectures, schemes and shapes")
+      ->excludes(method);
+  return [options, &common] { list_command(*options, common); };
 }
 
 std::function<void()> declare_inspect(CLI::App& app, CommonOptions& common) {

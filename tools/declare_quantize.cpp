@@ -43,6 +43,12 @@ void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& com
       ->type_name("EXPORT")
       ->take_all()
       ->allow_extra_args(false);
+  app.add_option("--for", options.runtimes,
+                 "a program that is to load the output in one of its formats, e.g. vllm: if it would not, "
+                 "nothing is done; see `quantize list --runtimes`; repeatable")
+      ->type_name("RUNTIME")
+      ->take_all()
+      ->allow_extra_args(false);
   app.add_flag("--force", options.force, "replace an output of this program that exists");
   app.add_option(
          "--calib", options.calibration,

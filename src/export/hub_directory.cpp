@@ -121,8 +121,13 @@ std::vector<std::string> write_hub_directory(const OpenModel& artifact, const st
   for (const Weight* weight : model.outer_weights()) writer.add(*weight, weight->values());
   spool.write(output);
   write_file(output.path("config.json"), python_json_text(config_of(model, form, dtype), 1) + "\n");
-  std::vector<std::string> warnings;  // an output holds no links, and nothing that is too large
-  copy_companions(companion_files(artifact.checkpoint->directory(), "", warnings), output);
+  if (artifact.tokenizer) {  // what lies beside the file need not belong to it
+    const std::string tokenizer = artifact.tokenizer();
+    if (!tokenizer.empty()) write_file(output.path("tokenizer.json"), tokenizer);
+  } else {
+    std::vector<std::string> warnings;  // an output holds no links, and nothing that is too large
+    copy_companions(companion_files(artifact.checkpoint->directory(), "", warnings), output);
+  }
   write_checksums(output);
   if (adapter) adapter->write();
   output.commit();

@@ -31,6 +31,7 @@
 #include "ptq/calibration/stream.h"
 #include "ptq/calibration/tokens.h"
 #include "ptq/engine/evaluate.h"
+#include "ptq/export/runtimes.h"
 #include "ptq/model/listed_source.h"
 
 namespace ptq {
@@ -216,6 +217,18 @@ void measure_quality(Run& run, const OpenModel& open, const BlockLoop& loop,
   if (!warning.empty()) run.report.warnings.push_back(warning);
 }
 
+// From the headers of what was written: which programs load an export of it.
+std::vector<LoadsIn> find_loads_in(Run& run) {
+  const OpenModel written = open_model(run.output.path("."), {}, at::kMeta);
+  std::vector<LoadsIn> all;
+  for (const RuntimeEntry& runtime : runtimes()) {
+    for (const RuntimeFit& fit : fits(runtime, written, run.recipe.method)) {
+      if (fit.loads()) all.push_back({runtime.name, fit.format->name});
+    }
+  }
+  return all;
+}
+
 // The artifact's files, and what is known once they are on disk.
 void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop, const RunCompanions& companions,
                    const std::vector<int64_t>& eval_ids) {
@@ -228,6 +241,7 @@ void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop, const
     for (const auto& [name, text] : companions.texts) write_file(run.output.path(name), text);
   }
   measure_quality(run, open, loop, eval_ids);
+  run.report.loads_in = find_loads_in(run);
   measure_sizes(weight_files, run.output, open.model->num_parameters(), run.report);
 }
 

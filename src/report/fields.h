@@ -132,6 +132,12 @@ void visit_fields(Like<Remark> auto& row, const auto& visit) {
   visit("why", why);
 }
 
+void visit_fields(Like<LoadsIn> auto& row, const auto& visit) {
+  auto& [runtime, format] = row;
+  visit("runtime", runtime);
+  visit("format", format);
+}
+
 void visit_fields(Like<Quality> auto& row, const auto& visit) {
   auto& [text, tokens, perplexity_float, perplexity_quantized, mean_kl, top1_agreement] = row;
   visit("text", text);
@@ -249,6 +255,9 @@ void visit_fields(Like<Report> auto& report, const auto& visit) {
   visit_rows(report, visit);
   visit("quality", report.quality);
   visit("output", OutputOf{report});
+  visit("loads_in", report.loads_in,
+        {.text = "programs that load an export of the output, and its format; absent in earlier reports",
+         .required = false});
   visit("time_ms", report.time_ms, {.text = "stage -> time", .minimum = 0});
   visit("peak_rss_bytes", report.peak_rss_bytes, {.minimum = 1});
   visit("warnings", report.warnings);

@@ -169,6 +169,8 @@ std::string recipe_section(const Report& report) {
   const auto skip = report.recipe.find("skip");
   if (skip != report.recipe.end() && skip->is_array() && !skip->empty())
     html += "<p>Skipped: <code>" + escape_markup(skip->dump()) + "</code></p>\n";
+  if (!report.loads_in.empty())
+    html += "<p>Once exported it loads in " + escape_markup(loads_in_text(report)) + ".</p>\n";
   return html + "</section>\n";
 }
 

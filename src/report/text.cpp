@@ -126,6 +126,21 @@ std::string text_table(const std::vector<std::string>& header,
   return text;
 }
 
+std::string loads_in_text(const Report& report) {
+  std::vector<std::pair<std::string, std::string>> runtimes;  // name -> formats
+  for (const auto& [runtime, format] : report.loads_in) {
+    if (runtimes.empty() || runtimes.back().first != runtime) {
+      runtimes.emplace_back(runtime, format);
+    } else {
+      runtimes.back().second += " or " + format;
+    }
+  }
+  std::string text;
+  for (const auto& [runtime, formats] : runtimes)
+    text += (text.empty() ? "" : ", ") + runtime + " (" + formats + ")";
+  return text;
+}
+
 std::string fallback_text(const std::vector<Remark>& fallbacks) {
   return remark_text("not as asked", fallbacks);
 }
@@ -174,6 +189,7 @@ std::string summary(const Report& report, const std::string& output_path) {
   }
   text += correction_line(report);
   text += worst_layer_line(report.layers);
+  if (!report.loads_in.empty()) text += "  loads in      " + loads_in_text(report) + ", once exported\n";
   double total_ms = 0;
   for (const auto& [stage, elapsed_ms] : report.time_ms) total_ms += elapsed_ms;
   text += "  time          " + format_number(total_ms / 1000, 1) + " s, peak memory " +

@@ -275,5 +275,24 @@ TEST_F(Export, DamagedGgufIsAnError) {
   expect_error({"eval", "x.gguf", "--text", eval_}, 1, {"NaN or infinite"});
 }
 
+TEST_F(Export, WhatAnotherProgramWouldHaveQuantizedIsExportedAsAnyOutput) {
+  run_well({kLlama, "--method", "rtn", "--bits", "w4a16", "-o", "q", "--format", "gptq", "--format", "gguf"});
+  const Words text = {"--text", PTQ_TEST_DATA "/shakespeare-eval.txt", "--seq-len", "64", "--max-tokens",
+                      "640"};
+  const auto perplexity = [&](const std::string& model) {
+    return run_json(Words{"eval", model} + text)["perplexity"].get<double>();
+  };
+  const Json done = run_json({"export", "q-gptq", "--format", "gguf", "-o", "again.gguf"});
+  EXPECT_GT(done["types"]["Q4_0"]["exact"], 0);
+  EXPECT_NEAR(perplexity("again.gguf"), perplexity("q.gguf"), 1e-3);
+  // The tokenizer is that in the file.
+  run_well({"export", "q.gguf", "--format", "compressed-tensors", "-o", "ct"});
+  EXPECT_NEAR(perplexity("ct"), perplexity("q.gguf"), 1e-3);
+  EXPECT_FALSE(read_json_file(directory_ / "ct/config.json")["quantization_config"].is_null());
+  const ProcessResult same = run({"export", "q-gptq", "--format", "gptq", "-o", "x"});
+  EXPECT_EQ(same.exit_code, 1);
+  EXPECT_NE(same.err.find("is in the format gptq already"), std::string::npos) << same.err;
+}
+
 }  // namespace
 }  // namespace ptq

@@ -111,6 +111,51 @@ TEST_F(Planned, ErrorsAreThoseOfARun) {
                     "--strict");
 }
 
+TEST_F(Planned, ForSaysWhereTheOutputLoadsAndWhatWouldHaveToChange) {
+  const Words options = {"plan",  llama_,  "--method", "rtn",   "--bits",
+                         "w4a16", "--for", "vllm",     "--for", "llama.cpp"};
+  const std::string text = run_well(options).out;
+  for (const char* part :
+       {"for vllm", "compressed-tensors: loads", "Marlin (CUDA", "for llama.cpp", "gguf: loads", "Q4_0"})
+    EXPECT_NE(text.find(part), std::string::npos) << part << " in " << text;
+  const Json json = run_json(options + Words{"--set", "rtn.group=16"})["runtimes"];
+  ASSERT_EQ(json.size(), 2U);
+  EXPECT_EQ(json[0]["name"], "vllm");
+  EXPECT_FALSE(json[0]["loads"].get<bool>());
+  EXPECT_NE(json[0]["formats"][0]["reasons"].dump().find("groups of 16"), std::string::npos);
+  EXPECT_NE(json[0]["formats"][0]["changes"].dump().find("--set rtn.group=128"), std::string::npos);
+  EXPECT_TRUE(json[1]["loads"].get<bool>());
+  const ProcessResult unknown = run({"plan", llama_, "--method", "rtn", "--for", "vlm"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_NE(unknown.err.find("did you mean \"vllm\""), std::string::npos) << unknown.err;
+}
+
+TEST_F(Planned, RunForARuntimeThatWouldNotLoadItDoesNothing) {
+  const ProcessResult refused = run(
+      {llama_, "--method", "rtn", "--bits", "w4a16", "--set", "rtn.group=16", "--for", "vllm", "-o", "q"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.err.find("--set rtn.group=128"), std::string::npos) << refused.err;
+  EXPECT_TRUE(directory_.list().empty());
+}
+
+TEST_F(Planned, ReportHasTheProgramsThatThePlanNames) {
+  const Words options = {llama_, "--method", "rtn", "--bits", "w4a16"};
+  run_well(options + Words{"-o", "q", "--for", "vllm"});
+  Json planned = Json::array();
+  Words runtimes;
+  for (const Json& runtime : run_json({"list", "--runtimes"})["runtimes"])
+    runtimes = runtimes + Words{"--for", runtime["name"].get<std::string>()};
+  for (const Json& runtime : run_json(Words{"plan"} + options + runtimes)["runtimes"]) {
+    for (const Json& format : runtime["formats"]) {
+      if (format["loads"].get<bool>())
+        planned.push_back({{"runtime", runtime["name"]}, {"format", format["format"]}});
+    }
+  }
+  EXPECT_EQ(report("q")["loads_in"], planned);
+  EXPECT_GE(planned.size(), 5U);
+  EXPECT_NE(run_well({"report", "q"}).out.find("vllm (compressed-tensors"), std::string::npos);
+}
+
 TEST_F(Planned, StrictRefusesWhatARunWouldRefuseAtItsEnd) {
   // There is no Hadamard matrix of 14 channels.
   const std::string odd = directory_.write("odd.safetensors", testing::TinyMamba(4, 14).bytes());

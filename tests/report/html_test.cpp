@@ -92,6 +92,7 @@ TEST(Html, TextOfTheReportIsEscaped) {
   report.sites[1].transform = evil;
   report.fallbacks = {{evil, evil, evil}};
   report.decisions = {{evil, evil, evil}};
+  report.loads_in = {{evil, evil}};
   report.warnings = {evil};
   report.quality->text = evil;
   report.output_files = {{evil, 1}};

@@ -33,6 +33,7 @@ TEST(ReadReport, SampleHasAnotherValueThanTheDefaultInEveryField) {
   defaults.blocks = {BlockRow()};
   defaults.fallbacks = defaults.decisions = {Remark()};
   defaults.quality = Quality();
+  defaults.loads_in = {LoadsIn()};
   const Json json = to_json(filled_report());
   Json leaves = to_json(defaults).flatten();
   leaves.erase("/schema_version");

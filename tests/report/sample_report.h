@@ -61,6 +61,7 @@ inline Report filled_report() {
   report.correction_bytes = 64;
   report.bits_per_weight_without_correction = 7.75;
   report.time_ms = {{"write", 1500.0}};
+  report.loads_in = {{"llama.cpp", "gguf"}};
   report.warnings = {"w"};
   return report;
 }

@@ -67,3 +67,14 @@ check="$here/check_compressed_tensors.py"
 others=()
 for name in "${names[@]}"; do [[ $name == *quamba* || $name == *mamba* ]] || others+=("$name"); done
 "$python" "$check" llama.ids "${others[@]}"
+
+# Models of random weights of the other architectures that the table of runtimes lists.
+text=families.npy names=()
+"$python" -c 'import json, numpy
+ids = numpy.random.default_rng(0).integers(0, 160, 512)
+numpy.save("families.npy", ids)
+json.dump(ids.tolist(), open("families.ids", "w"))'
+for name in bamba falcon-h1 falcon-mamba gemma2 gemma3 gpt-neox granite granite4-dense mamba2 olmo2 opt phi3-short stablelm; do
+  make "$here/../golden/models/families/$name" "$name" --method rtn --bits w8a16
+done
+"$python" "$check" families.ids "${names[@]}"

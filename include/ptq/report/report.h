@@ -92,6 +92,11 @@ struct Quality {
   double top1_agreement = 0;  // share of tokens with the same most likely successor
 };
 
+// A program that loads the output, once it is exported in that format.
+struct LoadsIn {
+  std::string runtime, format;
+};
+
 struct Report {
   Json program;  // name, version, git, torch, isa, threads
   Json source;   // name, architecture, parameters, dtype, bytes, files{name: sha256}
@@ -108,7 +113,8 @@ struct Report {
   double bits_per_weight = 0;
   int64_t correction_bytes = 0;  // of output_bytes
   double bits_per_weight_without_correction = 0;
-  std::map<std::string, int64_t> output_files;          // name -> bytes
+  std::map<std::string, int64_t> output_files;  // name -> bytes
+  std::vector<LoadsIn> loads_in;
   std::vector<std::pair<std::string, double>> time_ms;  // stage -> time, in the order the stages began
   int64_t peak_rss_bytes = 0;
   std::vector<std::string> warnings;
@@ -121,6 +127,9 @@ Json to_json(const std::vector<Remark>& remarks);
 
 // The summary that a run prints: what was done, what it cost, what was not done as asked. Ends in a newline.
 std::string summary(const Report& report, const std::string& output_path);
+
+// "vllm (compressed-tensors or gptq), llama.cpp (gguf)": Report::loads_in for people; "" if it is empty.
+std::string loads_in_text(const Report& report);
 
 // What was not done as asked, what was decided by options or the architecture, and warnings: a heading with
 // their number and a line each; "" if there are none.
