@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 
 #include "ptq/base/error.h"
 
@@ -31,6 +32,7 @@ std::atomic<int> g_signals{0};
 std::atomic<int> g_shields{0};
 std::atomic<const char*> g_deferral{nullptr};  // the message of the InterruptDeferral that lives
 static_assert(std::atomic<int>::is_always_lock_free);
+std::atomic<const Error*> g_stop{nullptr};  // what stop_with() was given
 
 struct MappingSlot {
   std::atomic<int> state{kFree};
@@ -87,8 +89,7 @@ void on_stop(int) {
   const int saved = errno;
   const int earlier = g_signals.fetch_add(1);
   if (earlier > 0 && g_shields.load() == 0) {
-    remove_registered();
-    ::_exit(static_cast<int>(ExitCode::kInterrupted));
+    end_process(ExitCode::kInterrupted);
   }
   const char* const message = g_deferral.load();
   if (earlier == 0 && message != nullptr) {
@@ -195,7 +196,20 @@ bool interrupted() {
   return g_signals.load(std::memory_order_relaxed) > 0;
 }
 
+void stop_with(const Error& error) {
+  auto kept = std::make_unique<const Error>(error);
+  const Error* none = nullptr;
+  if (g_stop.compare_exchange_strong(none, kept.get()))
+    kept.release();  // another thread may read it to the end
+}
+
+void end_process(ExitCode code) {
+  remove_registered();
+  ::_exit(static_cast<int>(code));
+}
+
 void throw_if_interrupted() {
+  if (const Error* const error = g_stop.load(std::memory_order_acquire)) throw *error;
   if (interrupted() && g_deferral.load(std::memory_order_relaxed) == nullptr) {
     throw Error("", "interrupted", "", ExitCode::kInterrupted);
   }

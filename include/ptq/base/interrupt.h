@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <string>
 
+#include "ptq/base/error.h"
+
 namespace ptq {
 
 // SIGINT, SIGTERM and SIGHUP (unless it was ignored, as nohup does): the first of them sets the flag that
@@ -22,6 +24,13 @@ bool interrupted();
 // Throws Error "interrupted" with exit code kInterrupted after the first signal, unless an InterruptDeferral
 // lives. Cheap: call it in every loop whose turn may take more than a tenth of a second.
 void throw_if_interrupted();
+
+// From here on throw_if_interrupted() throws `error`, whether an InterruptDeferral lives or not: for a thread
+// that has learned that the work is lost. The first call counts.
+void stop_with(const Error& error);
+
+// Ends the process at once, as the second signal does: the registered directories are removed.
+[[noreturn]] void end_process(ExitCode code);
 
 // While it lives, throw_if_interrupted() does nothing: what was begun is finished first, and the first signal
 // says so on stderr. A second one still ends the process at once.
