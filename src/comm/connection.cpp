@@ -6,8 +6,10 @@
 #include <atomic>
 #include <climits>
 #include <cstdlib>
+#include <optional>
 #include <thread>
 
+#include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
@@ -23,6 +25,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr size_t kMostBytes = size_t{1} << 28;  // in one message
+constexpr int kLogFatal = 3;                    // of libtorch's log
 std::atomic<bool> g_abandoned{false};
 
 std::string endpoint(const Launch& launch) {
@@ -30,8 +33,9 @@ std::string endpoint(const Launch& launch) {
 }
 
 c10::intrusive_ptr<c10d::TCPStore> open_store(const Launch& launch, double patience) {
-  // Of every attempt to connect while rank 0 is not there yet.
-  ::setenv("TORCH_CPP_LOG_LEVEL", "FATAL", /*overwrite=*/0);
+  // What libtorch would say of every attempt to connect, and of connections that break off, is said by
+  // Errors.
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = kLogFatal;
   c10d::TCPStoreOptions options;
   options.port = launch.port;
   options.isServer = launch.rank == 0 && !launch.launcher_keeps_store;
@@ -120,6 +124,13 @@ struct Connection::Parts {
   std::unique_ptr<Watch> watch;
   std::unique_ptr<Courier> courier;
   std::unique_ptr<Exchange> exchange;
+  std::optional<Failure> broken;  // why an exchange broke off
+
+  bool holds_store() const { return launch.rank == 0 && !launch.launcher_keeps_store; }
+  // Who holds the store stays a moment after a failure, so that the others can read it there.
+  void linger() const {
+    if (holds_store()) std::this_thread::sleep_for(1500ms);
+  }
 
   void look() const {
     if (const auto failure = watch->failure()) throw failure->error();
@@ -133,9 +144,10 @@ struct Connection::Parts {
     } catch (const Error&) {
       g_abandoned = true;
       throw;
-    } catch (const std::exception& broken) {
+    } catch (const std::exception& error) {
       g_abandoned = true;
-      throw watch->why_broken(broken.what()).error();
+      this->broken = watch->why_broken(error.what());
+      throw this->broken->error();
     }
   }
 
@@ -161,7 +173,11 @@ Connection::Connection(const Launch& launch, double patience) : parts_(std::make
   try {
     names = meet(*parts_->store, launch, patience);
   } catch (const Error& error) {
-    throw parts_->store->put_failure(Failure::of(error, own_name(launch))).error();
+    const Failure first = parts_->store->put_failure(Failure::of(error, own_name(launch)));
+    parts_->linger();
+    throw first.error();
+  } catch (const std::exception&) {
+    throw passing_error(endpoint(launch), "rank 0 was there and has gone before all had come");
   }
   // Each of the two threads has a client of its own.
   parts_->watch = std::make_unique<Watch>(run_store(parts_->tcp->clone(), launch), names, patience);
@@ -208,15 +224,14 @@ void Connection::fail(const Error& cause) {
   parts_->watch->noticed();
   g_abandoned = true;  // others may be in an exchange that this process will not come to
   if (const auto known = parts_->watch->failure()) throw known->error();
-  const Failure own = Failure::of(cause, own_name(parts_->launch));
+  const Failure own = parts_->broken.value_or(Failure::of(cause, own_name(parts_->launch)));
   Failure first = own;
   try {
     first = parts_->store->put_failure(own);
   } catch (const std::exception&) {
     // Rank 0 has gone, and the store with it: the cause is known here only.
   }
-  // Who holds the store stays a moment, so that the others can read it there.
-  if (parts_->launch.rank == 0 && !parts_->launch.launcher_keeps_store) std::this_thread::sleep_for(1500ms);
+  parts_->linger();
   throw first.error();
 }
 
@@ -225,9 +240,8 @@ void Connection::leave() {
   parts_->watch.reset();
   try {
     parts_->store->put("left", "");
-    const bool holds_store = parts_->launch.rank == 0 && !parts_->launch.launcher_keeps_store;
     const Stopwatch clock;
-    for (int rank = 0; holds_store && rank < parts_->launch.size;) {
+    for (int rank = 0; parts_->holds_store() && rank < parts_->launch.size;) {
       if (parts_->store->get("left", rank) || clock.elapsed_seconds() > parts_->patience) {
         ++rank;
       } else {

@@ -16,7 +16,7 @@ struct Launch {
   std::string generation = "0";
 };
 
-// From RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun sets them, or a person. Those of them that are
+// From RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun sets them, or a person. Those that are
 // missing in a step of SLURM come from SLURM_PROCID, SLURM_NTASKS, the first of SLURM_STEP_NODELIST and the
 // number of the job. Throws a usage Error for what is missing, no number, or outside of its range.
 Launch launch_from_environment();

@@ -1,5 +1,5 @@
-// The processes of one run: what they tell each other, how work is shared out among them, and how they all end
-// if one of them cannot go on. One process is the trivial case.
+// The processes of one run: what they tell each other, how work is shared out among them, and how they all
+// end if one of them cannot go on. One process is the trivial case.
 //
 // All processes take the same steps in the same order, and every call below is made by all of them alike. Who
 // comes first to an exchange waits. Peers are processes of the same program and of the same person: what they
@@ -26,9 +26,9 @@ class Processes {
  public:
   // One process.
   Processes();
-  // Joins the run, and returns when all are there. `patience` in seconds: how long to wait for that, and later
-  // for a sign of life from each. Throws Error if some do not come (and names them), if two have one rank, if
-  // they disagree about their number, or if libtorch has no means for it.
+  // Joins the run, and returns when all are there. `patience` in seconds: how long to wait for that, and
+  // later for a sign of life from each. Throws Error if some do not come (and names them), if two have
+  // one rank, if they disagree about their number, or if libtorch has no means for it.
   Processes(const Launch& launch, double patience);
   ~Processes();
   Processes(const Processes&) = delete;
@@ -40,8 +40,8 @@ class Processes {
   // Of the process that owns the output, and measures.
   bool is_first() const { return rank_ == 0; }
 
-  // All of the following throw Error if a process has failed or gone (with its rank and the cause), or if this
-  // one was interrupted. They do nothing, or what is left of them, where there is one process.
+  // All of the following throw Error if a process has failed or gone (with its rank and the cause), or if
+  // this one was interrupted. They do nothing, or what is left of them, where there is one process.
 
   // Gives all the parcel of `from`.
   void broadcast(Parcel& parcel, int from = 0);
@@ -69,7 +69,10 @@ class Processes {
   std::unique_ptr<Connection> connection_;
 };
 
-// Whom each task belongs to: the longest first, each to whoever has least to do, the lowest rank of equal ones.
+// For whoever is not told of others.
+Processes& one_process();
+
+// Whom each task belongs to: the longest first, each to whoever has least to do, the lowest rank of equals.
 std::vector<int> owners_of(const std::vector<double>& costs, int processes);
 
 // True once an exchange was given up halfway: threads of libtorch then wait for what will not come, and only

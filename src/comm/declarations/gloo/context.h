@@ -1,5 +1,5 @@
-// What libtorch's ProcessGroupGloo.hpp needs of Gloo. libtorch contains Gloo and leaves its headers out; it holds
-// these types by pointer only, so nothing here is made, laid out or called.
+// What libtorch's ProcessGroupGloo.hpp needs of Gloo. libtorch contains Gloo and leaves its headers out; it
+// holds these types by pointer only, so nothing here is made, laid out or called.
 #pragma once
 
 #include <chrono>
