@@ -16,7 +16,7 @@ PATH = re.compile(r"(?<![\w/.-])((?:build/tools|src|include|tests|tools|scripts|
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 PLACEHOLDER = re.compile(r"<[^>]*>|\b[A-Z]{4,}\b(?=[./]|$)")
 # Of other programs that the documents call.
-FOREIGN = {"--preset", "--build", "--install", "--prefix"}
+FOREIGN = {"--preset", "--build", "--install", "--prefix", "--nproc-per-node", "--no-python"}
 
 
 def is_there(root, path):

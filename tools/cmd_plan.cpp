@@ -15,7 +15,7 @@ void plan_command(const QuantizeOptions& options, const CommonOptions& common) {
   exports_of_run(options.formats, run_options, recipe);  // which refuses what a run would
   const std::vector<RuntimeAnswer> answers = answers_of_run(options.runtimes, run_options, recipe);
   Progress progress(common.status_line, ProgressStyle::kQuiet);
-  const Plan plan = plan_run(run_options, recipe, progress);
+  const Plan plan = plan_run(run_options, recipe, progress, options.processes);
   if (!common.json) {
     print(plan_text(plan) + answers_text(answers));
     return;

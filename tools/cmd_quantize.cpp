@@ -2,15 +2,19 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <csignal>
 #include <string_view>
 #include <utility>
 
 #include <spdlog/spdlog.h>
 
 #include "exports_of_run.h"
+#include "failure.h"
 #include "ptq/base/error.h"
+#include "ptq/base/log.h"
 #include "ptq/base/shell.h"
 #include "ptq/base/stream_input.h"
+#include "ptq/comm/launch.h"
 #include "ptq/pipeline/run.h"
 #include "runtimes_of_run.h"
 
@@ -35,7 +39,7 @@ int64_t parse_bytes(const std::string& text) {
 }
 
 // "10s", "500ms", "2m", "1h"; seconds without a unit.
-double parse_seconds(const std::string& text) {
+double parse_seconds(const std::string& option, const std::string& text, double least = 0) {
   double number = -1;
   const auto [unit_begin, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
   const std::string_view unit(unit_begin, static_cast<size_t>(text.data() + text.size() - unit_begin));
@@ -45,7 +49,9 @@ double parse_seconds(const std::string& text) {
   if (unit == "m" || unit == "min") factor = 60;
   if (unit == "h") factor = 3600;
   const bool valid = failed == std::errc() && number >= 0 && number <= 1e6 && factor > 0;
-  if (!valid) throw usage_error("--save-every", fmt::format("\"{}\" is not a duration", text), "10s, 5m, 0");
+  if (!valid) throw usage_error(option, fmt::format("\"{}\" is not a duration", text), "10s, 5m, 0");
+  if (number * factor < least)
+    throw usage_error(option, fmt::format("{} is less than {} s", text, format_number(least, 0)));
   return number * factor;
 }
 
@@ -112,7 +118,7 @@ RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& c
   run_options.max_shard_bytes = parse_bytes(options.max_shard_size);
   run_options.strict = options.strict;
   run_options.resume = options.resume;
-  run_options.save_every_seconds = parse_seconds(options.save_every);
+  run_options.save_every_seconds = parse_seconds("--save-every", options.save_every);
   run_options.hidden_states_in_file = options.hidden_states == "file";
   if (run_options.hidden_states_in_file && !run_options.device.is_cpu() && !run_options.device.is_meta())
     throw usage_error("--hidden-states", "a file can hold them in a run on the CPU only", "--device cpu");
@@ -121,17 +127,40 @@ RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& c
   return run_options;
 }
 
-void quantize_command(const QuantizeOptions& options, const CommonOptions& common) {
-  const Recipe recipe = recipe_of_run(options, common);
-  if (options.print_recipe) {
-    print(recipe.to_json().dump(2) + "\n");
-    return;
-  }
-  const RunOptions run_options = options_of_run(options, common, recipe);
-  const std::vector<ExportOfRun> exports = exports_of_run(options.formats, run_options, recipe);
-  expect_loaded(answers_of_run(options.runtimes, run_options, recipe));
-  Progress progress(common.status_line, common.quiet ? ProgressStyle::kQuiet : ProgressStyle::kNormal);
+namespace {
+
+// The processes of the run; null if this is the only one. Of them the first alone speaks, unless asked.
+std::shared_ptr<Processes> join_processes(const QuantizeOptions& options, const CommonOptions& common,
+                                          const RunOptions& run_options) {
+  constexpr double kLeastPatience = 2;
+  const double patience = parse_seconds("--distributed-timeout", options.patience, kLeastPatience);
+  if (!options.distributed) return nullptr;
+  if (!run_options.device.is_cpu())
+    throw usage_error("--distributed", "several processes compute on the CPU only", "--device cpu");
+  if (run_options.hidden_states_in_file)
+    throw usage_error("--hidden-states", "stay in memory where several processes share them",
+                      "more processes, each of which has a part, or one without --distributed");
+  const Launch launch = launch_from_environment();
+  if (launch.rank > 0)
+    setup_logging({.quiet = common.quiet, .verbose = common.verbose, .rank = launch.rank},
+                  common.status_line);
+  // A peer that is gone is told by what a write returns.
+  std::signal(SIGPIPE, SIG_IGN);
+  auto processes = std::make_shared<Processes>(launch, patience);
+  spdlog::info("{} processes share the run", launch.size);
+  return processes;
+}
+
+// The run, and on the first process what is printed and exported after it.
+void quantize(const QuantizeOptions& options, const CommonOptions& common, const Recipe& recipe,
+              const RunOptions& run_options) {
+  const bool is_first = run_options.processes == nullptr || run_options.processes->is_first();
+  std::vector<ExportOfRun> exports;
+  if (is_first) exports = exports_of_run(options.formats, run_options, recipe);
+  Progress progress(common.status_line,
+                    common.quiet || !is_first ? ProgressStyle::kQuiet : ProgressStyle::kNormal);
   const Report report = run(run_options, recipe, progress);
+  if (!is_first) return;
   print(common.json ? to_json(report).dump(1) + "\n" : summary(report, run_options.output));
   for (const ExportOfRun& wanted : exports) {
     const OpenModel artifact = open_model(run_options.output, {}, run_options.device);
@@ -141,6 +170,26 @@ void quantize_command(const QuantizeOptions& options, const CommonOptions& commo
     } else {
       print(done.text);
     }
+  }
+}
+
+}  // namespace
+
+void quantize_command(const QuantizeOptions& options, const CommonOptions& common) {
+  const Recipe recipe = recipe_of_run(options, common);
+  if (options.print_recipe) {
+    print(recipe.to_json().dump(2) + "\n");
+    return;
+  }
+  RunOptions run_options = options_of_run(options, common, recipe);
+  expect_loaded(answers_of_run(options.runtimes, run_options, recipe));
+  run_options.processes = join_processes(options, common, run_options);
+  if (run_options.processes == nullptr) return quantize(options, common, recipe, run_options);
+  try {
+    quantize(options, common, recipe, run_options);
+    run_options.processes->leave();
+  } catch (...) {
+    run_options.processes->fail(failure_of_exception());
   }
 }
 

@@ -56,6 +56,9 @@ struct QuantizeOptions {
   std::string hidden_states = "memory";
   std::vector<std::string> formats;   // of exports beside the output
   std::vector<std::string> runtimes;  // that are to load the output
+  bool distributed = false;           // one of several processes of the run
+  int processes = 1;                  // of a plan
+  std::string patience = "30s";       // --distributed-timeout
 };
 
 struct VerifyOptions {

@@ -48,6 +48,10 @@ void add_format_options(CLI::App& app, const std::shared_ptr<ExportOptions>& opt
 std::function<void()> declare_plan(CLI::App& app, CommonOptions& common) {
   auto options = std::make_shared<QuantizeOptions>();
   add_run_options(app, *options, common);
+  app.add_option("--distributed", options->processes,
+                 "what each of so many processes needs that share the run")
+      ->check(CLI::Range(1, 4096))
+      ->type_name("N");
   return [options, &common] { plan_command(*options, common); };
 }
 

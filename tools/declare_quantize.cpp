@@ -92,6 +92,15 @@ void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& com
 std::function<void()> declare_quantize(CLI::App& app, CommonOptions& common) {
   auto options = std::make_shared<QuantizeOptions>();
   add_run_options(app, *options, common);
+  app.add_flag(
+      "--distributed", options->distributed,
+      "this is one of several processes that share the run: started by torchrun or srun, or with RANK, "
+      "WORLD_SIZE, MASTER_ADDR and MASTER_PORT set; the output is the same for any number");
+  app.add_option(
+         "--distributed-timeout", options->patience,
+         "how long processes wait for one another to start, and for a sign of life from each (default "
+         "30s)")
+      ->type_name("DURATION");
   return [options, &common] { quantize_command(*options, common); };
 }
 

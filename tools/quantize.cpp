@@ -11,16 +11,17 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
-#include <new>
 #include <utility>
 
 #include "command_table.h"
 #include "declare.h"
+#include "failure.h"
 #include "file_roles.h"
 #include "ptq/base/error.h"
 #include "ptq/base/interrupt.h"
 #include "ptq/base/log.h"
 #include "ptq/base/suggest.h"
+#include "ptq/comm/processes.h"
 #include "ptq/ops/ops.h"
 #include "version.h"
 
@@ -219,20 +220,9 @@ int guarded_main(int argc, char** argv) {
     install_interrupt_handlers();
     dispatch(argc, argv);
     return static_cast<int>(ExitCode::kDone);
-  } catch (const Error& error) {
+  } catch (...) {
+    const Error error = failure_of_exception();
     return fail(error.what(), error.exit_code());
-  } catch (const std::filesystem::filesystem_error& error) {
-    return fail(error.path1().string() + ": " + error.code().message(), ExitCode::kFailed);
-  } catch (const std::bad_alloc&) {
-    return fail("out of memory\n  try: fewer --samples, a smaller --seq-len, or a machine with more memory",
-                ExitCode::kFailed);
-  } catch (const c10::OutOfMemoryError& error) {
-    return fail(std::string("out of memory: ") + error.what_without_backtrace(), ExitCode::kFailed);
-  } catch (const c10::Error& error) {
-    return fail(std::string("a bug of this program, please report it: ") + error.what_without_backtrace(),
-                ExitCode::kBug);
-  } catch (const std::exception& error) {
-    return fail(std::string("a bug of this program, please report it: ") + error.what(), ExitCode::kBug);
   }
 }
 
@@ -274,5 +264,10 @@ void print(const std::string& text) {
 }  // namespace ptq
 
 int main(int argc, char** argv) {
-  return ptq::guarded_main(argc, argv);
+  const int code = ptq::guarded_main(argc, argv);
+  if (ptq::exchange_was_abandoned()) {
+    std::fflush(nullptr);
+    std::_Exit(code);
+  }
+  return code;
 }

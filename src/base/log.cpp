@@ -53,6 +53,7 @@ class StatusLineSink : public spdlog::sinks::base_sink<std::mutex> {
 spdlog::level::level_enum level_of(const LogOptions& options) {
   if (options.verbose >= 2) return spdlog::level::trace;
   if (options.verbose == 1) return spdlog::level::debug;
+  if (options.rank > 0) return spdlog::level::err;  // the first says the same
   return options.quiet ? spdlog::level::warn : spdlog::level::info;
 }
 
@@ -63,10 +64,11 @@ void setup_logging(const LogOptions& options, std::shared_ptr<StatusLine> line) 
   auto logger = std::make_shared<spdlog::logger>("quantize");
   auto sink = std::make_shared<StatusLineSink>(std::move(line));
   sink->set_level(level);
-  sink->set_pattern("%^%l:%$ %v");
+  sink->set_pattern(options.rank > 0 ? "rank " + std::to_string(options.rank) + ": %^%l:%$ %v"
+                                     : "%^%l:%$ %v");
   logger->sinks().push_back(std::move(sink));
   logger->set_level(level);
-  if (!options.file.empty()) {
+  if (!options.file.empty() && options.rank == 0) {
     const spdlog::level::level_enum file_level = std::min(level, spdlog::level::debug);
     try {
       auto file = std::make_shared<spdlog::sinks::basic_file_sink_mt>(options.file);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "calibration/add_up.h"
 #include "ptq/base/error.h"
 #include "ptq/calibration/site_sums.h"
 #include "ptq/calibration/stream.h"
@@ -42,7 +43,7 @@ std::map<std::string, Tensor> values_at(const Sublayer& sublayer, const Tensor& 
 // The sums of one site.
 class PairSums {
  public:
-  explicit PairSums(int64_t batches) : moment_(batches, 0), shift_(batches, 0) {}
+  PairSums(int64_t batches, int64_t first) : moment_(batches, first), shift_(batches, first) {}
 
   // x, rounded [tokens, channels]; x undefined: no shift.
   void add(const Tensor& x, const Tensor& rounded) {
@@ -51,6 +52,27 @@ class PairSums {
     moment_.add({n, n}, rounded.options(), [&](Tensor& sum) { ops::add_gram(sum, rounded); });
     if (!x.defined()) return shift_.pass();
     shift_.add({n, n}, rounded.options(), [&](Tensor& sum) { ops::add_cross(sum, x - rounded, rounded); });
+  }
+  Parcel pack() const {
+    Parcel parcel;
+    parcel.add(std::vector<int64_t>{tokens_});
+    moment_.pack(parcel);
+    shift_.pack(parcel);
+    return parcel;
+  }
+  void unpack(const Parcel& parcel) {
+    ParcelReader reader(parcel);
+    tokens_ = reader.integers().at(0);
+    moment_ = LaneSum::unpack(reader);
+    shift_ = LaneSum::unpack(reader);
+  }
+  void put_behind(const Parcel& earlier) {
+    PairSums sums(1, 0);
+    sums.unpack(earlier);
+    sums.tokens_ += tokens_;
+    sums.moment_.merge(moment_);
+    sums.shift_.merge(shift_);
+    *this = std::move(sums);
   }
   PairMoments finish(const std::string& where) const {
     const auto mean = [&](const LaneSum& sum) {
@@ -73,10 +95,10 @@ class PairSums {
 
 std::map<std::string, PairMoments> pair_moments(const Sublayer& floats, const Tensor& x, Sublayer& rounded,
                                                 const Tensor& x_rounded,
-                                                const std::vector<std::string>& sites) {
+                                                const std::vector<std::string>& sites, const Batches& batches,
+                                                Processes& processes) {
   std::map<std::string, PairSums> sums;
-  const int64_t batches = Batches::of(x.size(0), x.size(1)).count;
-  for (const std::string& site : sites) sums.emplace(site, PairSums(batches));
+  for (const std::string& site : sites) sums.emplace(site, PairSums(batches.count, batches.first));
   for_each_batch(x.size(0), x.size(1), [&](int64_t begin, int64_t end) {
     const auto expected = values_at(floats, x.slice(0, begin, end), sites);
     const auto seen = values_at(rounded, x_rounded.slice(0, begin, end), sites);
@@ -85,6 +107,7 @@ std::map<std::string, PairMoments> pair_moments(const Sublayer& floats, const Te
       sums.at(name).add(site.routed ? Tensor() : expected.at(name), site.quantizer.rounded(seen.at(name)));
     }
   });
+  add_up(processes, sums);
   std::map<std::string, PairMoments> moments;
   for (const auto& [name, sum] : sums) moments[name] = sum.finish(rounded.prefix + "." + name);
   return moments;

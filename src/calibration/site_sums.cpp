@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "calibration/add_up.h"
 #include "ptq/base/error.h"
 #include "ptq/calibration/stream.h"
 #include "ptq/ops/ops.h"
@@ -62,6 +63,19 @@ Tensor LaneSum::total() const {
   Tensor total;
   for (const Tensor& sum : sums_) total = total.defined() ? total + sum : sum;
   return total;
+}
+
+void LaneSum::pack(Parcel& parcel) const {
+  parcel.add(std::vector<int64_t>{batches_, first_, next_, static_cast<int64_t>(sums_.size())});
+  for (const Tensor& sum : sums_) parcel.add(sum);
+}
+
+LaneSum LaneSum::unpack(ParcelReader& parcel) {
+  const std::vector<int64_t> numbers = parcel.integers();
+  LaneSum sum(numbers.at(0), numbers.at(1));
+  sum.next_ = numbers.at(2);
+  for (int64_t i = 0; i < numbers.at(3); ++i) sum.sums_.push_back(parcel.tensor());
+  return sum;
 }
 
 SiteSums::SiteSums(std::string name, SiteNeeds needs, const Batches& batches, int64_t first_batch)
@@ -179,6 +193,52 @@ void SiteSums::merge(const SiteSums& later) {
   keep_largest(later.largest_);
 }
 
+Parcel SiteSums::pack() const {
+  Parcel parcel;
+  parcel.add(std::vector<int64_t>{tokens_, sampled_tokens_, values_, values_of_all_,
+                                  static_cast<int64_t>(samples_.size()),
+                                  static_cast<int64_t>(window_percentiles_.size())});
+  parcel.add(std::vector<double>{abs_max_});
+  parcel.add(channel_abs_max_);
+  abs_sum_.pack(parcel);
+  moment_sum_.pack(parcel);
+  for (const Tensor& rows : samples_) parcel.add(rows);
+  for (const auto& [p, values] : window_percentiles_) {
+    parcel.add(std::vector<double>{p});
+    parcel.add(values);
+  }
+  parcel.add(largest_);
+  return parcel;
+}
+
+void SiteSums::unpack(const Parcel& parcel) {
+  ParcelReader reader(parcel);
+  const std::vector<int64_t> numbers = reader.integers();
+  tokens_ = numbers.at(0);
+  sampled_tokens_ = numbers.at(1);
+  values_ = numbers.at(2);
+  values_of_all_ = numbers.at(3);
+  abs_max_ = reader.doubles().at(0);
+  channel_abs_max_ = reader.tensor();
+  abs_sum_ = LaneSum::unpack(reader);
+  moment_sum_ = LaneSum::unpack(reader);
+  samples_.clear();
+  for (int64_t i = 0; i < numbers.at(4); ++i) samples_.push_back(reader.tensor());
+  window_percentiles_.clear();
+  for (int64_t i = 0; i < numbers.at(5); ++i) {
+    const double p = reader.doubles().at(0);
+    window_percentiles_[p] = reader.floats();
+  }
+  largest_ = reader.floats();
+}
+
+void SiteSums::put_behind(const Parcel& earlier) {
+  SiteSums sums(name_, needs_, {windows_, 1});
+  sums.unpack(earlier);
+  sums.merge(*this);
+  *this = std::move(sums);
+}
+
 SiteStatistics SiteSums::finish() const {
   SiteStatistics result;
   result.abs_max = abs_max_;
@@ -206,11 +266,15 @@ SiteStatistics SiteSums::finish() const {
 StatisticsObserver::StatisticsObserver(const std::string& prefix, const Needs& needs,
                                        const Batches& batches) {
   for (const auto& [site, site_needs] : needs)
-    sums_.emplace(site, SiteSums(prefix + "." + site, site_needs, batches));
+    sums_.emplace(site, SiteSums(prefix + "." + site, site_needs, batches, batches.first));
 }
 
 void StatisticsObserver::observe(const Site& site, const Tensor& x) {
   if (const auto found = sums_.find(site.name); found != sums_.end()) found->second.add(x);
+}
+
+void StatisticsObserver::merge(Processes& processes) {
+  add_up(processes, sums_);
 }
 
 Statistics StatisticsObserver::finish() const {

@@ -52,14 +52,15 @@ void merge(Statistics& known, Statistics measured) {
 }
 
 // Measures the windows calibrated on; `moves`: and moves all windows past the sublayer.
-Statistics run_pass(const Sublayer& sublayer, const Needs& needs, Stream& stream, bool moves) {
-  const Tensor calibrated = stream.calibrated();
-  StatisticsObserver observer(sublayer.prefix, needs, Batches::of(calibrated.size(0), stream.length()));
+Statistics run_pass(const Sublayer& sublayer, const Needs& needs, Streams& streams, bool moves,
+                    Processes& processes) {
+  StatisticsObserver observer(sublayer.prefix, needs, streams.calibrated);
   if (moves) {
-    stream.advance(sublayer, &observer);
+    streams.floats.advance(sublayer, &observer);
   } else if (!needs.empty()) {
-    observe(sublayer, calibrated, observer);
+    observe(sublayer, streams.floats.calibrated(), observer);
   }
+  observer.merge(processes);
   return observer.finish();
 }
 
@@ -201,7 +202,7 @@ void BlockPass::round_with_feedback(const Step& step, Sublayer& sublayer, const 
   for (size_t i = 0; i < stages.size(); ++i) {
     std::vector<std::string>& stage = stages[i];
     const auto moments = pair_moments(*context.rewritten, streams.floats.calibrated(), sublayer,
-                                      streams.rounded.hidden(), stage);
+                                      streams.rounded.hidden(), stage, streams.calibrated, context.processes);
     for (const auto& [site, pair] : moments) {
       context.statistics[site].second_moment = SecondMoment(pair.moment);
       add_feedback(linears, site, pair, *context.target);
@@ -226,25 +227,30 @@ void BlockPass::add_feedback(const std::vector<Linear*>& linears, const std::str
   }
 }
 
-void BlockPass::apply(Block& block, Streams& streams, StageTimes& times, Report& report) const {
+void BlockPass::apply(Block& block, Streams& streams, StageTimes& times, Report& report,
+                      Processes& processes) const {
   const Stream& stream = streams.floats;
-  const Tensor inputs = stream.empty() ? Tensor() : measured_windows(stream.held_out()).clone();
-  for (Sublayer& sublayer : block.sublayers()) apply(sublayer, streams, times, report);
+  const bool measures = processes.is_first(), has_windows = measures && !stream.empty();
+  const Tensor inputs = has_windows ? measured_windows(stream.held_out()).clone() : Tensor();
+  for (Sublayer& sublayer : block.sublayers()) apply(sublayer, streams, times, report, processes);
+  if (!measures) return;
   const StageTimer timer(times, "measure");
-  measure_block(block, inputs, stream.empty() ? Tensor() : stream.held_out(), report);
+  measure_block(block, inputs, has_windows ? stream.held_out() : Tensor(), report);
 }
 
-void BlockPass::apply(Sublayer& sublayer, Streams& streams, StageTimes& times, Report& report) const {
+void BlockPass::apply(Sublayer& sublayer, Streams& streams, StageTimes& times, Report& report,
+                      Processes& processes) const {
   Stream& stream = streams.floats;
+  const bool measures = processes.is_first(), has_windows = measures && !stream.empty();
   const bool feeds_back = recipe_.feedback.is_on();
   Remarks remarks;
   std::map<std::string, CorrectionRow> corrections;
   std::vector<std::string> warnings;
-  const Tensor inputs = stream.empty() ? Tensor() : stream.held_out().clone();
-  const Tensor probe = stream.empty() ? random_states(stream.d_model(), seed_)
-                                      : inputs.slice(0, 0, 1).slice(1, 0, kProbeTokens);
+  const Tensor inputs = has_windows ? stream.held_out().clone() : Tensor();
+  const Tensor probe =
+      has_windows ? inputs.slice(0, 0, 1).slice(1, 0, kProbeTokens) : random_states(stream.d_model(), seed_);
   Tensor before;
-  if (num_rewrites_ > 0) {
+  if (measures && num_rewrites_ > 0) {
     before = probe.clone();
     advance(sublayer, before);  // throws if the float model overflows, before a rewrite is blamed for it
   }
@@ -257,8 +263,8 @@ void BlockPass::apply(Sublayer& sublayer, Streams& streams, StageTimes& times, R
     if (pass != passes.end() && pass->before == i) {
       const StageTimer timer(times, "calibrate");
       const bool last = pass + 1 == passes.end();
-      merge(statistics, run_pass(sublayer, pass->needs, stream, last && !feeds_back));
-      if (last) outputs = feeds_back ? outputs_of(sublayer, inputs) : stream.held_out();
+      merge(statistics, run_pass(sublayer, pass->needs, streams, last && !feeds_back, processes));
+      if (last && measures) outputs = feeds_back ? outputs_of(sublayer, inputs) : stream.held_out();
       ++pass;
     }
     if (i == num_rewrites_) {
@@ -279,12 +285,14 @@ void BlockPass::apply(Sublayer& sublayer, Streams& streams, StageTimes& times, R
                         : feeds_back ? &target
                                      : &rewritten,
                         &corrections,
-                        &warnings};
+                        &warnings,
+                        nullptr,
+                        processes};
     if (feeds_back && steps_[i].kind == StepKind::kWeightRounding)
       round_with_feedback(*steps_[i].step, sublayer, streams, context);
     else
       steps_[i].step->apply(sublayer, context);
-    if (rewrites) expect_same_output(steps_[i].name, sublayer, probe, before);
+    if (rewrites && measures) expect_same_output(steps_[i].name, sublayer, probe, before);
   }
   for (Weight* weight : sublayer.weights()) {
     weight->round_to_stored_dtype();
@@ -295,7 +303,7 @@ void BlockPass::apply(Sublayer& sublayer, Streams& streams, StageTimes& times, R
     stream.advance(rewritten, nullptr);
     streams.rounded.advance(sublayer, nullptr);
   }
-  {
+  if (measures) {
     const StageTimer timer(times, "measure");
     measure_sublayer(rewritten, sublayer, inputs, statistics, corrections, report);
   }

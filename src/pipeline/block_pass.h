@@ -8,6 +8,7 @@
 
 #include "pipeline/stages.h"
 #include "ptq/calibration/pair_moments.h"
+#include "ptq/calibration/site_sums.h"
 #include "ptq/calibration/stream.h"
 #include "ptq/method/recipe.h"
 #include "ptq/report/report.h"
@@ -30,10 +31,11 @@ struct BlockPlan {
   bool at_most = false;  // a choice by values may store less
 };
 
-// The hidden states of a run.
+// The hidden states of a run, of the windows that this process has.
 struct Streams {
   Stream floats;   // as the float model has them
   Stream rounded;  // of the windows calibrated on, as the rounded model has them; empty without feedback
+  Batches calibrated = {};  // the windows calibrated on, of all processes
 };
 
 class BlockPass {
@@ -56,9 +58,11 @@ class BlockPass {
   // Rewrites and rounds the block, one sublayer after the other, moves the streams past it, and adds its
   // rows to the report; of empty streams those have what the weights alone tell. The first stream moves as
   // the float block would; with feedback, `rounded` has the windows calibrated on, and moves as the rounded
-  // block does. REQUIRES: a stream, if needs_data(). Throws Error if a rewrite changed a sublayer's output,
-  // or if an activation or a weight is not finite.
-  void apply(Block& block, Streams& streams, StageTimes& times, Report& report) const;
+  // block does. Every process leaves the block with the same weights; the first alone adds rows of what it
+  // measured. REQUIRES: a stream, if needs_data(). Throws Error if a rewrite changed a sublayer's output, or
+  // if an activation or a weight is not finite.
+  void apply(Block& block, Streams& streams, StageTimes& times, Report& report,
+             Processes& processes = one_process()) const;
 
  private:
   struct NamedStep {
@@ -75,7 +79,8 @@ class BlockPass {
   void plan_feedback(Sublayer& sublayer, const Step& step, int64_t calibration_tokens,
                      SublayerPlan& plan) const;
   SublayerPlan plan(Sublayer& sublayer, int64_t calibration_tokens, BlockPlan& block) const;
-  void apply(Sublayer& sublayer, Streams& streams, StageTimes& times, Report& report) const;
+  void apply(Sublayer& sublayer, Streams& streams, StageTimes& times, Report& report,
+             Processes& processes) const;
   void round_with_feedback(const Step& step, Sublayer& sublayer, const Streams& streams,
                            StepContext& context) const;
   // To those of the linears that read the site, and to the same ones of `target`.

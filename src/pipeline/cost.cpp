@@ -88,11 +88,15 @@ int64_t RunCost::add(Sublayer& sublayer, const SublayerPlan& plan) {
     statistics += std::min(needs->second.samples, tokens) * in * kFloat;
     if (!needs->second.second_moment) continue;
     const bool shares_lanes = Batches::of(calibrated, windows_.length).count > LaneSum::kLanes;
-    statistics += in * in * 8 * (shares_lanes ? 2 : 1);
+    const int64_t sums = windows_.processes > 1 ? 1 + std::max<int64_t>(1, windows_.lanes)
+                         : shares_lanes         ? 2
+                                                : 1;
+    statistics += in * in * 8 * sums;
     operations_ += 2 * static_cast<double>(tokens) * static_cast<double>(in * in);
   }
   for (const StepCost& cost : plan.costs) {
-    operations_ += cost.operations + cost.forwards * forward(std::min(cost.forward_windows, held_out));
+    operations_ += cost.operations / static_cast<double>(windows_.processes);
+    operations_ += cost.forwards * forward(std::min(cost.forward_windows, held_out));
     step_bytes = std::max(step_bytes, cost.bytes);
   }
 

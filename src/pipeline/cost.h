@@ -16,6 +16,9 @@ struct RunWindows {
   bool in_file = false;                       // hidden states do not stay in memory
   bool feedback = false;                      // there are those of the rounded model too
   int64_t eval_windows = 0, eval_length = 0;  // of --eval-text; 0: quality is measured on what is held out
+  // Of several processes: `windows` and `split` are of one of them, which measures if it holds windows out.
+  int64_t processes = 1;
+  int64_t lanes = 0;  // of its windows
 };
 
 class RunCost {

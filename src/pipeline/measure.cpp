@@ -158,4 +158,24 @@ void measure_block(const Block& quantized, const Tensor& inputs, const Tensor& o
   report.blocks.push_back(row);
 }
 
+void warn_of_better_bases(Report& report) {
+  int64_t corrected = 0, beaten = 0;
+  const LayerRow* example = nullptr;
+  for (const LayerRow& row : report.layers) {
+    if (!row.correction || row.correction->rank == 0) continue;
+    ++corrected;
+    if (!row.correction->better_base) continue;
+    ++beaten;
+    if (example == nullptr) example = &row;
+  }
+  if (beaten == 0) return;
+  const CorrectionRow& row = *example->correction;
+  report.warnings.push_back("in " + std::to_string(beaten) + " of " + std::to_string(corrected) +
+                            " corrected layers a better base of no more bytes would leave less error, e.g. " +
+                            example->name + ": " + row.better_base->format + " " +
+                            format_number(row.better_base->energy / row.energy_before.value_or(1), 3) +
+                            " of the uncorrected error, rank " + std::to_string(row.rank) + " " +
+                            format_number(row.remaining(), 3));
+}
+
 }  // namespace ptq

@@ -32,4 +32,7 @@ Tensor measured_windows(const Tensor& held_out);
 // all windows that were held out. Both undefined in a run without data.
 void measure_block(const Block& quantized, const Tensor& inputs, const Tensor& outputs, Report& report);
 
+// Adds a warning where the bytes of corrections would have bought more in the weights' format.
+void warn_of_better_bases(Report& report);
+
 }  // namespace ptq

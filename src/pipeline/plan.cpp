@@ -7,6 +7,7 @@
 #include "pipeline/calibrate.h"
 #include "pipeline/cost.h"
 #include "pipeline/opening.h"
+#include "pipeline/shared_windows.h"
 #include "ptq/artifact/layout.h"
 #include "ptq/base/memory.h"
 #include "ptq/base/output.h"
@@ -77,6 +78,36 @@ RunWindows windows_of_run(const RunOptions& options, const Recipe& recipe, const
   return all;
 }
 
+// What one of `processes` has of them.
+RunWindows share_of(const RunWindows& all, int rank, int processes) {
+  if (processes == 1 || all.windows == 0) return all;
+  const WindowShare share(all.split, all.windows, all.length, rank, processes);
+  RunWindows own = all;
+  own.processes = processes;
+  own.lanes = share.lanes();
+  own.split = share.split();
+  // Windows that serve for both are counted once.
+  own.windows = rank == 0 && all.split.calibrated == all.windows ? all.windows
+                                                                 : own.split.calibrated + own.split.held_out;
+  if (rank == 0) return own;
+  own.self_written = false;
+  own.eval_windows = own.eval_length = 0;
+  return own;
+}
+
+// The first process, who measures, and the one that has most windows.
+std::vector<RunCost> costs_of(Model& model, const RunWindows& all, int processes) {
+  std::vector<RunCost> costs;
+  costs.emplace_back(model, share_of(all, 0, processes));
+  RunWindows most;
+  for (int rank = 1; rank < processes; ++rank) {
+    const RunWindows own = share_of(all, rank, processes);
+    if (rank == 1 || own.windows > most.windows) most = own;
+  }
+  if (processes > 1) costs.emplace_back(model, most);
+  return costs;
+}
+
 // Of the output and of what lies beside it meanwhile (run_state.h) when both are largest: at the last block,
 // whose stream is written before that of an earlier one goes, or while the tensors that were gathered in the
 // spool are copied into the output.
@@ -111,7 +142,7 @@ void warn_of_limits(const std::string& output, Plan& plan) {
 
 }  // namespace
 
-Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& progress) {
+Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& progress, int processes) {
   RunOptions options = run_options;
   options.device = at::kMeta;
   Plan plan;
@@ -134,13 +165,14 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
   plan.calibration = windows.json;
 
   ArtifactLayout layout(options.max_shard_bytes);
-  RunCost cost(model, windows_of_run(options, recipe, windows, eval_ids, window_length(recipe, model)));
+  std::vector<RunCost> costs = costs_of(
+      model, windows_of_run(options, recipe, windows, eval_ids, window_length(recipe, model)), processes);
   const int64_t calibrated = windows.empty() ? 0 : windows.split.calibrated * windows.ids.size(1);  // tokens
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
     const std::unique_ptr<Block> block = model.load_block(i);
     const BlockPlan steps = pass.plan(*block, calibrated);
     layout.add(*block);
-    cost.add(*block, steps);
+    for (RunCost& cost : costs) cost.add(*block, steps);
     for (const Weight* weight : block->weights()) plan.tensors.push_back(plan_row(*weight, *open.source));
     for (const Site* site : block->sites()) {
       if (site->is_listed()) plan.sites.push_back(plan_site(block->prefix(), *site));
@@ -156,8 +188,11 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
     plan.tensors.push_back(plan_row(written, *open.source));
   }
   add_files(open, companions, layout, plan);
-  plan.operations = cost.operations();
-  plan.peak_memory_bytes = cost.peak_bytes();
+  plan.processes = processes;
+  for (const RunCost& cost : costs) {
+    plan.operations = std::max(plan.operations, cost.operations());
+    plan.peak_memory_bytes = std::max(plan.peak_memory_bytes, cost.peak_bytes());
+  }
   plan.disk_bytes = disk_bytes(windows, recipe.feedback.is_on(), model, layout, plan);
   for (const auto* notes : {&open.checkpoint->notes(), &model.notes()})
     plan.notes.insert(plan.notes.end(), notes->begin(), notes->end());

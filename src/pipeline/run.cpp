@@ -1,9 +1,11 @@
 // The loop of a run: start reading here.
 //
-// A checkpoint is opened, its headers checked and its windows of calibration tokens made. Then block after
-// block is read, taken through the recipe's steps (block_pass.cpp), measured and written, while the hidden
-// states of the float model move along. From time to time all that is kept in run_state.h, for --resume. At
-// the end the artifact is read back and its perplexity compared with the float model's.
+// A checkpoint is opened, its headers checked and its windows of calibration tokens made. Then block
+// after block is read, taken through the recipe's steps (block_pass.cpp), measured and written, while the
+// hidden states of the float model move along. Several processes take each block through the steps
+// together (shared_windows.h); the first of them alone measures and writes. From time to time all that is
+// kept in run_state.h, for --resume. At the end the artifact is read back and its perplexity compared
+// with the float model's.
 #include "ptq/pipeline/run.h"
 
 #include <spdlog/spdlog.h>
@@ -19,6 +21,7 @@
 #include "pipeline/quality.h"
 #include "pipeline/run_identity.h"
 #include "pipeline/run_state.h"
+#include "pipeline/shared_windows.h"
 #include "ptq/artifact/companions.h"
 #include "ptq/artifact/writer.h"
 #include "ptq/base/error.h"
@@ -75,34 +78,23 @@ void measure_sizes(const std::vector<std::string>& weight_files, OutputDirectory
   report.bits_per_weight_without_correction = bits_of(report.output_bytes - report.correction_bytes);
 }
 
-// Where the bytes of corrections would have bought more in the weights' format.
-void warn_of_better_bases(Report& report) {
-  int64_t corrected = 0, beaten = 0;
-  const LayerRow* example = nullptr;
-  for (const LayerRow& row : report.layers) {
-    if (!row.correction || row.correction->rank == 0) continue;
-    ++corrected;
-    if (!row.correction->better_base) continue;
-    ++beaten;
-    if (example == nullptr) example = &row;
-  }
-  if (beaten == 0) return;
-  const CorrectionRow& row = *example->correction;
-  report.warnings.push_back("in " + std::to_string(beaten) + " of " + std::to_string(corrected) +
-                            " corrected layers a better base of no more bytes would leave less error, e.g. " +
-                            example->name + ": " + row.better_base->format + " " +
-                            format_number(row.better_base->energy / row.energy_before.value_or(1), 3) +
-                            " of the uncorrected error, rank " + std::to_string(row.rank) + " " +
-                            format_number(row.remaining(), 3));
-}
+// Where a run writes.
+struct RunOutput {
+  explicit RunOutput(const RunOptions& options)
+      : work(output_path(options.output, options.force)),
+        directory(options.output, options.force, work.path("output")) {}
 
-// A run, where it writes, and what it has to say so far.
+  WorkDirectory work;
+  OutputDirectory directory;
+};
+
+// A run, and what it has to say so far.
 struct Run {
   const RunOptions& options;
   const Recipe& recipe;
   Progress& progress;
-  WorkDirectory work{output_path(options.output, options.force)};
-  OutputDirectory output{options.output, options.force, work.path("output")};
+  Processes& processes;
+  std::optional<RunOutput> output{};  // the first process's
   Report report{};
   StageTimes times{};
 };
@@ -111,66 +103,110 @@ struct Run {
 Stream embedded(Run& run, const Model& model, const Tensor& ids, const WindowSplit& split,
                 const std::string& name) {
   if (!run.options.hidden_states_in_file) return Stream(embed_windows(model, ids), split);
-  Stream stream(run.work.path(), {ids.size(0), ids.size(1), model.hidden_size()}, split, name);
+  Stream stream(run.output->work.path(), {ids.size(0), ids.size(1), model.hidden_size()}, split, name);
   embed_windows(model, ids, stream.hidden());
   return stream;
 }
 
-Streams embedded(Run& run, const Model& model, const CalibrationWindows& windows) {
-  const int64_t calibrated = windows.split.calibrated;
-  Streams streams{embedded(run, model, windows.ids, windows.split, "stream"), Stream(model.hidden_size())};
+// Of the windows that this process has.
+Streams embedded(Run& run, const Model& model, const CalibrationWindows& windows, const WindowShare& own) {
+  const WindowSplit split = own.split();
+  const Tensor ids = own.of(windows.ids);
+  Streams streams{embedded(run, model, ids, split, "stream"), Stream(model.hidden_size()), own.batches()};
   if (run.recipe.feedback.is_on()) {
-    streams.rounded = embedded(run, model, windows.ids.slice(0, 0, calibrated),
-                               WindowSplit::measured_on_calibrated(calibrated), "rounded");
+    streams.rounded = embedded(run, model, ids.slice(0, 0, split.calibrated),
+                               WindowSplit::measured_on_calibrated(split.calibrated), "rounded");
   }
   return streams;
 }
 
-// Begins with fresh windows, or where a run that was stopped had come to.
-void begin_loop(Run& run, const OpenModel& open, bool needs_data, const Tokenizer* tokenizer, RunState& state,
-                BlockLoop& loop) {
-  const RunOptions& options = run.options;
-  if (options.resume && run.work.keeps_state()) {
-    const StageTimer timer(run.times, "load state");
-    state.load(*open.model, run.output, options.max_shard_bytes, loop, run.report, run.times);
-    spdlog::info("going on after block {} of {}", loop.finished, open.model->num_blocks());
-    return;
+// The first process, where a run that was stopped had come to. False if there is none.
+bool load_state(Run& run, const OpenModel& open, RunState& state, BlockLoop& loop) {
+  if (!run.options.resume) return false;
+  if (!run.output->work.keeps_state()) {
+    spdlog::info("nothing to resume: the run starts at its beginning");
+    return false;
   }
-  if (options.resume) spdlog::info("nothing to resume: the run starts at its beginning");
-  const StageTimer timer(run.times, "calibration tokens");
-  loop.windows = calibration_windows(options, run.recipe, *open.model, tokenizer, needs_data, run.progress,
-                                     run.report.warnings);
+  const StageTimer timer(run.times, "load state");
+  state.load(*open.model, run.output->directory, run.options.max_shard_bytes, loop, run.report, run.times);
+  spdlog::info("going on after block {} of {}", loop.finished, open.model->num_blocks());
+  return true;
+}
+
+// The first process, with fresh windows.
+void make_windows(Run& run, const OpenModel& open, bool needs_data, const Tokenizer* tokenizer,
+                  RunState& state, BlockLoop& loop) {
+  loop.windows = calibration_windows(run.options, run.recipe, *open.model, tokenizer, needs_data,
+                                     run.progress, run.report.warnings);
   run.report.calibration = loop.windows.json;
-  if (run.work.keeps_state()) {
+  WorkDirectory& work = run.output->work;
+  if (work.keeps_state()) {
     spdlog::warn(
         "{} is dropped, in which a run that was stopped has left its state; --resume goes on from it",
-        run.work.path());
-    run.work.clear();
+        work.path());
+    work.clear();
   }
-  if (!loop.windows.empty()) loop.streams = embedded(run, *open.model, loop.windows);
-  loop.writer = state.make_writer(run.output, options.max_shard_bytes);
-  // To write a text may take longer than a block.
-  if (options.calibration.empty() && !loop.windows.empty() && state.is_due(options.save_every_seconds)) {
-    state.save(loop, run.report, run.times);
-    spdlog::debug("the calibration text is kept");
+  loop.writer = state.make_writer(run.output->directory, run.options.max_shard_bytes);
+}
+
+// `state` is the first process's here and below, and null elsewhere.
+void save_state(Run& run, RunState* state, BlockLoop& loop) {
+  if (state != nullptr) {
+    state->save(loop, run.report, run.times);
+    return;
+  }
+  for (const Stream* states : {&loop.streams.floats, &loop.streams.rounded}) {
+    if (!states->empty()) send_to_first(*states, run.processes);
   }
 }
 
-void save_blocks(Run& run, const Model& model, RunState& state, BlockLoop& loop) {
+// Begins with fresh windows, or where a run that was stopped had come to.
+void begin_loop(Run& run, const OpenModel& open, bool needs_data, const Tokenizer* tokenizer, RunState* state,
+                BlockLoop& loop) {
+  const bool resumes = run.processes.any(state != nullptr && load_state(run, open, *state, loop));
+  std::optional<StageTimer> timer;
+  if (!resumes) timer.emplace(run.times, "calibration tokens");
+  if (!resumes && state != nullptr) make_windows(run, open, needs_data, tokenizer, *state, loop);
+  tell_windows(loop.windows, loop.finished, run.processes);
+  if (loop.windows.empty()) return;
+  const WindowShare own(loop.windows.split, loop.windows.ids.size(0), loop.windows.ids.size(1),
+                        run.processes.rank(), run.processes.size());
+  if (resumes) {
+    const int64_t d_model = open.model->hidden_size();
+    scatter(loop.streams.floats, loop.windows, d_model, run.processes);
+    if (run.recipe.feedback.is_on())
+      scatter_calibrated(loop.streams.rounded, loop.windows, d_model, run.processes);
+    loop.streams.calibrated = own.batches();
+    return;
+  }
+  loop.streams = embedded(run, *open.model, loop.windows, own);
+  // To write a text may take longer than a block.
+  const bool is_due =
+      state != nullptr && run.options.calibration.empty() && state->is_due(run.options.save_every_seconds);
+  if (!run.processes.any(is_due)) return;
+  save_state(run, state, loop);
+  spdlog::debug("the calibration text is kept");
+}
+
+void save_blocks(Run& run, const Model& model, RunState* state, BlockLoop& loop) {
   const StageTimer timer(run.times, "save state");
-  state.save(loop, run.report, run.times);
+  save_state(run, state, loop);
   spdlog::debug("block {} of {} is kept", loop.finished, model.num_blocks());
 }
 
-// The blocks that are left. After a signal the block is finished and kept first.
-void quantize_blocks(Run& run, const Model& model, const BlockPass& pass, RunState& state, BlockLoop& loop) {
+// The blocks that are left. After a signal one process finishes and keeps its block first; several end at
+// once, with what was kept last, because launchers wait only some seconds.
+void quantize_blocks(Run& run, const Model& model, const BlockPass& pass, RunState* state, BlockLoop& loop) {
   run.progress.start("quantizing", model.num_blocks() - loop.finished);
-  const InterruptDeferral deferral(
-      "\nstopping after this block, so that --resume can go on from there; once more stops at once\n");
+  std::optional<InterruptDeferral> deferral;
+  if (run.processes.is_alone()) {
+    deferral.emplace(
+        "\nstopping after this block, so that --resume can go on from there; once more stops at once\n");
+  }
   while (loop.finished < model.num_blocks() && !interrupted()) {
     const std::unique_ptr<Block> block = model.load_block(loop.finished);
-    pass.apply(*block, loop.streams, run.times, run.report);
-    {
+    pass.apply(*block, loop.streams, run.times, run.report, run.processes);
+    if (loop.writer != nullptr) {
       const StageTimer timer(run.times, "write");
       loop.writer->add(*block);
     }
@@ -178,15 +214,18 @@ void quantize_blocks(Run& run, const Model& model, const BlockPass& pass, RunSta
     return_free_memory();
     ++loop.finished;
     spdlog::debug("block {} of {} is finished", loop.finished, model.num_blocks());
-    if (state.is_due(run.options.save_every_seconds)) save_blocks(run, model, state, loop);
+    const bool is_due = state != nullptr && state->is_due(run.options.save_every_seconds);
+    if (run.processes.any(is_due)) save_blocks(run, model, state, loop);
     run.progress.advance(1, block->prefix());
   }
-  if (loop.finished > 0 && state.finished() != loop.finished) save_blocks(run, model, state, loop);
+  if (!run.processes.is_alone()) throw_if_interrupted();
+  const bool is_left = state != nullptr && loop.finished > 0 && state->finished() != loop.finished;
+  if (run.processes.any(is_left)) save_blocks(run, model, state, loop);
 }
 
 // What was written, as users will read it.
 OpenModel open_written(Run& run) {
-  return open_model(run.output.path("."), {}, run.options.device);
+  return open_model(run.output->directory.path("."), {}, run.options.device);
 }
 
 // What the output computes, against the float model: on --eval-text, or on what was held out.
@@ -219,7 +258,7 @@ void measure_quality(Run& run, const OpenModel& open, const BlockLoop& loop,
 
 // From the headers of what was written: which programs load an export of it.
 std::vector<LoadsIn> find_loads_in(Run& run) {
-  const OpenModel written = open_model(run.output.path("."), {}, at::kMeta);
+  const OpenModel written = open_model(run.output->directory.path("."), {}, at::kMeta);
   std::vector<LoadsIn> all;
   for (const RuntimeEntry& runtime : runtimes()) {
     for (const RuntimeFit& fit : fits(runtime, written, run.recipe.method)) {
@@ -237,12 +276,12 @@ void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop, const
     const StageTimer timer(run.times, "write");
     write_outer_weights(*open.model, run.recipe, *loop.writer, run.report);
     weight_files = loop.writer->finish(open.model->config(), run.report.recipe);
-    copy_companions(companions.files, run.output);
-    for (const auto& [name, text] : companions.texts) write_file(run.output.path(name), text);
+    copy_companions(companions.files, run.output->directory);
+    for (const auto& [name, text] : companions.texts) write_file(run.output->directory.path(name), text);
   }
   measure_quality(run, open, loop, eval_ids);
   run.report.loads_in = find_loads_in(run);
-  measure_sizes(weight_files, run.output, open.model->num_parameters(), run.report);
+  measure_sizes(weight_files, run.output->directory, open.model->num_parameters(), run.report);
 }
 
 void commit_output(Run& run) {
@@ -250,10 +289,11 @@ void commit_output(Run& run) {
   warn_of_better_bases(run.report);  // advice: all was done as asked
   run.report.time_ms = run.times.totals_ms();
   run.report.peak_rss_bytes = peak_rss_bytes();
-  write_file(run.output.path("report.json"), to_json(run.report).dump(1) + "\n");
-  write_checksums(run.output);
-  run.output.commit();
-  run.work.remove();
+  OutputDirectory& output = run.output->directory;
+  write_file(output.path("report.json"), to_json(run.report).dump(1) + "\n");
+  write_checksums(output);
+  output.commit();
+  run.output->work.remove();
 }
 
 // Of the exception that is being handled: whether the same run may get past it another time.
@@ -273,10 +313,37 @@ bool may_pass() {
   }
 }
 
+// What the first process reads before the work begins, so that a wrong input is known at once.
+struct Inputs {
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::vector<int64_t> eval_ids;
+  RunCompanions companions;
+};
+
+Inputs read_inputs(Run& run, const OpenModel& open) {
+  Inputs inputs;
+  if (!run.processes.is_first()) return inputs;
+  inputs.tokenizer = tokenizer_of_run(run.options, open, run.report.warnings);
+  inputs.eval_ids = read_eval_text(run.options, inputs.tokenizer.get(), *open.model, run.report.warnings);
+  return inputs;
+}
+
+// Of the exception that is being handled: what stays for --resume.
+void keep_or_clear(Run& run, const OpenModel& open, const RunState& state) {
+  if (!state.finished()) return;
+  if (!may_pass()) {
+    run.output->work.clear();  // --resume would come to the same error
+    return;
+  }
+  spdlog::warn("{} of {} blocks are finished and kept in {}; to go on: {}", *state.finished(),
+               open.model->num_blocks(), run.output->work.path(), run.options.resume_command);
+}
+
 }  // namespace
 
 Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) {
-  Run run{options, recipe, progress};
+  Run run{options, recipe, progress, options.processes ? *options.processes : one_process()};
+  if (run.processes.is_first()) run.output.emplace(options);
   run.report.program = options.program;
   run.report.recipe = recipe.to_json();
   const OpenModel open = open_float_model(options, recipe);
@@ -284,38 +351,36 @@ Report run(const RunOptions& options, const Recipe& recipe, Progress& progress) 
   say_once(open.model->warnings(), run.report.warnings);
   const BlockPass pass(recipe, options.seed);
   pass.check_patterns(open.source->names());
-  // All inputs are read before the work begins, so that a wrong one is known at once.
-  const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of_run(options, open, run.report.warnings);
-  const std::vector<int64_t> eval_ids =
-      read_eval_text(options, tokenizer.get(), *open.model, run.report.warnings);
+  Inputs inputs = read_inputs(run, open);
   // Shapes tell what the steps need: no weight is read before the inputs are known to be good.
   const ListedSource shapes(*open.source);
   const bool needs_data = pass.needs_data(*open.architecture->make(shapes));
   expect_own_text_is_possible(options, recipe, *open.model, needs_data);
-  const RunCompanions companions = companions_of_run(options, open, run.report.warnings);
+  if (run.output) inputs.companions = companions_of_run(options, open, run.report.warnings);
   {
     const StageTimer timer(run.times, "hash source");
     run.report.source = describe_source(options, open);
   }
-  RunState state(run.work, run_identity(options, run.report, *open.checkpoint),
-                 needs_data || !options.calibration.empty(), options.hidden_states_in_file);
+  expect_same_run(run.report, options.device.str(), options.seed, run.processes);
+  std::optional<RunState> state;
+  if (run.output) {
+    state.emplace(run.output->work, run_identity(options, run.report, *open.checkpoint),
+                  needs_data || !options.calibration.empty(), options.hidden_states_in_file, run.processes);
+  }
+  RunState* const kept = state ? &*state : nullptr;
   BlockLoop loop(open.model->hidden_size());
   try {
-    begin_loop(run, open, needs_data, tokenizer.get(), state, loop);
+    begin_loop(run, open, needs_data, inputs.tokenizer.get(), kept, loop);
     if (options.strict)
       refuse_fallbacks(run.report.fallbacks,
                        run.report.warnings);  // what is known already need not wait for the end
-    quantize_blocks(run, *open.model, pass, state, loop);
+    quantize_blocks(run, *open.model, pass, kept, loop);
     throw_if_interrupted();
-    finish_output(run, open, loop, companions, eval_ids);
+    if (!run.output) return {};
+    finish_output(run, open, loop, inputs.companions, inputs.eval_ids);
     commit_output(run);
   } catch (...) {
-    if (state.finished() && !may_pass()) {
-      run.work.clear();  // --resume would come to the same error
-    } else if (state.finished()) {
-      spdlog::warn("{} of {} blocks are finished and kept in {}; to go on: {}", *state.finished(),
-                   open.model->num_blocks(), run.work.path(), options.resume_command);
-    }
+    if (state) keep_or_clear(run, open, *state);
     throw;
   }
   progress.finished();

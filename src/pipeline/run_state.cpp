@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "pipeline/run_identity.h"
+#include "pipeline/shared_windows.h"
 #include "ptq/base/error.h"
 #include "ptq/base/file.h"
 #include "ptq/base/hash.h"
@@ -60,11 +61,13 @@ void add_times(const Json& json, const std::string& where, StageTimes& times) {
 
 }  // namespace
 
-RunState::RunState(WorkDirectory& work, Json identity, bool has_windows, bool stream_in_file)
+RunState::RunState(WorkDirectory& work, Json identity, bool has_windows, bool stream_in_file,
+                   Processes& processes)
     : work_(work),
       identity_(std::move(identity)),
       has_windows_(has_windows),
-      stream_in_file_(stream_in_file) {}
+      stream_in_file_(stream_in_file),
+      processes_(processes) {}
 
 std::unique_ptr<ArtifactWriter> RunState::make_writer(OutputDirectory& output,
                                                       int64_t max_shard_bytes) const {
@@ -79,7 +82,8 @@ void RunState::save(BlockLoop& loop, const Report& report, const StageTimes& tim
   const auto save_stream = [&](Stream& states, const char* kind) -> Json {
     if (states.empty()) return nullptr;
     stream_files.push_back(std::string(kind) + "-" + std::to_string(loop.finished));
-    return {{"file", stream_files.back()}, {"sha256", states.save(work_.path(stream_files.back()))}};
+    return {{"file", stream_files.back()},
+            {"sha256", save_all(states, work_.path(stream_files.back()), processes_)}};
   };
   if (has_windows_) {
     const CalibrationWindows& all = loop.windows;

@@ -47,19 +47,22 @@ struct BlockLoop {
 
 class RunState {
  public:
-  // `work` must outlive it. `identity` is run_identity()'s. `has_windows` is false for a run without data.
-  // `stream_in_file`: load() leaves the stream in its file.
-  RunState(WorkDirectory& work, Json identity, bool has_windows = true, bool stream_in_file = false);
+  // `work` and `processes` must outlive it; the first of these has the object. `identity` is
+  // run_identity()'s. `has_windows` is false for a run without data. `stream_in_file`: load() leaves the
+  // stream in its file.
+  RunState(WorkDirectory& work, Json identity, bool has_windows = true, bool stream_in_file = false,
+           Processes& processes = one_process());
 
   // Whether `seconds` have gone by since the last save, load or construction.
   bool is_due(double seconds) const { return since_saved_.elapsed_seconds() >= seconds; }
 
   // Replaces the state on disk. Its cost is that of writing the streams once, if they do not lie in files.
+  // Other processes call send_to_first() for the streams of theirs that are not empty.
   void save(BlockLoop& loop, const Report& report, const StageTimes& times);
 
-  // Reads the state on disk: fills all of `loop`, the report's rows and calibration, and adds to `times`. The
-  // writer writes to `output`. Throws Error, and leaves the files as they are, if the state is that of
-  // another run (and says what differs), or damaged.
+  // Reads the state on disk: fills all of `loop`, with the streams of all windows, the report's rows and
+  // calibration, and adds to `times`. The writer writes to `output`. Throws Error, and leaves the files
+  // as they are, if the state is that of another run (and says what differs), or damaged.
   void load(const Model& model, OutputDirectory& output, int64_t max_shard_bytes, BlockLoop& loop,
             Report& report, StageTimes& times);
 
@@ -79,6 +82,7 @@ class RunState {
   Json identity_;
   bool has_windows_;
   bool stream_in_file_;
+  Processes& processes_;
   std::string windows_sha256_;             // empty: not on disk yet
   std::vector<std::string> stream_files_;  // that the state names
   std::optional<int64_t> finished_;

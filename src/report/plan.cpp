@@ -102,6 +102,7 @@ Json to_json(const Plan& plan) {
             {"at_most", plan.at_most},
             {"bits_per_weight", plan.bits_per_weight},
             {"files", files}}},
+          {"processes", plan.processes},
           {"peak_memory_bytes", plan.peak_memory_bytes},
           {"disk_bytes", plan.disk_bytes},
           {"operations", plan.operations},
@@ -128,8 +129,10 @@ std::string plan_text(const Plan& plan) {
   } else {
     text += "none is needed; quality is measured if --eval-text or --calib asks for it\n";
   }
-  text += "  operations    " + scientific(plan.operations) + "\n";
-  text += "  peak memory   about " + format_bytes(plan.peak_memory_bytes) + "\n";
+  const std::string each =
+      plan.processes > 1 ? ", each of " + std::to_string(plan.processes) + " processes at most" : "";
+  text += "  operations    " + scientific(plan.operations) + each + "\n";
+  text += "  peak memory   about " + format_bytes(plan.peak_memory_bytes) + each + "\n";
   text += "  disk          about " + format_bytes(plan.disk_bytes) + " while it runs\n";
   for (const std::string& note : plan.notes) text += "  note          " + note + "\n";
   text += fallback_text(plan.fallbacks) + decision_text(plan.decisions) + warning_text(plan.warnings);

@@ -50,7 +50,7 @@
 namespace ptq {
 namespace {
 
-constexpr int64_t kRows = 64;          // weights of a column in one piece of work
+constexpr int64_t kRows = kGptqRows;   // weights of a column in one piece of work
 constexpr int64_t kSearchedRows = 32;  // the same where whole rows are rounded with every clip factor
 constexpr double kClipStep = 0.05;
 

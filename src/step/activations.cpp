@@ -201,9 +201,17 @@ class ActivationsStep : public Step {
       }
     }
     if (ladders.empty()) return;
-    const int64_t windows = std::min(search_rows_, context.inputs.size(0));
-    search_clips(sublayer, ladders, context.inputs.slice(0, 0, windows),
-                 context.outputs.slice(0, 0, windows));
+    if (context.processes.is_first()) {
+      const int64_t windows = std::min(search_rows_, context.inputs.size(0));
+      search_clips(sublayer, ladders, context.inputs.slice(0, 0, windows),
+                   context.outputs.slice(0, 0, windows));
+    }
+    if (context.processes.is_alone()) return;
+    Parcel scales;
+    for (const ClipLadder& ladder : ladders) scales.add(sublayer.site(ladder.site).quantizer.scale);
+    context.processes.broadcast(scales);
+    ParcelReader reader(scales);
+    for (const ClipLadder& ladder : ladders) sublayer.site(ladder.site).quantizer.scale = reader.tensor();
   }
 
   enum class Scales {

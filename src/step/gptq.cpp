@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "step/options.h"
 #include "step/step_makers.h"
@@ -53,19 +54,16 @@ class GptqStep : public Step {
   }
 
   void apply(Sublayer& sublayer, StepContext& context) const override {
+    std::vector<Task> tasks;
     for (const LinearGroup& group : rounding_.groups(sublayer, context)) {
-      const SiteStatistics& statistics = context.statistics.at(group.site);
-      if (statistics.all_zero()) {
+      if (context.statistics.at(group.site).all_zero()) {
         round_plainly(group.linears, context.remarks);
         continue;
       }
-      const Tensor M = rounded_ ? rounded_second_moment(sublayer.site(group.site), statistics)
-                                : statistics.second_moment.value();
       // Linears with one scale a tensor are rounded one by one; else rows do not depend on each other, and
       // all linears of the site share one decomposition.
       if (rounding_.scheme().granularity == Granularity::kTensor) {
-        for (Linear* linear : group.linears)
-          linear->weight.set(round(linear->weight.values(), M, rounding_.scheme()));
+        for (Linear* linear : group.linears) add_tasks({linear}, rounding_.scheme(), 1, tasks);
         continue;
       }
       std::vector<Linear*> as_asked, wide;  // by the form of their scales
@@ -76,16 +74,16 @@ class GptqStep : public Step {
         if (!same) wide_scheme = scheme;
         (same ? as_asked : wide).push_back(linear);
       }
-      round_together(as_asked, M, rounding_.scheme());
-      round_together(wide, M, wide_scheme);
+      add_tasks(as_asked, rounding_.scheme(), context.processes.size(), tasks);
+      add_tasks(wide, wide_scheme, context.processes.size(), tasks);
     }
+    round(tasks, sublayer, context);
   }
 
   void plan(Sublayer& sublayer, PlanContext& context) const override {
     const Granularity granularity = rounding_.scheme().granularity;
     const bool together = granularity != Granularity::kTensor;
-    const bool by_row = granularity == Granularity::kChannel || order_by_activation_;
-    const double times = rounding_.searches_clips() && by_row ? kGptqClips : 1;
+    const double times = tries();
     for (const LinearGroup& group : rounding_.plan(sublayer, context)) {
       int64_t rows = 0, in = 0;
       for (const Linear* linear : group.linears) {
@@ -120,18 +118,81 @@ class GptqStep : public Step {
     }
   }
 
+  // Rows of linears of one site, one under the other.
+  struct Task {
+    std::vector<Linear*> linears;
+    WeightScheme scheme;
+    int64_t begin, end;  // of the rows of all of them
+    double cost;
+  };
+
+  // How often the rows are rounded.
+  double tries() const {
+    const Granularity granularity = rounding_.scheme().granularity;
+    const bool by_row = granularity == Granularity::kChannel || order_by_activation_;
+    return rounding_.searches_clips() && by_row ? kGptqClips : 1;
+  }
+
+  // One task, or one for each of `processes` if the rows take longer than the decomposition, which is then
+  // made by each.
+  void add_tasks(const std::vector<Linear*>& linears, const WeightScheme& scheme, int64_t processes,
+                 std::vector<Task>& tasks) const {
+    if (linears.empty()) return;
+    const int64_t in = linears.front()->weight.size(1);
+    int64_t rows = 0;
+    for (const Linear* linear : linears) rows += linear->weight.size(0);
+    const auto n = static_cast<double>(in), factor = n * n * n / 3;
+    const auto cost_of = [&](int64_t part) { return tries() * static_cast<double>(part) * n * n; };
+    const int64_t pieces = cost_of(rows) > factor ? processes : 1;
+    const int64_t wanted = (rows + pieces - 1) / pieces;
+    const int64_t each = pieces == 1 ? rows : (wanted + kGptqRows - 1) / kGptqRows * kGptqRows;
+    for (int64_t begin = 0; begin < rows; begin += each) {
+      const int64_t end = std::min(rows, begin + each);
+      tasks.push_back({linears, scheme, begin, end, cost_of(end - begin) + factor});
+    }
+  }
+
+  void round(const std::vector<Task>& tasks, Sublayer& sublayer, StepContext& context) const {
+    std::vector<double> costs;
+    for (const Task& task : tasks) costs.push_back(task.cost);
+    std::vector<QuantizedTensor> pieces;  // of the linears that are being put together
+    const auto solve = [&](size_t i) {
+      const std::string& name = tasks[i].linears.front()->site;
+      const SiteStatistics& statistics = context.statistics.at(name);
+      const Tensor M = rounded_ ? rounded_second_moment(sublayer.site(name), statistics)
+                                : statistics.second_moment.value();
+      std::vector<Tensor> parts;
+      for (const Linear* linear : tasks[i].linears) parts.push_back(linear->weight.values());
+      return parcel_of(round(at::cat(parts).slice(0, tasks[i].begin, tasks[i].end), M, tasks[i].scheme));
+    };
+    context.processes.share(costs, solve, [&](size_t i, const Parcel& parcel) {
+      ParcelReader reader(parcel);
+      pieces.push_back(quantized_of(reader, tasks[i].scheme, tasks[i].linears.front()->weight.device()));
+      const bool is_last = i + 1 == tasks.size() || tasks[i + 1].begin == 0;
+      if (is_last) put(tasks[i].linears, std::exchange(pieces, {}));
+    });
+  }
+
   QuantizedTensor round(const Tensor& W, const Tensor& M, const WeightScheme& scheme) const {
     GptqOptions options = gptq_options();
     if (!options.search_clips) options.clip = rounding_.fixed_clip(W);
     return gptq(W, M, {}, scheme, options);
   }
 
-  void round_together(const std::vector<Linear*>& linears, const Tensor& M,
-                      const WeightScheme& scheme) const {
-    if (linears.empty()) return;
-    std::vector<Tensor> parts;
-    for (const Linear* linear : linears) parts.push_back(linear->weight.values());
-    const QuantizedTensor all = round(at::cat(parts), M, scheme);
+  // Gives the linears what was made of their rows, piece after piece.
+  static void put(const std::vector<Linear*>& linears, const std::vector<QuantizedTensor>& pieces) {
+    QuantizedTensor all = pieces.front();
+    if (linears.size() == 1 && pieces.size() == 1) return linears.front()->weight.set(all);
+    const auto joined = [&](Tensor QuantizedTensor::* member) {
+      std::vector<Tensor> parts;
+      for (const QuantizedTensor& piece : pieces) parts.push_back(piece.*member);
+      return parts.front().defined() ? at::cat(parts) : Tensor();
+    };
+    if (pieces.size() > 1) {
+      all.codes = joined(&QuantizedTensor::codes);
+      all.scale = joined(&QuantizedTensor::scale);
+      all.zero = joined(&QuantizedTensor::zero);
+    }
     int64_t begin = 0;
     for (Linear* linear : linears) {
       const int64_t end = begin + linear->weight.size(0);

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <limits>
 
 #include "ptq/base/error.h"
@@ -13,6 +12,7 @@
 #include "ptq/calibration/stream.h"
 #include "ptq/solve/gptq.h"
 #include "ptq/solve/rank_budget.h"
+#include "step/low_rank_candidate.h"
 #include "step/low_rank_options.h"
 #include "step/rival_format.h"
 #include "step/step_makers.h"
@@ -28,26 +28,6 @@ constexpr std::array<double, 4> kShrinkages = {0, .1, .3, 1};
 constexpr double kTokensPerInput = 2;
 // Of what --target-bpw shares out: no layer gets more.
 constexpr int64_t kLargestSharedRank = 256;
-
-// What is known of a site's input, and the metrics to solve with.
-struct SiteInput {
-  Tensor R;           // [in, in] float64, of the calibration windows
-  Tensor R_held_out;  // [in, in] float64, of the held-out windows; for `auto` only
-  std::vector<InputMetric> metrics;
-};
-
-// A correction whose rank is not final.
-struct Candidate {
-  Linear* linear = nullptr;
-  const SiteInput* input = nullptr;
-  Tensor W;                             // [out, in] before rounding
-  QuantizedTensor base;                 // as the steps before have rounded it
-  int64_t rank = 0;                     // at most
-  const InputMetric* metric = nullptr;  // that it is solved with
-  Tensor D;                             // [out, in] the error of the weight that it corrects
-  LowRankSolution solution;
-  CorrectionRow row;
-};
 
 std::vector<InputMetric> metrics_of(const LowRankStepOptions& options, const SiteStatistics& statistics) {
   const Tensor& R = statistics.second_moment.value();
@@ -78,38 +58,10 @@ void warn_of_few_tokens(const std::string& site, int64_t inputs, int64_t seen,
                      format_number(kTokensPerInput * in, 0) + " tokens are wanted");
 }
 
-// trace(D R D^T) under the second moment itself, whatever metric the solution is from.
-double energy_of_error(const Candidate& candidate) {
-  const double a = candidate.row.shrinkage;
-  if (candidate.row.variant != "exact" || a == 1)
-    return output_energy(candidate.D, candidate.input->R.to(at::kFloat));
-  if (a == 0) return candidate.solution.energy;
-  // The solution's energy is (1 - a) of the one wanted and a of that under the diagonal.
-  const Tensor d = candidate.D.to(at::kDouble);
-  const double diagonal = (d * d * candidate.input->R.diagonal()).sum().item<double>();
-  return (candidate.solution.energy - a * diagonal) / (1 - a);
-}
-
 void expect_uncorrected(const Linear& linear) {
   if (!linear.correction) return;
   throw usage_error("low_rank", linear.name + " has a correction from a step before",
                     "`linears` of each step, so that no layer is in both");
-}
-
-// Factors of float16 that overflow, or that lose their digits below its range, are no correction.
-void expect_held(const std::string& linear, const Tensor& A, const Tensor& B, at::ScalarType stored) {
-  constexpr double kLargest = 65504, kSmallestNormal = 0x1p-14;
-  if (stored != at::kHalf) return;
-  for (const Tensor& factor : {A, B}) {
-    const auto largest = factor.abs().max().item<double>();
-    if (largest == 0 || (largest <= kLargest && largest >= kSmallestNormal)) continue;
-    char text[32];
-    std::snprintf(text, sizeof(text), "%.1e", largest);
-    throw Error(
-        linear,
-        std::string("a factor of its correction reaches ") + text + "; float16 holds 6.1e-05 to 65504",
-        "stored = \"bf16\"");
-  }
 }
 
 class LowRankStep : public Step {
@@ -149,16 +101,34 @@ class LowRankStep : public Step {
       candidate.rank = options_.target_bpw > 0 ? kLargestSharedRank : options_.rank_of(linears[i]->name);
       candidates.push_back(std::move(candidate));
     }
-    const std::map<std::string, SiteInput> inputs = site_inputs(candidates, context);
+    std::map<std::string, SiteInput> inputs = site_inputs(candidates, context);
+    std::vector<double> costs;
     for (Candidate& candidate : candidates) {
       candidate.input = &inputs.at(candidate.linear->site);
+      StepCost cost;
+      add_cost(candidate.W.size(0), candidate.W.size(1), candidate.rank, cost);
+      costs.push_back(cost.operations);
+    }
+    const auto solve_first = [&](Candidate& candidate) {
+      SiteInput& input = inputs.at(candidate.linear->site);
+      if (input.metrics.empty())
+        input.metrics = metrics_of(options_, context.statistics.at(candidate.linear->site));
       solve(candidate, options_.target_bpw > 0 ? 1 : options_.rounds, context.seed);
-    }
-    if (options_.target_bpw > 0) {
-      share_budget(candidates);
-      for (Candidate& candidate : candidates) give_share(candidate, context.seed);
-    }
-    for (Candidate& candidate : candidates) finish(candidate, context);
+    };
+    if (options_.target_bpw > 0) share_budget(candidates, costs, context.processes, solve_first);
+    const auto correct = [&](size_t i) {
+      if (options_.target_bpw > 0) {
+        give_share(candidates[i], context.seed);
+      } else {
+        solve_first(candidates[i]);
+      }
+      finish(candidates[i]);
+      return parcel_of(candidates[i]);
+    };
+    context.processes.share(costs, correct, [&](size_t i, const Parcel& parcel) {
+      (*context.corrections)[candidates[i].linear->name] = take(parcel, candidates[i], options_.stored);
+      candidates[i] = {};  // its matrices
+    });
   }
 
   void plan(Sublayer& sublayer, PlanContext& context) const override {
@@ -257,15 +227,20 @@ class LowRankStep : public Step {
       const SiteStatistics& statistics = context.statistics.at(site);
       warn_of_few_tokens(site, statistics.second_moment.value().size(0), statistics.tokens,
                          *context.warnings);
-      inputs[site] = {statistics.second_moment.value(), {}, metrics_of(options_, statistics)};
+      inputs[site] = {statistics.second_moment.value(), {}, {}};
       moments[site].second_moment = true;
     }
     if (options_.variant != Variant::kAuto || inputs.empty()) return inputs;
-    StatisticsObserver observer(context.rewritten->prefix, moments,
-                                Batches::of(context.inputs.size(0), context.inputs.size(1)));
-    observe(*context.rewritten, context.inputs, observer);
-    for (const auto& [site, statistics] : observer.finish())
-      inputs.at(site).R_held_out = statistics.second_moment.value();
+    Parcel held_out;  // of the sites in order
+    if (context.processes.is_first()) {
+      StatisticsObserver observer(context.rewritten->prefix, moments,
+                                  Batches::of(context.inputs.size(0), context.inputs.size(1)));
+      observe(*context.rewritten, context.inputs, observer);
+      for (const auto& [site, statistics] : observer.finish()) held_out.add(statistics.second_moment.value());
+    }
+    context.processes.broadcast(held_out);
+    ParcelReader reader(held_out);
+    for (auto& [site, input] : inputs) input.R_held_out = reader.tensor();
     return inputs;
   }
 
@@ -298,7 +273,7 @@ class LowRankStep : public Step {
       if (options_.variant == Variant::kExact) candidate.row.shrinkage = options_.shrinkage;
       candidate.row.rounds = found.round + 1;
     }
-    if (candidate.row.rounds > 1) candidate.linear->weight.set(codes);
+    if (candidate.row.rounds > 1) candidate.codes = codes;
   }
 
   QuantizedTensor round_again(const Tensor& target, const Candidate& candidate) const {
@@ -318,21 +293,26 @@ class LowRankStep : public Step {
   // Ranks by what each takes off the relative error of its layer, a byte, within the sublayer. Each thus
   // gets its own share of the budget: errors of different ones cannot be compared, and one pass is enough.
   // Error and signal are measured by the metric that the layer is solved with.
-  void share_budget(std::vector<Candidate>& candidates) const {
+  void share_budget(std::vector<Candidate>& candidates, const std::vector<double>& costs,
+                    Processes& processes, const std::function<void(Candidate&)>& solve_first) const {
     double bits = 0;
     int64_t weights = 0;
     std::vector<RankOffer> offers;
-    for (const Candidate& candidate : candidates) {
+    const auto gains_of = [&](size_t i) {
+      solve_first(candidates[i]);
+      const Tensor W = candidates[i].W.to(at::kDouble);
+      const double signal = (W * candidates[i].metric->times(W)).sum().item<double>();
+      Parcel gains;
+      gains.add(candidates[i].solution.eigenvalues.cpu() / std::max(signal, 1e-300));
+      return gains;
+    };
+    processes.share(costs, gains_of, [&](size_t i, const Parcel& gains) {
+      const Candidate& candidate = candidates[i];
       const int64_t out = candidate.W.size(0), in = candidate.W.size(1);
       weights += out * in;
       bits += candidate.base.scheme.bits_per_weight(out, in) * static_cast<double>(out * in);
-      const Tensor W = candidate.W.to(at::kDouble);
-      const double signal = (W * candidate.metric->times(W)).sum().item<double>();
-      const Tensor gains = candidate.solution.eigenvalues.cpu() / std::max(signal, 1e-300);
-      offers.push_back({std::vector<double>(gains.const_data_ptr<double>(),
-                                            gains.const_data_ptr<double>() + gains.numel()),
-                        rank_bytes(out, in)});
-    }
+      offers.push_back({ParcelReader(gains).doubles(), rank_bytes(out, in)});
+    });
     const std::vector<int64_t> ranks = share_ranks(offers, static_cast<int64_t>(budget_bytes(weights, bits)));
     for (size_t i = 0; i < candidates.size(); ++i) candidates[i].rank = ranks[i];
   }
@@ -349,7 +329,7 @@ class LowRankStep : public Step {
     solution.eigenvalues = solution.eigenvalues.slice(0, 0, candidate.rank);
   }
 
-  void finish(Candidate& candidate, StepContext& context) const {
+  void finish(Candidate& candidate) const {
     const auto [A, B] = low_rank_factors(candidate.solution.V, candidate.D);
     CorrectionRow& row = candidate.row;
     row.rank = A.size(0);
@@ -366,10 +346,9 @@ class LowRankStep : public Step {
       row.energy_after = corrected_energy(own, candidate.D, correction.A, correction.B, candidate.input->R);
       row.bytes = correction.bytes();
       row.bits_per_weight = 8 * static_cast<double>(row.bytes) / static_cast<double>(candidate.W.numel());
-      candidate.linear->correction = std::move(correction);
+      candidate.correction = std::move(correction);
     }
     if (options_.compare && row.rank > 0) compare(candidate);
-    (*context.corrections)[candidate.linear->name] = row;
   }
 
   void compare(Candidate& candidate) const {

@@ -11,6 +11,7 @@
 // operations. `auto` takes for each site the one that leaves the smaller error of the site's outputs after
 // rounding, on tokens that the search has not seen.
 #include <algorithm>
+#include <optional>
 
 #include "ptq/base/error.h"
 #include "ptq/codec/quantized_tensor.h"
@@ -133,14 +134,43 @@ class RotateStep : public Step {
   }
 
   void apply(Sublayer& sublayer, StepContext& context) const override {
-    for (const std::string& name : sites_.transformable(sublayer)) {
+    const std::vector<std::string> names = sites_.transformable(sublayer);
+    std::vector<int64_t> sizes;
+    std::vector<double> costs;
+    for (const std::string& name : names) {
       const int64_t channels = site_channels(sublayer, name);
-      const int64_t size = size_at(sublayer, name, context.remarks);
+      sizes.push_back(size_at(sublayer, name, context.remarks));
+      costs.push_back(static_cast<double>(channels));
       if (random_signs_) {
         append_op(sublayer, name, signs(channels, seed_of(sublayer, name, context.seed)), context.statistics);
       }
-      append_op(sublayer, name, choose(sublayer, name, channels, size, context), context.statistics);
+      if (kind_ != Kind::kHadamard && context.statistics.at(name).all_zero()) {
+        context.remarks.fallbacks.push_back({sublayer.prefix + "." + name, "rotated at random", kNoActivity});
+      }
     }
+    if (kind_ == Kind::kHadamard) {
+      for (size_t i = 0; i < names.size(); ++i)
+        append_op(sublayer, names[i], hadamard(sublayer, names[i], sizes[i]), context.statistics);
+      return;
+    }
+    // Searched rotations of different sites do not know of each other.
+    const auto solve = [&](size_t i) {
+      Parcel parcel;
+      if (const auto found = search(sublayer, names[i], sizes[i], context)) {
+        parcel.add(found->R);
+        parcel.add(std::vector<int64_t>{found->steps});
+      }
+      return parcel;
+    };
+    context.processes.share(costs, solve, [&](size_t i, const Parcel& parcel) {
+      if (parcel.tensors.empty())
+        return append_op(sublayer, names[i], hadamard(sublayer, names[i], sizes[i]), context.statistics);
+      ParcelReader reader(parcel);
+      BlockRotation found;
+      found.R = reader.tensor();
+      found.steps = reader.integers().at(0);
+      append_op(sublayer, names[i], found, context.statistics);
+    });
   }
 
   void plan(Sublayer& sublayer, PlanContext& context) const override {
@@ -193,26 +223,28 @@ class RotateStep : public Step {
     return {at::randint(0, 2, {channels}, generator).to(at::kFloat) * 2 - 1};
   }
 
-  TransformOp choose(Sublayer& sublayer, const std::string& site, int64_t channels, int64_t size,
-                     StepContext& context) const {
-    if (kind_ == Kind::kHadamard) return make_block_hadamard(channels, size);
-    const SiteStatistics& statistics = context.statistics.at(site);
-    const Tensor& samples = statistics.samples;
-    if (statistics.all_zero())
-      context.remarks.fallbacks.push_back({sublayer.prefix + "." + site, "rotated at random", kNoActivity});
+  static TransformOp hadamard(Sublayer& sublayer, const std::string& site, int64_t size) {
+    return make_block_hadamard(site_channels(sublayer, site), size);
+  }
+
+  // The rotation that the search finds; none if `auto` prefers Hadamard's.
+  std::optional<BlockRotation> search(Sublayer& sublayer, const std::string& site, int64_t size,
+                                      const StepContext& context) const {
+    const Tensor& samples = context.statistics.at(site).samples;
     // `auto` judges on the last quarter, so it does not search there.
     const bool judged = kind_ == Kind::kAuto && samples.size(0) >= 4;
     const int64_t searched = judged ? samples.size(0) - samples.size(0) / 4 : samples.size(0);
     const Tensor Q = random_orthogonal(size - 1, seed_of(sublayer, site, context.seed));
     const GreedyRotation found =
         greedy_rotation(samples.slice(0, 0, searched), size, rotation_base(size, Q), greedy_);
-    const BlockRotation greedy{found.R.to(at::kFloat), found.steps};
+    BlockRotation greedy{found.R.to(at::kFloat), found.steps};
     if (kind_ == Kind::kGreedy) return greedy;
-    const TransformOp hadamard = make_block_hadamard(channels, size);
     const Tensor kept = samples.slice(0, judged ? searched : 0);
     const double greedy_error = rounded_output_error(sublayer, site, greedy, kept, trial_);
-    return greedy_error < rounded_output_error(sublayer, site, hadamard, kept, trial_) ? TransformOp(greedy)
-                                                                                       : hadamard;
+    const double hadamard_error =
+        rounded_output_error(sublayer, site, hadamard(sublayer, site, size), kept, trial_);
+    if (!(greedy_error < hadamard_error)) return {};
+    return greedy;
   }
 
   SiteSelection sites_;

@@ -34,22 +34,25 @@ class RtnStep : public Step {
 
   void apply(Sublayer& sublayer, StepContext& context) const override {
     const bool small_too = context.sites == nullptr || has_last_site(sublayer, context);
+    std::vector<Task> tasks;
     for (const LinearGroup& group : rounding_.groups(sublayer, context)) {
-      Tensor M;
-      bool silent = false;
-      if (rounding_.searches_clips()) {
-        const SiteStatistics& statistics = context.statistics.at(group.site);
-        M = rounded_second_moment(sublayer.site(group.site), statistics);
-        silent = statistics.all_zero();
-      }
+      const bool silent = rounding_.searches_clips() && context.statistics.at(group.site).all_zero();
       for (Linear* linear : group.linears) {
-        const Tensor W = linear->weight.values();
-        const WeightScheme scheme = rounding_.scheme_for(*linear, context.remarks);
+        tasks.push_back({linear, rounding_.scheme_for(*linear, context.remarks)});
         // Without activity all clips cost nothing, and the first is the whole range.
         if (silent) context.remarks.fallbacks.push_back({linear->name, "rounded without clips", kNoActivity});
-        linear->weight.set(rounding_.by_part()
-                               ? round_parts(linear->weight, part_scheme(linear->weight, scheme))
-                               : round_to_nearest(W, scheme, rounding_.clips(W, M, scheme)));
+      }
+    }
+    if (rounding_.searches_clips()) {
+      round_with_clips(tasks, sublayer, context);
+    } else {
+      // In less time than to tell others what came of it.
+      for (const Task& task : tasks) {
+        const Tensor W = task.linear->weight.values();
+        task.linear->weight.set(
+            rounding_.by_part()
+                ? round_parts(task.linear->weight, part_scheme(task.linear->weight, task.scheme))
+                : round_to_nearest(W, task.scheme, rounding_.fixed_clip(W)));
       }
     }
     if (!small_too) return;
@@ -76,6 +79,32 @@ class RtnStep : public Step {
     kAll,   // small weights too
     kRest,  // small weights, and linears that earlier steps have left in float
   };
+
+  struct Task {
+    Linear* linear;
+    WeightScheme scheme;
+  };
+
+  void round_with_clips(const std::vector<Task>& tasks, Sublayer& sublayer, StepContext& context) const {
+    std::vector<double> costs;
+    for (const Task& task : tasks)
+      costs.push_back(clip_search_cost(task.linear->weight, rounding_.samples()).operations);
+    std::string site;  // that M is of: linears of a site follow one another
+    Tensor M;
+    const auto solve = [&](size_t i) {
+      const Linear& linear = *tasks[i].linear;
+      if (linear.site != site)
+        M = rounded_second_moment(sublayer.site(linear.site), context.statistics.at(linear.site));
+      site = linear.site;
+      const Tensor W = linear.weight.values();
+      return parcel_of(round_to_nearest(W, tasks[i].scheme, rounding_.clips(W, M, tasks[i].scheme)));
+    };
+    context.processes.share(costs, solve, [&](size_t i, const Parcel& parcel) {
+      Weight& weight = tasks[i].linear->weight;
+      ParcelReader reader(parcel);
+      weight.set(quantized_of(reader, tasks[i].scheme, weight.device()));
+    });
+  }
 
   // The convolution, A (in the log domain) and D are vectors a channel: one scale each, at 8 bits, and where
   // linears are rounded part by part, one a part.

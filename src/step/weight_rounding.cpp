@@ -216,6 +216,25 @@ void plan_codes(Weight& weight, const WeightScheme& scheme) {
   weight.set(std::move(q));
 }
 
+Parcel parcel_of(const QuantizedTensor& q) {
+  Parcel parcel;
+  for (const Tensor& tensor : {q.codes, q.scale, q.zero}) parcel.add(tensor);
+  return parcel;
+}
+
+QuantizedTensor quantized_of(ParcelReader& parcel, const WeightScheme& scheme, at::Device device) {
+  const auto next = [&] {
+    const Tensor tensor = parcel.tensor();
+    return tensor.defined() ? tensor.to(device) : tensor;
+  };
+  QuantizedTensor q;
+  q.codes = next();
+  q.scale = next();
+  q.zero = next();
+  q.scheme = scheme;
+  return q;
+}
+
 StepCost clip_search_cost(const Weight& weight, int64_t samples) {
   const int64_t out = weight.size(0), in = weight.size(1);
   const double moment = 2.0 * static_cast<double>(samples * in) * static_cast<double>(in);

@@ -83,6 +83,10 @@ QuantizedTensor round_parts(const Weight& weight, const WeightScheme& scheme);
 // Codes and scales of a scheme in the shapes of a weight on the meta device, in place of its value.
 void plan_codes(Weight& weight, const WeightScheme& scheme);
 
+// Codes, scales and zero points of a weight for other processes, which know the scheme.
+Parcel parcel_of(const QuantizedTensor& q);
+QuantizedTensor quantized_of(ParcelReader& parcel, const WeightScheme& scheme, at::Device device);
+
 // Of choose_weight_clips() on a weight [out, in], `samples` rounded tokens included.
 StepCost clip_search_cost(const Weight& weight, int64_t samples);
 

@@ -211,6 +211,26 @@ TEST_P(MergedSums, APieceForEachLaneGivesTheBitsOfOneInEitherOrderOfMerging) {
   }
 }
 
+TEST_P(MergedSums, PackedPiecesOfSeveralProcessesGiveTheBitsOfOne) {
+  at::manual_seed(12);
+  const Windows windows(GetParam());
+  std::vector<int64_t> cuts = windows.boundaries();
+  cuts.insert(cuts.begin(), 0);  // of a process without windows
+  cuts.push_back(GetParam());
+  for (const PercentileMode mode : kModes) {
+    const SiteNeeds needs = everything(mode);
+    Parcel sent = windows.piece(needs, 0, cuts[1]).pack();
+    for (size_t i = 1; i + 1 < cuts.size(); ++i) {
+      SiteSums own = windows.piece(needs, cuts[i], cuts[i + 1]);
+      own.put_behind(sent);
+      sent = own.pack();
+    }
+    SiteSums all = windows.piece(needs, 0, 0);
+    all.unpack(sent);
+    expect_same_bits(all.finish(), windows.piece(needs, 0, GetParam()).finish());
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Batches, MergedSums, ::testing::Values(3, 8, 9, 16, 20, 64));
 
 TEST(MergedSums, BatchesThatComeAfterAMergeGiveTheBitsOfOnePiece) {

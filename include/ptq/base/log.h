@@ -12,6 +12,7 @@ struct LogOptions {
   bool quiet = false;  // warnings and errors only
   int verbose = 0;     // 1: debug, 2: trace
   std::string file{};  // also to this file, with times, at debug level or finer; empty for none
+  int rank = 0;        // of several processes: others than the first say nothing without `verbose`
 };
 
 // Makes spdlog's default logger write to stderr, above the progress bar, in colour where StatusLine::colors()

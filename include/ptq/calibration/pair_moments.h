@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "ptq/calibration/site_sums.h"
 #include "ptq/model/sublayer.h"
 
 namespace ptq {
@@ -18,9 +19,11 @@ struct PairMoments {
 };
 
 // Runs `floats` on x and `rounded` on x_rounded, both [windows, length, d_model], batch by batch, as far as
-// the last of `sites`. Sums are the same for any number of threads.
+// the last of `sites`. Sums are the same for any number of threads, and of processes, each of which gives its
+// windows and gets the sums over those of all: `batches`.
 std::map<std::string, PairMoments> pair_moments(const Sublayer& floats, const Tensor& x, Sublayer& rounded,
                                                 const Tensor& x_rounded,
-                                                const std::vector<std::string>& sites);
+                                                const std::vector<std::string>& sites, const Batches& batches,
+                                                Processes& processes);
 
 }  // namespace ptq

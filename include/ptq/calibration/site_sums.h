@@ -7,14 +7,17 @@
 #include <vector>
 
 #include "ptq/calibration/statistics.h"
+#include "ptq/comm/processes.h"
 #include "ptq/model/sublayer.h"
 
 namespace ptq {
 
-// The windows of a calibration, in the batches in which they are run (for_each_batch).
+// The windows of a calibration, in the batches in which they are run (for_each_batch), and with which of them
+// those of this process begin.
 struct Batches {
   int64_t windows = 0;
   int64_t count = 0;
+  int64_t first = 0;
 
   // Of `windows` windows of `length` tokens.
   static Batches of(int64_t windows, int64_t length);
@@ -43,6 +46,10 @@ class LaneSum {
   // The sum of all batches; undefined if none was added.
   Tensor total() const;
 
+  // For another process.
+  void pack(Parcel& parcel) const;
+  static LaneSum unpack(ParcelReader& parcel);
+
  private:
   // Whether a batch is of another lane than the one before.
   bool begins_lane(int64_t batch) const;
@@ -66,6 +73,12 @@ class SiteSums {
   // What was measured so far.
   SiteStatistics finish() const;
 
+  // For another process, which has made the same object.
+  Parcel pack() const;
+  void unpack(const Parcel& parcel);
+  // merge() the other way round: `earlier` is what pack() gave of a piece that ends where this one begins.
+  void put_behind(const Parcel& earlier);
+
  private:
   double finite(double largest) const;
   void add_channels(const Tensor& rows);
@@ -88,12 +101,15 @@ class SiteSums {
   int64_t values_ = 0, values_of_all_ = 0;  // kExact: how many |x| were seen, and will be
 };
 
-// Sums up what `needs` names of a sublayer, on the forwards that it is passed to: one for each batch.
+// Sums up what `needs` names of a sublayer, on the forwards that it is passed to: one for each batch of this
+// process.
 class StatisticsObserver : public Observer {
  public:
   // `prefix` of the sublayer, for messages.
   StatisticsObserver(const std::string& prefix, const Needs& needs, const Batches& batches);
   void observe(const Site& site, const Tensor& x) override;
+  // Adds up what all processes have seen: each knows all of it then.
+  void merge(Processes& processes);
   Statistics finish() const;
 
  private:

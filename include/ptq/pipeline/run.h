@@ -9,6 +9,7 @@
 #include "ptq/artifact/open_model.h"
 #include "ptq/base/progress.h"
 #include "ptq/checkpoint/checkpoint.h"
+#include "ptq/comm/processes.h"
 #include "ptq/method/recipe.h"
 #include "ptq/model/model.h"
 #include "ptq/report/report.h"
@@ -40,14 +41,17 @@ struct RunOptions {
   // signal meets are always kept.
   double save_every_seconds = 10;
   std::string resume_command;  // what to type to go on, for a message
-  Json program;                // the report's "program"
+  // Those that share the run, each of which calls run() with the same options; null: this one.
+  std::shared_ptr<Processes> processes;
+  Json program;  // the report's "program"
 };
 
 // Quantizes the model and writes the artifact, report.json and SHA256SUMS. Returns the report that was
 // written. Throws Error, and then the output is as it was. If the Error may_pass(), what was kept last stays
 // in `.NAME.partial` beside it, and the log says so; if not, nothing stays. After a signal the block is
 // finished and kept first. Memory: a few blocks and, unless they lie in a file, the hidden states of the
-// calibration windows.
+// calibration windows. Of several processes the first reads the texts and writes; the others return an empty
+// report. Their number changes no byte of the output but for the times in the report.
 Report run(const RunOptions& options, const Recipe& recipe, Progress& progress);
 
 // The tokenizer of --tokenizer (`option`, if it is not empty), or in the file of the model's weights, or of

@@ -45,9 +45,11 @@ struct Plan {
   bool at_most = false;  // choices by values may store less than output_bytes
   // Name -> bytes; nothing for report.json, whose numbers a run measures.
   std::map<std::string, std::optional<int64_t>> files;
-  int64_t peak_memory_bytes = 0;  // estimated
-  int64_t disk_bytes = 0;         // that the run needs at once, the output included; estimated
-  double operations = 0;          // of floating point, estimated
+  // Estimated. Of several processes that share the run: of the one that has most.
+  int64_t processes = 1;
+  int64_t peak_memory_bytes = 0;
+  double operations = 0;          // of floating point
+  int64_t disk_bytes = 0;         // that the run needs at once, the output included
   std::vector<Remark> fallbacks;  // as in the report
   std::vector<Remark> decisions;
   std::vector<std::string> notes;  // how the checkpoint is read

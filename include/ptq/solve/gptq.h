@@ -8,6 +8,9 @@
 namespace ptq {
 
 constexpr int kGptqClips = 7;  // factors that `search_clips` tries
+// Rows of W that begin at a multiple of so many may be rounded apart from the others, to the same bits; not
+// where one scale a tensor is made.
+constexpr int64_t kGptqRows = 64;
 
 struct GptqOptions {
   double damping = 0.01;  // of the mean of M's diagonal, added to its diagonal

@@ -14,6 +14,7 @@
 
 #include "ptq/base/json.h"
 #include "ptq/calibration/statistics.h"
+#include "ptq/comm/processes.h"
 #include "ptq/model/model.h"
 #include "ptq/report/report.h"
 
@@ -33,10 +34,12 @@ struct Remarks {
   std::vector<Remark> decisions;  // asked for by an option or by the architecture's table
 };
 
-// What a step may look at, besides the sublayer.
+// What a step may look at, besides the sublayer. All processes of a run apply a step alike, and all have the
+// same statistics.
 struct StepContext {
   Statistics& statistics;  // what needs() asked for; a rewrite takes along what it changes
-  // Held-out windows, for choices: the sublayer's input and its float output [windows, length, d_model].
+  // Held-out windows, for choices: the sublayer's input and its float output [windows, length, d_model]. The
+  // first process has them, and tells the others what it chose.
   const Tensor& inputs;
   const Tensor& outputs;
   const std::function<bool(const std::string& linear)>& skip;  // --skip: layers to leave in float
@@ -51,6 +54,7 @@ struct StepContext {
   std::vector<std::string>* warnings = nullptr;                 // each different one is said once a run
   // Of a rounding of weights: the sites whose readers are to be rounded now; null: all.
   const std::vector<std::string>* sites = nullptr;
+  Processes& processes = one_process();
 };
 
 // What a step costs on one sublayer, besides the passes that its needs() cause: for `quantize plan`.
