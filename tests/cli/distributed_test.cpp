@@ -111,7 +111,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_F(Distributed, KilledProcessIsNamedAndAnyNumberGoesOn) {
   run_well(llama_run_ + Words{"-o", "whole", "--quiet"});
   const Words parts = llama_run_ + Words{"-o", "parts", "--resume", "-v"};
-  const Results killed = run_together(3, parts, 1, signalled(SIGKILL, finished(1)));
+  const Results killed = run_together(3, parts, 1, signalled(SIGKILL, finished(2)));
   expect_all_say(killed, {"rank 1 of 3", "no sign of life"}, 1, 1);
   EXPECT_NE(killed[0].err.find("are finished and kept in"), std::string::npos) << killed[0].err;
   EXPECT_EQ(directory_.list(), (Words{".parts.partial", "whole"}));
@@ -133,7 +133,7 @@ TEST_F(Distributed, StateOfOneProcessIsGoneOnFromByThree) {
 
 TEST_F(Distributed, SigtermOfOneEndsAllWithFive) {
   const Words arguments = llama_run_ + Words{"-o", "parts", "-v"};
-  const Results results = run_together(2, arguments, 1, signalled(SIGTERM, finished(1)));
+  const Results results = run_together(2, arguments, 1, signalled(SIGTERM, finished(2)));
   expect_all_say(results, {"rank 1 of 2", "interrupted"}, 5);
   EXPECT_EQ(directory_.list(), Words{".parts.partial"});
   run_together_well(2, llama_run_ + Words{"-o", "parts", "--resume", "--quiet"});
