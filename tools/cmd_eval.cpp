@@ -104,8 +104,7 @@ void expect_fitting(const EvalOptions& options) {
   }
   if (asks && options.max_tokens > 0)
     throw usage_error("--max-tokens", "is for --text", "--limit N for the first N questions");
-  if (asks && options.decode)
-    throw usage_error("--decode", "is for --text", "--task asks of whole texts");
+  if (asks && options.decode) throw usage_error("--decode", "is for --text", "--task asks of whole texts");
   const char* const of_tasks = options.limit > 0             ? "--limit"
                                : options.shots > 0           ? "--shots"
                                : !options.shots_from.empty() ? "--shots-from"

@@ -1,6 +1,6 @@
 // quantize plan MODEL: what a run with the same options would do and cost.
 #include "exports_of_run.h"
-#include "ptq/pipeline/plan.h"
+#include "ptq/pipeline/memory_bound.h"
 #include "runtimes_of_run.h"
 
 namespace ptq {
@@ -15,7 +15,9 @@ void plan_command(const QuantizeOptions& options, const CommonOptions& common) {
   exports_of_run(options.formats, run_options, recipe);  // which refuses what a run would
   const std::vector<RuntimeAnswer> answers = answers_of_run(options.runtimes, run_options, recipe);
   Progress progress(common.status_line, ProgressStyle::kQuiet);
-  const Plan plan = plan_run(run_options, recipe, progress, options.processes);
+  const std::optional<int64_t> bound = max_memory_bytes(options);
+  const Plan plan = bound ? within_memory(run_options, recipe, *bound, progress, options.processes).plan
+                          : plan_run(run_options, recipe, progress, options.processes);
   if (!common.json) {
     print(plan_text(plan) + answers_text(answers));
     return;

@@ -3,6 +3,7 @@
 
 #include <charconv>
 #include <csignal>
+#include <cstdlib>
 #include <string_view>
 #include <utility>
 
@@ -15,6 +16,7 @@
 #include "ptq/base/shell.h"
 #include "ptq/base/stream_input.h"
 #include "ptq/comm/launch.h"
+#include "ptq/pipeline/memory_bound.h"
 #include "ptq/pipeline/run.h"
 #include "runtimes_of_run.h"
 
@@ -22,7 +24,7 @@ namespace ptq {
 namespace {
 
 // "5GB", "500MB", "1000000".
-int64_t parse_bytes(const std::string& text) {
+int64_t parse_bytes(const std::string& option, const std::string& text) {
   double number = 0;
   const auto [unit_begin, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
   const std::string_view unit(unit_begin, static_cast<size_t>(text.data() + text.size() - unit_begin));
@@ -33,7 +35,7 @@ int64_t parse_bytes(const std::string& text) {
   if (unit == "GB") factor = 1e9;
   const double bytes = failed == std::errc() ? number * factor : 0;
   if (!(bytes >= 1 && bytes < 1e15)) {
-    throw usage_error("--max-shard-size", fmt::format("\"{}\" is not a size", text), "5GB, 500MB");
+    throw usage_error(option, fmt::format("\"{}\" is not a size", text), "5GB, 500MB");
   }
   return static_cast<int64_t>(bytes);
 }
@@ -91,6 +93,13 @@ Recipe recipe_of_run(const QuantizeOptions& options, const CommonOptions& common
   return resolve_recipe(recipe_options);
 }
 
+std::optional<int64_t> max_memory_bytes(const QuantizeOptions& options) {
+  if (!options.max_memory.empty()) return parse_bytes("--max-memory", options.max_memory);
+  const char* const variable = std::getenv("PTQ_MAX_MEMORY");
+  if (variable == nullptr || *variable == '\0') return {};
+  return parse_bytes("PTQ_MAX_MEMORY", variable);
+}
+
 RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& common, const Recipe& recipe) {
   if (options.model.empty())
     throw usage_error("MODEL", "is missing: which checkpoint?", "quantize --method quamba model.pt");
@@ -115,7 +124,7 @@ RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& c
     if (auto content = text_of_stream(path)) run_options.piped[path] = std::move(content);
   }
   run_options.device = common.torch_device();
-  run_options.max_shard_bytes = parse_bytes(options.max_shard_size);
+  run_options.max_shard_bytes = parse_bytes("--max-shard-size", options.max_shard_size);
   run_options.strict = options.strict;
   run_options.resume = options.resume;
   run_options.save_every_seconds = parse_seconds("--save-every", options.save_every);
@@ -153,7 +162,12 @@ std::shared_ptr<Processes> join_processes(const QuantizeOptions& options, const 
 
 // The run, and on the first process what is printed and exported after it.
 void quantize(const QuantizeOptions& options, const CommonOptions& common, const Recipe& recipe,
-              const RunOptions& run_options) {
+              RunOptions run_options) {
+  const std::optional<int64_t> bound = max_memory_bytes(options);
+  if (bound) {
+    Progress progress(common.status_line, ProgressStyle::kQuiet);
+    run_options = within_memory(run_options, recipe, *bound, progress).options;
+  }
   const bool is_first = run_options.processes == nullptr || run_options.processes->is_first();
   std::vector<ExportOfRun> exports;
   if (is_first) exports = exports_of_run(options.formats, run_options, recipe);
@@ -162,6 +176,10 @@ void quantize(const QuantizeOptions& options, const CommonOptions& common, const
   const Report report = run(run_options, recipe, progress);
   if (!is_first) return;
   print(common.json ? to_json(report).dump(1) + "\n" : summary(report, run_options.output));
+  if (bound && report.peak_rss_bytes > *bound)
+    spdlog::warn(
+        "the run has needed {} of memory, more than the {} of --max-memory: the estimate was too low",
+        format_bytes(report.peak_rss_bytes), format_bytes(*bound));
   for (const ExportOfRun& wanted : exports) {
     const OpenModel artifact = open_model(run_options.output, {}, run_options.device);
     const ExportResult done = wanted.format->write(artifact, wanted.target);

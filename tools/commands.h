@@ -54,6 +54,7 @@ struct QuantizeOptions {
   bool resume = false;
   std::string save_every = "10s";
   std::string hidden_states = "memory";
+  std::string max_memory;             // empty: PTQ_MAX_MEMORY, or no bound
   std::vector<std::string> formats;   // of exports beside the output
   std::vector<std::string> runtimes;  // that are to load the output
   bool distributed = false;           // one of several processes of the run
@@ -146,6 +147,8 @@ void man_command();
 
 // The recipe and the options of a run. Throw usage Errors.
 Recipe recipe_of_run(const QuantizeOptions& options, const CommonOptions& common);
+// What --max-memory or else PTQ_MAX_MEMORY allows a run to take; none without either.
+std::optional<int64_t> max_memory_bytes(const QuantizeOptions& options);
 RunOptions options_of_run(const QuantizeOptions& options, const CommonOptions& common, const Recipe& recipe);
 
 // The report's "program": name, version, git, torch, isa, threads.

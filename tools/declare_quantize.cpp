@@ -84,6 +84,11 @@ void add_run_options(CLI::App& app, QuantizeOptions& options, CommonOptions& com
          "and memory does not grow with the text; default memory)")
       ->check(CLI::IsMember({"memory", "file"}))
       ->type_name("PLACE");
+  app.add_option(
+         "--max-memory", options.max_memory,
+         "keep the estimate of `plan` below this: the run moves its hidden states to a file if it must, "
+         "and is refused if that is not enough (default: PTQ_MAX_MEMORY, or no bound)")
+      ->type_name("SIZE");
   app.add_flag("--strict", options.strict, "whatever was not done as asked is an error");
   add_text_options(app, common);
   add_model_options(app, common);

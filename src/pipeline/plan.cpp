@@ -189,6 +189,7 @@ Plan plan_run(const RunOptions& run_options, const Recipe& recipe, Progress& pro
   }
   add_files(open, companions, layout, plan);
   plan.processes = processes;
+  plan.hidden_states_in_file = options.hidden_states_in_file;
   for (const RunCost& cost : costs) {
     plan.operations = std::max(plan.operations, cost.operations());
     plan.peak_memory_bytes = std::max(plan.peak_memory_bytes, cost.peak_bytes());

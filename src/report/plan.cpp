@@ -104,6 +104,7 @@ Json to_json(const Plan& plan) {
             {"files", files}}},
           {"processes", plan.processes},
           {"peak_memory_bytes", plan.peak_memory_bytes},
+          {"hidden_states", plan.hidden_states_in_file ? "file" : "memory"},
           {"disk_bytes", plan.disk_bytes},
           {"operations", plan.operations},
           {"fallbacks", to_json(plan.fallbacks)},
@@ -132,7 +133,8 @@ std::string plan_text(const Plan& plan) {
   const std::string each =
       plan.processes > 1 ? ", each of " + std::to_string(plan.processes) + " processes at most" : "";
   text += "  operations    " + scientific(plan.operations) + each + "\n";
-  text += "  peak memory   about " + format_bytes(plan.peak_memory_bytes) + each + "\n";
+  text += "  peak memory   about " + format_bytes(plan.peak_memory_bytes) + each +
+          (plan.hidden_states_in_file ? ", with hidden states in a file\n" : "\n");
   text += "  disk          about " + format_bytes(plan.disk_bytes) + " while it runs\n";
   for (const std::string& note : plan.notes) text += "  note          " + note + "\n";
   text += fallback_text(plan.fallbacks) + decision_text(plan.decisions) + warning_text(plan.warnings);

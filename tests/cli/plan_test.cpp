@@ -194,6 +194,30 @@ TEST_F(Planned, MemoryIsNearWhatARunNeedsAndGrowsAsItDoes) {
   expect_memory(Words{llama_, "--method", "gptq", "--calib", calib_});
 }
 
+// Between what the hidden states in memory and in a file need they lie in the file, with the same output; below
+// that a run is refused with both numbers.
+TEST_F(Planned, MemoryBoundMovesHiddenStatesAndRefusesWhatCannotFit) {
+  const Words options = {model_,      "--method", "rtn",       "--bits", "w8a8",   "--calib",         calib_,
+                         "--samples", "256",      "--seq-len", "512",    "--skip", "*.0.mixer.x_proj"};
+  const Json memory = run_json(Words{"plan"} + options);
+  const Json file = run_json(Words{"plan"} + options + Words{"--hidden-states", "file"});
+  EXPECT_EQ(memory["hidden_states"], "memory");
+  EXPECT_EQ(file["hidden_states"], "file");
+  const auto most = memory["peak_memory_bytes"].get<int64_t>(),
+             least = file["peak_memory_bytes"].get<int64_t>();
+  ASSERT_GT(most, least + 20'000'000);
+  const auto bounded = [&](int64_t bytes) { return options + Words{"--max-memory", std::to_string(bytes)}; };
+  EXPECT_EQ(run_json(Words{"plan"} + bounded(most))["hidden_states"], "memory");
+  EXPECT_EQ(run_json(Words{"plan"} + bounded(least))["hidden_states"], "file");
+  const ProcessResult moved = run(bounded(least) + Words{"-o", "moved"});
+  EXPECT_EQ(moved.exit_code, 0) << moved.err;
+  EXPECT_NE(moved.err.find("hidden states lie in a file"), std::string::npos) << moved.err;
+  run_well(options + Words{"-o", "plain"});
+  EXPECT_EQ(directory_.read("moved/model.safetensors"), directory_.read("plain/model.safetensors"));
+  expect_same_error(bounded(least - 1) + Words{"-o", "none"}, "--max-memory allows");
+  expect_same_error(options + Words{"--max-memory", "much"}, "--max-memory");
+}
+
 // What a run that --strict has ended leaves beside its output, and what would have come on top.
 TEST_F(Planned, DiskIsWhatLiesThereAtOnceWhileARunWrites) {
   const Words options = {model_, "--method", "rtn", "--bits", "w8a8", "--calib", calib_, "-o", "q"};

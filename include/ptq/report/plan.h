@@ -48,6 +48,7 @@ struct Plan {
   // Estimated. Of several processes that share the run: of the one that has most.
   int64_t processes = 1;
   int64_t peak_memory_bytes = 0;
+  bool hidden_states_in_file = false;
   double operations = 0;          // of floating point
   int64_t disk_bytes = 0;         // that the run needs at once, the output included
   std::vector<Remark> fallbacks;  // as in the report
