@@ -15,7 +15,8 @@ std::vector<MethodOption> gptq_options() {
       {"symmetric", false, "true | false", "no zero points for weights"},
       {"damping", 0.01, "above 0 to 1", "added to the second moment's diagonal, of its mean"},
       {"order_by_activation", false, "true | false", "round columns with large inputs first"},
-      {"clip", 1, "search | above 0 to 1", "what is kept of a row's or group's range"},
+      {"clip", "auto", "auto | search | above 0 to 1",
+       "what is kept of a row's or group's range; auto: search up to 4 bits, else 1"},
   };
 }
 
@@ -24,12 +25,13 @@ std::vector<StepConfig> gptq_steps(const std::string& bits_text, JsonFields& opt
   const Json given = options.at("group");
   const bool grouped = bits.activations == 16 && bits.weights < 8;
   const int64_t group = given == "auto" ? (grouped ? 128 : 0) : options.integer("group", 0);
+  const Json clip = options.at("clip");
   Json step = {{"bits", bits.weights},
                {"symmetric", options.boolean("symmetric", false)},
                {"granularity", group != 0 ? "group" : "channel"},
                {"damping", options.number("damping", 0.01)},
                {"order_by_activation", options.boolean("order_by_activation", false)},
-               {"clip", options.at("clip")}};
+               {"clip", clip == "auto" ? (bits.weights <= 4 ? Json("search") : Json(1)) : clip}};
   if (group != 0) step["group"] = group;
   std::vector<StepConfig> steps;
   if (bits.activations < 16) {
