@@ -1,5 +1,6 @@
-// Kernels that go along rows: quantize_codes, round_to_codes, quantize_asymmetric, abs_max_rows, rms_norm and gather_columns.
-// Four partial results run side by side in the reductions, to hide the latency of one chain.
+// Kernels that go along rows: quantize_codes, round_to_codes, quantize_asymmetric, abs_max_rows, rms_norm
+// and gather_columns. Four partial results run side by side in the reductions, to hide the latency of one
+// chain.
 //
 // Include after one of vec_avx2.h and vec_avx512.h.
 #pragma once

@@ -13,8 +13,6 @@
 namespace ptq {
 namespace {
 
-constexpr int64_t kDrawnOneIn = 16;  // tokens that an observer is shown for every expert
-
 class MoeFeedForward : public Part {
  public:
   MoeFeedForward(const WeightSource& source, const MoeLayout& layout);
@@ -29,8 +27,10 @@ class MoeFeedForward : public Part {
   std::vector<Weight*> weights() override;
   std::vector<FoldEdge> fold_edges() override;
   MixingCost mixing_cost(int64_t) const override { return {}; }
+  Tensor chosen_experts(const Tensor& router_input) const override;
 
  private:
+  std::vector<Routed> routed(const Tensor& router_input) const;
   Tensor of_expert(size_t e, const Activation& x, const Tensor& tokens, Observer* observer) const;
   std::vector<Linear*> readers();
   FoldEdge latent_edge();
@@ -82,13 +82,26 @@ Tensor MoeFeedForward::of_expert(size_t e, const Activation& x, const Tensor& to
   return expert.outer(shown.tokens(at::arange(n, tokens.options()))).squeeze(0);
 }
 
+std::vector<Routed> MoeFeedForward::routed(const Tensor& router_input) const {
+  const Tensor logits = router_({.values = router_input}).flatten(0, -2);
+  return route(layout_.router, logits, choice_bias_ ? choice_bias_->values() : Tensor());
+}
+
+Tensor MoeFeedForward::chosen_experts(const Tensor& router_input) const {
+  const int64_t tokens = router_input.numel() / router_input.size(-1);
+  const Tensor chosen = at::zeros({tokens, static_cast<int64_t>(experts_.size())}, at::kBool);
+  const std::vector<Routed> experts = routed(router_input);
+  for (size_t e = 0; e < experts.size(); ++e)
+    chosen.select(1, static_cast<int64_t>(e)).index_fill_(0, at::tensor(experts[e].tokens, at::kLong), true);
+  return chosen;
+}
+
 Tensor MoeFeedForward::forward(const Tensor& x, PartState*, Observer* observer) const {
-  const Tensor logits = router_(router_input_(x, observer)).flatten(0, -2);
-  const Tensor bias = choice_bias_ ? choice_bias_->values() : Tensor();
-  const std::vector<Routed> routed = route(layout_.router, logits, bias);
+  const Activation router_input = router_input_(x, observer);  // floats: it is never rounded
+  const std::vector<Routed> routed = this->routed(router_input.values);
   const Tensor entering = latent_in_ ? (*latent_in_)(latent_input_(x, observer)) : x;
   const Activation input = experts_input_(entering, observer);
-  Tensor sum = at::zeros({logits.size(0), entering.size(-1)}, x.options());
+  Tensor sum = at::zeros({x.size(0) * x.size(1), entering.size(-1)}, x.options());
   for (size_t e = 0; e < experts_.size(); ++e) {
     if (routed[e].tokens.empty() && observer == nullptr) continue;
     const Tensor tokens = at::tensor(routed[e].tokens, at::kLong).to(x.device());

@@ -7,6 +7,7 @@
 
 #include "pipeline/measure.h"
 #include "pipeline/opening.h"
+#include "pipeline/routing.h"
 #include "ptq/base/error.h"
 #include "ptq/calibration/pair_moments.h"
 #include "ptq/calibration/site_sums.h"
@@ -307,6 +308,8 @@ void BlockPass::apply(Sublayer& sublayer, Streams& streams, StageTimes& times, R
     const StageTimer timer(times, "measure");
     measure_sublayer(rewritten, sublayer, inputs, statistics, corrections, report);
   }
+  count_routed(sublayer, statistics, streams.calibrated.windows, stream.empty() ? 0 : stream.length(),
+               remarks, report);
   say_once(warnings, report.warnings);
   append(report.fallbacks, remarks.fallbacks);
   append(report.decisions, remarks.decisions);

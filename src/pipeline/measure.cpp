@@ -6,6 +6,7 @@
 #include <map>
 
 #include "ptq/calibration/stream.h"
+#include "ptq/export/runtimes.h"
 
 namespace ptq {
 namespace {
@@ -176,6 +177,16 @@ void warn_of_better_bases(Report& report) {
                             format_number(row.better_base->energy / row.energy_before.value_or(1), 3) +
                             " of the uncorrected error, rank " + std::to_string(row.rank) + " " +
                             format_number(row.remaining(), 3));
+}
+
+std::vector<LoadsIn> programs_that_load(const OpenModel& written, const std::string& method) {
+  std::vector<LoadsIn> all;
+  for (const RuntimeEntry& runtime : runtimes()) {
+    for (const RuntimeFit& fit : fits(runtime, written, method)) {
+      if (fit.loads()) all.push_back({runtime.name, fit.format->name});
+    }
+  }
+  return all;
 }
 
 }  // namespace ptq

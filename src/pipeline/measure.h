@@ -3,7 +3,9 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
+#include "ptq/artifact/open_model.h"
 #include "ptq/calibration/statistics.h"
 #include "ptq/model/model.h"
 #include "ptq/report/report.h"
@@ -34,5 +36,8 @@ void measure_block(const Block& quantized, const Tensor& inputs, const Tensor& o
 
 // Adds a warning where the bytes of corrections would have bought more in the weights' format.
 void warn_of_better_bases(Report& report);
+
+// From the headers of what `method` has written: which programs load an export of it.
+std::vector<LoadsIn> programs_that_load(const OpenModel& written, const std::string& method);
 
 }  // namespace ptq

@@ -19,6 +19,7 @@
 #include "pipeline/measure.h"
 #include "pipeline/opening.h"
 #include "pipeline/quality.h"
+#include "pipeline/routing.h"
 #include "pipeline/run_identity.h"
 #include "pipeline/run_state.h"
 #include "pipeline/shared_windows.h"
@@ -34,7 +35,6 @@
 #include "ptq/calibration/stream.h"
 #include "ptq/calibration/tokens.h"
 #include "ptq/engine/evaluate.h"
-#include "ptq/export/runtimes.h"
 #include "ptq/model/listed_source.h"
 
 namespace ptq {
@@ -249,23 +249,17 @@ void measure_quality(Run& run, const OpenModel& open, const BlockLoop& loop,
     spdlog::info("output quality is not measured: there is no text; --eval-text or --calib asks for it");
     return;
   }
+  if (!run.report.routing.empty()) {
+    const Tensor ids = run.options.eval_text.empty()
+                           ? loop.windows.held_out()
+                           : evaluation_windows(eval_ids, window_length(run.recipe, model), "--eval-text");
+    measure_routing(model, *open_written(run).model, ids, run.report);
+  }
   // Text that the model wrote itself is what it expects.
   if (run.options.eval_text.empty() && run.options.calibration.empty()) return;
   const Quality& quality = *run.report.quality;
   const std::string warning = chance_warning(quality.perplexity_float, model.vocab_size(), quality.text);
   if (!warning.empty()) run.report.warnings.push_back(warning);
-}
-
-// From the headers of what was written: which programs load an export of it.
-std::vector<LoadsIn> find_loads_in(Run& run) {
-  const OpenModel written = open_model(run.output->directory.path("."), {}, at::kMeta);
-  std::vector<LoadsIn> all;
-  for (const RuntimeEntry& runtime : runtimes()) {
-    for (const RuntimeFit& fit : fits(runtime, written, run.recipe.method)) {
-      if (fit.loads()) all.push_back({runtime.name, fit.format->name});
-    }
-  }
-  return all;
 }
 
 // The artifact's files, and what is known once they are on disk.
@@ -280,7 +274,8 @@ void finish_output(Run& run, const OpenModel& open, const BlockLoop& loop, const
     for (const auto& [name, text] : companions.texts) write_file(run.output->directory.path(name), text);
   }
   measure_quality(run, open, loop, eval_ids);
-  run.report.loads_in = find_loads_in(run);
+  run.report.loads_in =
+      programs_that_load(open_model(run.output->directory.path("."), {}, at::kMeta), run.recipe.method);
   measure_sizes(weight_files, run.output->directory, open.model->num_parameters(), run.report);
 }
 

@@ -132,6 +132,17 @@ void visit_fields(Like<Remark> auto& row, const auto& visit) {
   visit("why", why);
 }
 
+void visit_fields(Like<RoutingRow> auto& row, const auto& visit) {
+  auto& [name, calibrated, changed] = row;
+  visit("name", name);
+  visit(
+      "calibrated", calibrated,
+      {.text = "tokens of the calibration that went to each expert; empty if no step counted", .minimum = 0});
+  visit("changed", changed,
+        {.text = "share of measured tokens that go to other experts once the model is quantized",
+         .minimum = 0});
+}
+
 void visit_fields(Like<LoadsIn> auto& row, const auto& visit) {
   auto& [runtime, format] = row;
   visit("runtime", runtime);
@@ -253,6 +264,8 @@ void visit_fields(Like<Report> auto& report, const auto& visit) {
         {.text = "null if no text went through the model: the recipe needs none, and none was given",
          .or_null = true});
   visit_rows(report, visit);
+  visit("routing", report.routing,
+        {.text = "mixtures of experts; absent in earlier reports", .required = false});
   visit("quality", report.quality);
   visit("output", OutputOf{report});
   visit("loads_in", report.loads_in,

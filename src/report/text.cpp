@@ -83,6 +83,22 @@ std::string correction_line(const Report& report) {
          " % of the error of " + std::to_string(layers) + " layers' outputs\n";
 }
 
+// Of the mixtures of experts: the fewest tokens that one was calibrated on, and the most that go elsewhere.
+std::string routing_line(const std::vector<RoutingRow>& rows) {
+  std::optional<int64_t> fewest;
+  std::optional<double> changed;
+  for (const RoutingRow& row : rows) {
+    for (const int64_t tokens : row.calibrated) fewest = std::min(tokens, fewest.value_or(tokens));
+    if (row.changed) changed = std::max(*row.changed, changed.value_or(0));
+  }
+  if (!fewest && !changed) return "";
+  std::string text = "  experts       ";
+  if (fewest) text += "calibrated on " + std::to_string(*fewest) + " tokens or more each";
+  if (fewest && changed) text += ", ";
+  if (changed) text += "at most " + format_number(*changed * 100, 2) + " % of a layer's tokens go to others";
+  return text + "\n";
+}
+
 }  // namespace
 
 std::string format_number(double value, int digits) {
@@ -189,6 +205,7 @@ std::string summary(const Report& report, const std::string& output_path) {
   }
   text += correction_line(report);
   text += worst_layer_line(report.layers);
+  text += routing_line(report.routing);
   if (!report.loads_in.empty()) text += "  loads in      " + loads_in_text(report) + ", once exported\n";
   double total_ms = 0;
   for (const auto& [stage, elapsed_ms] : report.time_ms) total_ms += elapsed_ms;

@@ -34,6 +34,7 @@ TEST(ReadReport, SampleHasAnotherValueThanTheDefaultInEveryField) {
   defaults.fallbacks = defaults.decisions = {Remark()};
   defaults.quality = Quality();
   defaults.loads_in = {LoadsIn()};
+  defaults.routing = {RoutingRow()};
   const Json json = to_json(filled_report());
   Json leaves = to_json(defaults).flatten();
   leaves.erase("/schema_version");

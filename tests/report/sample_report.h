@@ -62,6 +62,7 @@ inline Report filled_report() {
   report.bits_per_weight_without_correction = 7.75;
   report.time_ms = {{"write", 1500.0}};
   report.loads_in = {{"llama.cpp", "gguf"}};
+  report.routing = {{"model.layers.0", {7, 0}, 0.25}};
   report.warnings = {"w"};
   return report;
 }

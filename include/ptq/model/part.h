@@ -74,6 +74,9 @@ class Part {
   // before the part are the sublayer's.
   virtual std::vector<FoldEdge> fold_edges() = 0;
   virtual std::vector<ProductPair> product_pairs() { return {}; }
+  // Of a mixture: which experts the tokens of `router_input` [..., d_model] go to, bool [tokens, experts].
+  // Undefined for other parts.
+  virtual Tensor chosen_experts(const Tensor& /*router_input*/) const { return {}; }
 
   virtual MixingCost mixing_cost(int64_t length) const = 0;
 };

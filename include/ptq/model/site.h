@@ -49,6 +49,8 @@ struct ActivationQuantizer {
 
 // The kind of a site that decides which layers are used: it is never rounded or transformed.
 inline constexpr const char* kRouterInput = "router_input";
+// Of the tokens that do not go to an expert an observer of its inner values is shown one in so many too.
+inline constexpr int64_t kDrawnOneIn = 16;
 // The kind of what a scan carries from token to token. A forward without a state shows observers the last one
 // and rounds none; one with a state rounds what it leaves behind.
 inline constexpr const char* kStateSite = "state";

@@ -78,6 +78,13 @@ struct BlockRow {
   double relative_error = 0;             // noise energy over signal energy of what the block adds
 };
 
+// Of a mixture of experts.
+struct RoutingRow {
+  std::string name;                 // of the sublayer
+  std::vector<int64_t> calibrated;  // tokens of the calibration that went to each expert; empty: not counted
+  std::optional<double> changed;    // share of measured tokens that go to other experts once it is quantized
+};
+
 // Something that was not done to all layers alike, and the reason.
 struct Remark {
   std::string where, what, why;
@@ -106,6 +113,7 @@ struct Report {
   std::vector<LayerRow> layers;
   std::vector<SiteRow> sites;
   std::vector<BlockRow> blocks;
+  std::vector<RoutingRow> routing;
   std::vector<Remark> fallbacks;  // what was not done as asked
   std::vector<Remark> decisions;  // what the user or the architecture's table asked for: --skip, least bits
   std::optional<Quality> quality;
