@@ -53,7 +53,6 @@ void count_routed(Sublayer& sublayer, const Statistics& statistics, int64_t wind
                   Remarks& remarks, Report& report) {
   if (mixture_of(sublayer) == nullptr) return;
   RoutingRow row{.name = sublayer.prefix, .calibrated = {}, .changed = {}};
-  std::string few;
   for (const Linear* linear : sublayer.linears()) {
     const Site& site = sublayer.site(linear->site);
     const auto measured = statistics.find(site.name);
@@ -64,13 +63,7 @@ void count_routed(Sublayer& sublayer, const Statistics& statistics, int64_t wind
     if (tokens == 0)
       remarks.fallbacks.push_back({linear->name, "calibrated on other experts' tokens",
                                    "no calibration token goes to expert " + expert});
-    else if (tokens < linear->weight.size(1))
-      few += (few.empty() ? "" : ", ") + expert + " (" + std::to_string(tokens) + ")";
   }
-  if (!few.empty())
-    remarks.decisions.push_back({sublayer.prefix,
-                                 "other experts' tokens were added to those of experts " + few,
-                                 "fewer calibration tokens go there than their last layer has inputs"});
   report.routing.push_back(std::move(row));
 }
 

@@ -10,7 +10,7 @@ namespace ptq {
 
 // Adds the sublayer's row, if it has experts: how many tokens of the `windows` calibration windows of
 // `length` went to each, where a step has measured what their last layers read. An expert without any is a
-// fallback, those with fewer than inputs a decision.
+// fallback.
 void count_routed(Sublayer& sublayer, const Statistics& statistics, int64_t windows, int64_t length,
                   Remarks& remarks, Report& report);
 

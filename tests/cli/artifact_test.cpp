@@ -64,7 +64,7 @@ TEST_F(Artifact, MissingScaleIsNamed) {
 TEST_F(Artifact, ScalesMustBePositiveAndFinite) {
   for (const float bad : {-1.0F, 0.0F, std::numeric_limits<float>::quiet_NaN()}) {
     set_float(in_proj_ + "_scale", bad);
-    expect_damaged({in_proj_ + "_scale", "1 of 1 scales are not positive and finite"});
+    expect_damaged({in_proj_ + "_scale", "1 of 16 scales are not positive and finite"});
   }
 }
 

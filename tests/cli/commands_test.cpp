@@ -47,7 +47,8 @@ TEST_F(Commands, ListPrintsTheTables) {
 }
 
 TEST_F(Commands, ListOfAMethodExplainsItsOptions) {
-  for (const Json& method : run_json({"list"})["methods"]) {
+  const Json listed = run_json({"list"});
+  for (const Json& method : listed["methods"]) {
     const auto name = method["name"].get<std::string>();
     const Json json = run_json({"list", name});
     const std::string text = run_well({"list", name}).out;

@@ -89,7 +89,8 @@ TEST_F(Export, CompressedTensorsIsMeasuredComparedAndRunLikeTheOutputItIsOf) {
   const Words prompt = {"--prompt", "KING", "--max-tokens", "8"};
   EXPECT_EQ(run_well(Words{"generate", "ct"} + prompt).out, run_well(Words{"generate", "q"} + prompt).out);
   EXPECT_EQ(run_json({"verify", "ct"})["weights_in_codes"], 28);
-  expect_error({"export", "ct", "--format", "compressed-tensors"}, 1, {"already quantized"});
+  expect_error({"export", "ct", "--format", "compressed-tensors"}, 1,
+               {"is in the format compressed-tensors already"});
 }
 
 TEST_F(Export, FormatsOfWeightsAreMeasuredComparedVerifiedAndRun) {

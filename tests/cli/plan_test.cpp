@@ -143,9 +143,11 @@ TEST_F(Planned, ReportHasTheProgramsThatThePlanNames) {
   run_well(options + Words{"-o", "q", "--for", "vllm"});
   Json planned = Json::array();
   Words runtimes;
-  for (const Json& runtime : run_json({"list", "--runtimes"})["runtimes"])
+  const Json listed = run_json({"list", "--runtimes"});
+  for (const Json& runtime : listed["runtimes"])
     runtimes = runtimes + Words{"--for", runtime["name"].get<std::string>()};
-  for (const Json& runtime : run_json(Words{"plan"} + options + runtimes)["runtimes"]) {
+  const Json plan = run_json(Words{"plan"} + options + runtimes);
+  for (const Json& runtime : plan["runtimes"]) {
     for (const Json& format : runtime["formats"]) {
       if (format["loads"].get<bool>())
         planned.push_back({{"runtime", runtime["name"]}, {"format", format["format"]}});

@@ -77,7 +77,9 @@ void expect_exports(const std::string& output, const TempDirectory& directory) {
     if (!reason.empty()) continue;
     EXPECT_TRUE(format.write(whole, target).json.is_object());
     if (format.open == nullptr) continue;
-    EXPECT_TRUE(open_any_model(path, {}, at::kCPU).quantized);
+    // Of a toy whose rows fill no block of a GGUF all is stored as floats.
+    const bool quantized = open_any_model(path, {}, at::kCPU).quantized;
+    EXPECT_TRUE(quantized || format.name == std::string("gguf"));
   }
 }
 

@@ -35,8 +35,8 @@ class Weight {
   std::string name;  // as the source names it, with ".weight"
   Role role = Role::kLinear;
   at::ScalarType stored = at::kHalf;  // dtype on disk while it is float
-  // Rows of each kind, in order, such as those of a Mamba-2's in_proj that make z, x, B, C and dt: a scale for
-  // a tensor is one for each. Empty: all of one kind.
+  // Rows of each kind, in order, such as those of a Mamba-2's in_proj that make z, x, B, C and dt: a scale
+  // for a tensor is one for each. Empty: all of one kind.
   std::vector<int64_t> row_parts;
 
   Weight() = default;

@@ -32,9 +32,9 @@ struct HeadClusters {
   Tensor cluster_of_channel() const;
 };
 
-// `level` [heads * channels of one]: how large each channel is. In each head channels are sorted by it. In each
-// group of consecutive heads Ward's method makes at most four clusters of heads, each of which has at most
-// four ranges of channels by k-means. A stable order: equal ones stay as they were.
+// `level` [heads * channels of one]: how large each channel is. In each head channels are sorted by it. In
+// each group of consecutive heads Ward's method makes at most four clusters of heads, each of which has at
+// most four ranges of channels by k-means. A stable order: equal ones stay as they were.
 HeadClusters cluster_heads(const Tensor& level, int64_t heads, int64_t groups, ClusterFeatures features);
 
 }  // namespace ptq

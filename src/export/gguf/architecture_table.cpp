@@ -343,6 +343,9 @@ GgufArchitecture mamba2() {
   row.sizes.push_back({"num_heads", "ssm_a", 0});
   row.sizes.push_back({"intermediate_size", "ssm_norm.weight", 0});
   row.check = [](const Json& config, std::vector<std::string>&) {
+    if (!config.contains("intermediate_size"))  // of which the norm's gain tells
+      throw Error("config.json", "the mixers have no gated norm, and llama.cpp's Mamba-2 has one",
+                  "another --format");
     const Json limits = config.value("time_step_limit", Json());
     // No end is spelled as a word in configurations.
     const auto is_end = [](const Json& limit) {

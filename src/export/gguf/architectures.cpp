@@ -239,12 +239,12 @@ void add_architecture(const GgufArchitecture& architecture, const Json& config, 
   if (architecture.check != nullptr) architecture.check(config, notes);
   if (architecture.variant != nullptr) metadata.add(prefix + architecture.variant, true);
   for (const GgufKey& row : architecture.keys) {
-    const Json& value = config.at(row.config);
+    const Json value = config.value(row.config, Json());
     if (value.is_null()) {
-      throw Error(
-          "config.json",
-          std::string(row.config) + " is null, and a GGUF of " + architecture.name + " needs a number",
-          "another --format");
+      throw Error("config.json",
+                  std::string(row.config) + " is null or not known, and a GGUF of " + architecture.name +
+                      " needs a number",
+                  "another --format");
     }
     if (row.kind == GgufKey::Kind::kReal) {
       metadata.add(prefix + row.key, value.get<float>());
