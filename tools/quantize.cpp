@@ -178,11 +178,18 @@ void run_command(const Command& command, int argc, char** argv) {
   action();
 }
 
+// What the libtorch that was found has for GPUs: a CPU build has nothing.
+std::string cuda_text() {
+  if (!at::globalContext().hasCUDART()) return "no CUDA";
+  const size_t devices = at::getNumGPUs();
+  return "CUDA with " + std::to_string(devices) + (devices == 1 ? " device" : " devices");
+}
+
 std::string version_text() {
   const Json program = program_json();
   return "quantize " + program["version"].get<std::string>() + " (commit " +
          program["git"].get<std::string>() + ", libtorch " + program["torch"].get<std::string>() + ", " +
-         program["isa"].get<std::string>() + ")\n";
+         program["isa"].get<std::string>() + ", " + cuda_text() + ")\n";
 }
 
 void dispatch(int argc, char** argv) {
