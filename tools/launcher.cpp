@@ -1,15 +1,15 @@
 // bin/quantize of an installation: finds libtorch, and starts the program with it.
 //
-// libtorch has no fixed place: mostly it lies in a Python environment, where pip put it. The program is linked
-// against it and could not say what is missing, so this one, which is not, looks first. No Python runs.
+// libtorch has no fixed place: mostly it lies in a Python environment, where pip put it. The program is
+// linked against it and could not say what is missing, so this one, which is not, looks first. No Python runs.
 //
-// An installation is bin/quantize (this), lib/quantize/quantize (the program) and share/. libtorch is the first
+// An installation is bin/quantize (this), lib/quantize/quantize (the program), share/. libtorch is the first
 //   that $PTQ_TORCH_ROOT names;
 //   in lib/quantize/, installed with the program;
 //   that lib/quantize/torch-root names: `cmake --install` writes it;
-//   in a torch package of the version that the program was built with: of this environment, of the one that it
-//   is layered on, of $VIRTUAL_ENV, $CONDA_PREFIX, the user, and the system. The binary interface of libtorch
-//   changes from one minor version to the next.
+//   in a torch package of the version that the program was built with: of this environment, of the one that
+//   it is layered on, of $VIRTUAL_ENV, $CONDA_PREFIX, the user, and the system. The binary interface of
+//   libtorch changes from one minor version to the next.
 #include <unistd.h>
 
 #include <algorithm>
@@ -51,8 +51,8 @@ std::vector<std::string> lines_of(const fs::path& path) {
   return lines;
 }
 
-// "2.13.0+cpu" of a folder that holds lib/: what its version.py says (a package), or build-version (an archive
-// of libtorch alone). Empty if neither is there.
+// "2.13.0+cpu" of a folder that holds lib/: what its version.py says (a package), or build-version (an
+// archive of libtorch alone). Empty if neither is there.
 std::string version_of(const fs::path& root) {
   for (const std::string& line : lines_of(root / "version.py")) {
     const size_t begin = line.find('\''), end = line.rfind('\'');
