@@ -1,7 +1,8 @@
 // bin/quantize of an installation: finds libtorch, and starts the program with it.
 //
 // libtorch has no fixed place: mostly it lies in a Python environment, where pip put it. The program is
-// linked against it and could not say what is missing, so this one, which is not, looks first. No Python runs.
+// linked against it and could not say what is missing, so this one, which is not, looks first. Nothing of
+// Python runs.
 //
 // An installation is bin/quantize (this), lib/quantize/quantize (the program), share/. libtorch is the first
 //   that $PTQ_TORCH_ROOT names;
