@@ -223,7 +223,10 @@ int64_t Connection::maximum(int64_t number) {
 void Connection::fail(const Error& cause) {
   parts_->watch->noticed();
   g_abandoned = true;  // others may be in an exchange that this process will not come to
-  if (const auto known = parts_->watch->failure()) throw known->error();
+  if (const auto known = parts_->watch->failure()) {
+    parts_->linger();
+    throw known->error();
+  }
   const Failure own = parts_->broken.value_or(Failure::of(cause, own_name(parts_->launch)));
   Failure first = own;
   try {
