@@ -104,7 +104,12 @@ void WorkDirectory::clear() {
 void WorkDirectory::remove() noexcept {
   ::unlink(path(kStateFile).c_str());
   keeps_state_ = false;
+  // The lock goes last: files without it would not be known as ours, should the process be killed in between.
   std::error_code ignored;
+  for (fs::directory_iterator entry(path_, ignored), end; !ignored && entry != end;
+       entry.increment(ignored)) {
+    if (entry->path().filename() != kLockFile) fs::remove_all(entry->path(), ignored);
+  }
   fs::remove_all(path_, ignored);
   remove_on_signal_.reset();
 }
