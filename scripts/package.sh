@@ -120,7 +120,7 @@ case $kind in
     install_components "${components[@]}"
     install_libraries
     tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$stage" \
-      --transform="s|^\.|$name|" -c . | gzip -9n >"$output/$name.tar.gz"
+      --transform="s|^\.|$name|" -c . | gzip -n >"$output/$name.tar.gz"
     printf '%s\n' "$output/$name.tar.gz"
     ;;
   deb)
