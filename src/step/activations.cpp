@@ -79,9 +79,10 @@ class ActivationsStep : public Step {
         context.remarks.fallbacks.push_back(
             {sublayer.prefix + "." + name, "the smallest scale was used", kNoActivity});
       }
-      const bool clipped = name == percentile_site_ && !auto_ && percentile_ < 1;
-      site.quantizer =
-          covering(site, statistics, clipped ? statistics.percentiles.at(percentile_) : INFINITY);
+      Tensor amax = covered(site, statistics);
+      if (name == percentile_site_ && !auto_ && percentile_ < 1)
+        amax = amax.clamp_max(statistics.percentiles.at(percentile_));
+      site.quantizer = ActivationQuantizer::covering(amax, bits_);
     }
     if (auto_ && !dynamic_) choose_clips(sublayer, context);
   }
@@ -90,9 +91,8 @@ class ActivationsStep : public Step {
     const std::vector<std::string> names = sites_.names(sublayer);
     for (const std::string& name : names) {
       Site& site = unrounded(sublayer, name);
-      site.quantizer = dynamic_           ? per_token(site)
-                       : has_scales(site) ? ActivationQuantizer::covering(at::ones({site.channels}), bits_)
-                                          : ActivationQuantizer::covering(1, bits_);
+      const Tensor amax = at::ones({has_scales(site) ? site.channels : 1});
+      site.quantizer = dynamic_ ? per_token(site) : ActivationQuantizer::covering(amax, bits_);
     }
     if (dynamic_ || !auto_ || names.empty()) return;
     context.cost.forward_windows = search_rows_;
@@ -148,8 +148,9 @@ class ActivationsStep : public Step {
     return std::max(1.0, std::sqrt(std::log(kEnough) / std::log(n)));
   }
 
-  // The largest |x| that each scale has to cover, [channels].
-  Tensor covered_by_channel(const Site& site, const SiteStatistics& statistics) const {
+  // The largest |x| that each scale has to cover: [channels], or [1] where the site has one scale.
+  Tensor covered(const Site& site, const SiteStatistics& statistics) const {
+    if (!has_scales(site)) return at::full({1}, statistics.abs_max, at::kDouble);
     const Tensor amax = statistics.channel_abs_max.cpu();
     if (has_clusters(site)) {
       const Tensor cluster = cluster_heads(statistics.channel_mean_abs, site.heads.heads, site.heads.groups,
@@ -166,25 +167,17 @@ class ActivationsStep : public Step {
     return at::cat(parts);
   }
 
-  // Static scales for all that was seen, but none for more than `most`.
-  ActivationQuantizer covering(const Site& site, const SiteStatistics& statistics, double most) const {
-    if (!has_scales(site)) return ActivationQuantizer::covering(std::min(statistics.abs_max, most), bits_);
-    return ActivationQuantizer::covering(covered_by_channel(site, statistics).clamp_max(most), bits_);
-  }
-
   // Percentiles where they were measured, else fractions of the largest |x|.
   ClipLadder ladder_of(const Site& site, const SiteStatistics& statistics) const {
     ClipLadder ladder{site.name, {}, /*descending=*/site.name != percentile_site_};
+    const Tensor amax = covered(site, statistics);
+    const auto add = [&](const Tensor& most) {
+      ladder.candidates.push_back(ActivationQuantizer::covering(most, bits_));
+    };
     if (site.name == percentile_site_) {
-      for (const double p : kPercentiles)
-        ladder.candidates.push_back(covering(site, statistics, statistics.percentiles.at(p)));
-      return ladder;
-    }
-    const Tensor amax = has_scales(site) ? covered_by_channel(site, statistics) : Tensor();
-    for (const double fraction : kFractions) {
-      ladder.candidates.push_back(amax.defined()
-                                      ? ActivationQuantizer::covering(amax * fraction, bits_)
-                                      : ActivationQuantizer::covering(fraction * statistics.abs_max, bits_));
+      for (const double p : kPercentiles) add(amax.clamp_max(statistics.percentiles.at(p)));
+    } else {
+      for (const double fraction : kFractions) add(amax * fraction);
     }
     return ladder;
   }
