@@ -107,7 +107,8 @@ TaskFile read_task(const TextInput& input, std::vector<std::string>& remarks) {
     Json row = parse_json(*line, where, row_limits());
     expect_form(row, where, task.form);
     if (task.form->apart != nullptr) answers.complete(row, task.form->apart, where);
-    task.questions.push_back(read_task_row(row, where, task.form));
+    JsonFields fields(row, where);
+    task.questions.push_back(task.form->read(fields));
     task.questions.back().line = file.line_number();
     if (task.questions.size() > kMostQuestions)
       throw Error(where, "is one of more than " + std::to_string(kMostQuestions) + " questions");
