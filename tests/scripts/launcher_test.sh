@@ -3,14 +3,8 @@
 # libtorch. VERSION is the one that the launcher was built for, such as 2.13.
 set -euo pipefail
 launcher=$1 version=$2
-temp=$(realpath "$(mktemp -d)")
-trap 'rm -rf "$temp"' EXIT
-cd "$temp"
-
-fail() {
-  printf 'FAILED: %s\n' "$*" >&2
-  exit 1
-}
+# shellcheck source=tests/scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 expect() {
   [[ $2 == "$3" ]] || fail "$1: expected \"$3\", got \"$2\""

@@ -3,14 +3,8 @@
 # on exit code and signal, and skips what is done.
 set -euo pipefail
 tree="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
-temp=$(mktemp -d)
-trap 'rm -rf "$temp"' EXIT
-cd "$temp"
-
-fail() {
-  printf 'FAILED: %s\n' "$*" >&2
-  exit 1
-}
+# shellcheck source=tests/scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 cat >program <<'PROGRAM'
 #!/usr/bin/env bash

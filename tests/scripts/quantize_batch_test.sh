@@ -3,14 +3,8 @@
 # say so, and a signal reaches the models that run.
 set -euo pipefail
 batch="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/scripts/quantize_batch.sh"
-temp=$(mktemp -d)
-trap 'rm -rf "$temp"' EXIT
-cd "$temp"
-
-fail() {
-  printf 'FAILED: %s\n' "$*" >&2
-  exit 1
-}
+# shellcheck source=tests/scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # Stand-in: fails for a model called bad, waits for a signal for one called slow, else writes a report.
 cat >program <<'PROGRAM'

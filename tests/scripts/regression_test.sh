@@ -5,14 +5,8 @@ set -euo pipefail
 regression="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/scripts/ci/regression.sh"
 workflow="$(dirname "$regression")/quantize.yml"
 program=$1
-temp=$(mktemp -d)
-trap 'rm -rf "$temp"' EXIT
-cd "$temp"
-
-fail() {
-  printf 'FAILED: %s\n' "$*" >&2
-  exit 1
-}
+# shellcheck source=tests/scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 "$regression" --program "$program" --output good >messages || fail "exit code $?: $(cat messages)"
 grep -q '7 thresholds, all met' messages || fail "messages: $(cat messages)"
