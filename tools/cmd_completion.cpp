@@ -15,12 +15,6 @@ constexpr Shell kShells[] = {{"bash", bash_completion}, {"zsh", zsh_completion},
 
 }  // namespace
 
-std::string join(const std::vector<std::string>& words, const std::string& separator) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : separator) + word;
-  return text;
-}
-
 std::vector<std::string> spellings(const OptionText& option) {
   std::vector<std::string> names = {"--" + option.long_name};
   if (!option.short_name.empty()) names.push_back("-" + option.short_name);

@@ -1,6 +1,7 @@
 // quantize list: methods, steps, architectures and formats, or the options of a method, from the tables the
 // program runs on.
 #include "commands.h"
+#include "ptq/base/join.h"
 #include "ptq/export/formats.h"
 #include "ptq/report/report.h"
 #include "ptq/step/step.h"
@@ -9,15 +10,9 @@
 namespace ptq {
 namespace {
 
-std::string join(const std::vector<std::string>& parts) {
-  std::string text;
-  for (const std::string& part : parts) text += (text.empty() ? "" : " ") + part;
-  return text;
-}
-
 // A word, or several with spaces between.
 std::string words(const Json& value) {
-  return value.is_array() ? join(value.get<std::vector<std::string>>()) : value.get<std::string>();
+  return value.is_array() ? join(value.get<std::vector<std::string>>(), " ") : value.get<std::string>();
 }
 
 Json list_json() {
@@ -58,9 +53,9 @@ Json list_json() {
 void list_method(const MethodEntry& method, const CommonOptions& common) {
   Json options = Json::array();
   std::string text = std::string(method.name) + "  " + method.description + "\n  --" +
-                     (method.by_base ? "base " : "bits ") + join(method.bits) +
+                     (method.by_base ? "base " : "bits ") + join(method.bits, " ") +
                      ", the first by default; for " +
-                     (method.families.empty() ? "every architecture" : join(method.families)) + "\n";
+                     (method.families.empty() ? "every architecture" : join(method.families, " ")) + "\n";
   for (const MethodOption& option : method.options()) {
     options.push_back({{"name", option.name},
                        {"default", option.value},
@@ -99,8 +94,8 @@ void list_command(const ListOptions& options, const CommonOptions& common) {
     const auto families = entry["families"].get<std::vector<std::string>>();
     text += "  " + entry["name"].get<std::string>() + "  " + entry["description"].get<std::string>() + "\n";
     const char* form = entry.contains("base") ? "base" : "bits";
-    text += std::string("      --") + form + " " + join(entry[form].get<std::vector<std::string>>()) +
-            "; for " + (families.empty() ? "every architecture" : join(families)) + "\n";
+    text += std::string("      --") + form + " " + join(entry[form].get<std::vector<std::string>>(), " ") +
+            "; for " + (families.empty() ? "every architecture" : join(families, " ")) + "\n";
     for (const auto& [key, value] : entry["options"].items()) {
       text += "      --set " + entry["name"].get<std::string>() + "." + key + "=" +
               (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "command_text.h"
+#include "ptq/base/join.h"
 
 namespace ptq {
 
@@ -16,8 +17,6 @@ std::string fish_completion(const std::vector<CommandText>& commands);
 
 // What the three are written with.
 
-// The words with `separator` between them.
-std::string join(const std::vector<std::string>& words, const std::string& separator = " ");
 // "--output", "-o".
 std::vector<std::string> spellings(const OptionText& option);
 // Without the default verb.

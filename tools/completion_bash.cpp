@@ -15,7 +15,7 @@ const OptionText* argument(const CommandText& command) {
 std::string bash_values(Value value, const std::vector<std::string>& words) {
   switch (value) {
     case Value::kWords:
-      return "_quantize_words \"" + join(words) + "\"";
+      return "_quantize_words \"" + join(words, " ") + "\"";
     case Value::kFile:
       return "_quantize_files -f";
     case Value::kDirectory:
@@ -30,7 +30,7 @@ std::string bash_command(const CommandText& command) {
   for (const OptionText& option : command.options) {
     if (option.positional()) continue;
     const std::vector<std::string> spelled = spellings(option);
-    names += (names.empty() ? "" : " ") + join(spelled);
+    names += (names.empty() ? "" : " ") + join(spelled, " ");
     if (option.value == Value::kNone) continue;
     cases +=
         "        " + join(spelled, "|") + ") " + bash_values(option.value, option.words) + "; return ;;\n";
@@ -76,7 +76,7 @@ _quantize() {
   script += R"(  esac
   if ((COMP_CWORD == 1)); then  # a command or a model
 )";
-  script += "    mapfile -t -O \"${#COMPREPLY[@]}\" COMPREPLY < <(compgen -W \"" + join(names) +
+  script += "    mapfile -t -O \"${#COMPREPLY[@]}\" COMPREPLY < <(compgen -W \"" + join(names, " ") +
             " --version\" -- \"$cur\")\n";
   return script + "  fi\n}\n\ncomplete -F _quantize quantize\n";
 }

@@ -19,7 +19,7 @@ std::string fish_values(const OptionText& option) {
     case Value::kNone:
       return "";
     case Value::kWords:
-      return " -x -a " + fish_text(join(option.words));
+      return " -x -a " + fish_text(join(option.words, " "));
     case Value::kFile:
       return " -r -F";
     case Value::kDirectory:
@@ -51,7 +51,7 @@ std::string fish_completion(const std::vector<CommandText>& commands) {
       "# fish completion of quantize, as `quantize completion fish` prints it.\n\n"
       "function __quantize_command_is\n  set -l typed (commandline -opc)\n  set -l command ''\n"
       "  if set -q typed[2]; and contains -- $typed[2] " +
-      join(names_of(commands)) +
+      join(names_of(commands), " ") +
       "\n    set command $typed[2]\n  end\n  test \"$command\" = \"$argv[1]\"\nend\n\n"
       "function __quantize_first\n  test (count (commandline -opc)) -eq 1\nend\n\n"
       "complete -c quantize -f\ncomplete -c quantize -n __quantize_first -l version\n";

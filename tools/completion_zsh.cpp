@@ -20,7 +20,8 @@ std::string zsh_values(const OptionText& option) {
   switch (option.value) {
     case Value::kWords: {
       const bool unfinished = option.words.front().ends_with("=");
-      return unfinished ? "{compadd -S \"\" -- " + join(option.words) + "}" : "(" + join(option.words) + ")";
+      return unfinished ? "{compadd -S \"\" -- " + join(option.words, " ") + "}"
+                        : "(" + join(option.words, " ") + ")";
     }
     case Value::kFile:
       return "_files";
@@ -40,7 +41,7 @@ std::string zsh_option(const OptionText& option) {
   const std::string longer = "--" + option.long_name + (has_value ? "=" : "");
   if (option.short_name.empty()) return (option.repeatable ? "'*" : "'") + longer + text + "'";
   const std::string shorter = "-" + option.short_name + (has_value ? "+" : "");
-  return "'(" + join(spellings(option)) + ")'{" + shorter + "," + longer + "}'" + text + "'";
+  return "'(" + join(spellings(option), " ") + ")'{" + shorter + "," + longer + "}'" + text + "'";
 }
 
 }  // namespace

@@ -3,18 +3,13 @@
 #include <algorithm>
 
 #include "ptq/base/error.h"
+#include "ptq/base/join.h"
 #include "ptq/pipeline/plan.h"
 
 namespace ptq {
 namespace {
 
 constexpr size_t kNamesShown = 4;
-
-std::string joined(const std::vector<std::string>& parts, const char* between = ", ") {
-  std::string text;
-  for (const std::string& part : parts) text += (text.empty() ? "" : between) + part;
-  return text;
-}
 
 // The last parts of names, each once, with the number of them: "24 layers: k_proj, q_proj".
 std::string layers_text(const std::vector<std::string>& names) {
@@ -25,7 +20,7 @@ std::string layers_text(const std::vector<std::string>& names) {
   }
   const size_t left = parts.size() - std::min(parts.size(), kNamesShown);
   parts.resize(parts.size() - left);
-  return std::to_string(names.size()) + (names.size() == 1 ? " layer: " : " layers: ") + joined(parts) +
+  return std::to_string(names.size()) + (names.size() == 1 ? " layer: " : " layers: ") + join(parts, ", ") +
          (left > 0 ? " and " + std::to_string(left) + " more" : "");
 }
 
@@ -37,7 +32,7 @@ std::string fit_text(const RuntimeFit& fit) {
   std::string text = std::string("  ") + fit.format->name + ": " + (fit.loads() ? "loads" : "does not load");
   text += fit.loads() && *fit.format->note != '\0' ? std::string("; ") + fit.format->note + "\n" : "\n";
   for (const std::string& reason : fit.reasons) text += "    " + reason + "\n";
-  if (!fit.changes.empty()) text += "    try: " + joined(fit.changes, "; or ") + "\n";
+  if (!fit.changes.empty()) text += "    try: " + join(fit.changes, "; or ") + "\n";
   if (!fit.loads()) return text;
   for (const auto& [kernels, names] : fit.layers) text += "    " + kernels + ": " + layers_text(names) + "\n";
   return text;
@@ -94,16 +89,16 @@ std::vector<std::string> texts(const std::vector<int>& numbers) {
 
 // "Marlin (CUDA): 4, 8 bits; groups 32, 64, 128; inputs float".
 std::string kernel_text(const RuntimeKernel& kernel) {
-  std::string text = std::string(kernel.name) + ": " + joined(texts(kernel.bits)) + " bits";
+  std::string text = std::string(kernel.name) + ": " + join(texts(kernel.bits), ", ") + " bits";
   if (kernel.zeros) text += " with or without zero points";
   std::vector<std::string> groups;
   for (const int64_t group : kernel.groups) groups.push_back(std::to_string(group));
   text += kernel.any_group ? ", groups of any size" : "";
-  if (!groups.empty()) text += ", groups of " + joined(groups);
+  if (!groups.empty()) text += ", groups of " + join(groups, ", ");
   std::vector<std::string> inputs;
   for (const InputForm form : kernel.inputs) inputs.emplace_back(input_name(form));
   if (!kernel.input_bits.empty())
-    text += ", inputs of " + joined(texts(kernel.input_bits)) + " bits by " + joined(inputs, " or ");
+    text += ", inputs of " + join(texts(kernel.input_bits), ", ") + " bits by " + join(inputs, " or ");
   if (kernel.in_multiple > 1 || kernel.out_multiple > 1) {
     text += ", multiples of [" + std::to_string(kernel.out_multiple) + ", " +
             std::to_string(kernel.in_multiple) + "]";
@@ -121,8 +116,8 @@ std::string format_text(const RuntimeFormat& format) {
   std::string text = std::string("  ") + format.name + "\n";
   if (*format.note != '\0') text += std::string("      ") + format.note + "\n";
   if (format.architectures.empty()) text += "      of all architectures that the format holds\n";
-  if (!run.empty()) text += "      run: " + joined(run) + "\n";
-  if (!read.empty()) text += "      read in its source: " + joined(read) + "\n";
+  if (!run.empty()) text += "      run: " + join(run, ", ") + "\n";
+  if (!read.empty()) text += "      read in its source: " + join(read, ", ") + "\n";
   for (const auto& [name, why] : format.refused) text += "      not " + name + ": " + why + "\n";
   for (const RuntimeKernel& kernel : format.kernels) text += "      " + kernel_text(kernel) + "\n";
   return text;
@@ -176,12 +171,12 @@ void expect_loaded(const std::vector<RuntimeAnswer>& answers) {
       for (const std::string& reason : fit.reasons)
         reasons += std::string("\n  ") + fit.format->name + ": " + reason;
       if (!fit.changes.empty())
-        changes.push_back("for " + std::string(fit.format->name) + " " + joined(fit.changes, "; or "));
+        changes.push_back("for " + std::string(fit.format->name) + " " + join(fit.changes, "; or "));
     }
     changes.push_back("--format float, or gguf for llama.cpp, of an output without --for");
     throw Error(std::string("--for ") + answer.runtime->name,
                 title(*answer.runtime) + " would not load what this run makes:" + reasons,
-                joined(changes, "; or "));
+                join(changes, "; or "));
   }
 }
 

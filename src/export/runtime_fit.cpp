@@ -3,6 +3,7 @@
 #include <set>
 
 #include "export/rows.h"
+#include "ptq/base/join.h"
 #include "ptq/base/pattern.h"
 #include "ptq/export/runtimes.h"
 #include "ptq/method/recipe.h"
@@ -38,12 +39,6 @@ Stage stage_of(const StoredLinear& linear, const RuntimeKernel& kernel) {
   return fits ? Stage::kFits : Stage::kShape;
 }
 
-std::string joined(const std::vector<std::string>& parts, const char* between = ", ") {
-  std::string text;
-  for (const std::string& part : parts) text += (text.empty() ? "" : between) + part;
-  return text;
-}
-
 // Each once, in their order.
 void add_once(const std::string& text, std::vector<std::string>& all) {
   if (!has(all, text)) all.push_back(text);
@@ -64,7 +59,7 @@ std::string known_bits(const std::vector<RuntimeKernel>& kernels) {
       for (const int input_bits : inputs) add_once(bits_text(bits, input_bits), known);
     }
   }
-  return joined(known);
+  return join(known, ", ");
 }
 
 // "--set gptq.group=128": of the first of those options that the method has.
@@ -105,7 +100,7 @@ Mismatch mismatch_of(const StoredLinear& linear, const std::vector<RuntimeKernel
       }
       std::vector<std::string> known;
       for (const int64_t group : groups) known.push_back(std::to_string(group));
-      const std::string one_a_row = known.empty() ? "" : " or groups of " + joined(known);
+      const std::string one_a_row = known.empty() ? "" : " or groups of " + join(known, ", ");
       return {"groups of " + std::to_string(weights.group) + " are not computed at " + bits +
                   ": a scale a row" + one_a_row + " are",
               option_text(method, {"group"}, known.empty() ? "0" : known.back())};
@@ -119,7 +114,7 @@ Mismatch mismatch_of(const StoredLinear& linear, const std::vector<RuntimeKernel
                  known);
       }
       return {"the shape [" + std::to_string(linear.shape[0]) + ", " + std::to_string(linear.shape[1]) +
-                  "] is not computed at " + bits + ": " + joined(known, " or ") + " are",
+                  "] is not computed at " + bits + ": " + join(known, " or ") + " are",
               "--skip " + linear.name};
     }
     case Stage::kFits:
@@ -133,7 +128,7 @@ std::string names_text(const std::vector<std::string>& names) {
   const std::vector<std::string> shown(
       names.begin(), names.begin() + static_cast<std::ptrdiff_t>(std::min(names.size(), kNamesShown)));
   const size_t left = names.size() - shown.size();
-  return joined(shown) + (left > 0 ? " and " + std::to_string(left) + " more" : "");
+  return join(shown, ", ") + (left > 0 ? " and " + std::to_string(left) + " more" : "");
 }
 
 // Of every linear in codes: the kernels that take it, or why none does.
@@ -151,7 +146,7 @@ void fit_linears(const StoredForm& form, const RuntimeFormat& format, const std:
     }
     if (format.kernels.empty()) names = {linear.type};
     if (!names.empty()) {
-      fit.layers[joined(names)].push_back(linear.name);
+      fit.layers[join(names, ", ")].push_back(linear.name);
       continue;
     }
     const Mismatch mismatch = mismatch_of(linear, format.kernels, best, method);

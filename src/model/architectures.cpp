@@ -9,6 +9,7 @@
 #include "model/mamba2_config.h"
 #include "model/mamba_config.h"
 #include "ptq/base/error.h"
+#include "ptq/base/join.h"
 #include "ptq/model/model.h"
 
 namespace ptq {
@@ -27,16 +28,10 @@ bool has_blocks(const ArchitectureEntry& entry, const std::vector<std::string>& 
                      [&](const std::string& name) { return name.starts_with(entry.blocks); });
 }
 
-std::string joined(const std::vector<std::string>& names, const char* between) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : between) + name;
-  return text;
-}
-
 // Why no row fits.
 std::string mismatch(const WeightSource& source, const std::vector<std::string>& declared) {
   if (declared.empty()) return "the architecture is not recognised";
-  const std::string name = joined(declared, ", ");
+  const std::string name = join(declared, ", ");
   for (const ArchitectureEntry& entry : architectures()) {
     if (declares_all(entry, declared))
       return "the configuration says " + name + ", but no tensor's name begins with " + entry.blocks;
@@ -47,7 +42,7 @@ std::string mismatch(const WeightSource& source, const std::vector<std::string>&
     for (const std::string& each : declared) {
       if (!declares_all(entry, {each})) others.push_back(each);
     }
-    return "the architecture " + joined(others, ", ") + " is not supported; its tensors have the names of " +
+    return "the architecture " + join(others, ", ") + " is not supported; its tensors have the names of " +
            entry.name + ", and what is declared is another model";
   }
   return "the architecture " + name + " is not supported";
@@ -249,7 +244,7 @@ const ArchitectureEntry& find_architecture(const WeightSource& source, const std
   }
   throw Error(path,
               mismatch(source, declared_architectures(source.config())) + "; " +
-                  std::to_string(names.size()) + " tensors, the first: " + joined(seen, ", "),
+                  std::to_string(names.size()) + " tensors, the first: " + join(seen, ", "),
               (purpose.empty() ? "" : purpose + "; ") + "supported architectures: " + supported);
 }
 
