@@ -12,20 +12,11 @@
 // that, or does not bear it, is kept at 8.
 #include "method/bits.h"
 #include "method/method_steps.h"
+#include "ptq/base/choice.h"
 #include "ptq/base/error.h"
-#include "ptq/base/suggest.h"
 
 namespace ptq {
 namespace {
-
-// Whether the option has the first of its two words, which is the default.
-bool is_first(JsonFields& options, const std::string& key, const std::string& first,
-              const std::string& second) {
-  const std::string word = options.string(key, first);
-  if (word == first || word == second) return word == first;
-  throw usage_error("quamba." + key, "\"" + word + "\" is not a value of this option",
-                    suggest(word, {first, second}));
-}
 
 std::vector<StepConfig> weight_steps(int bits, bool rest, const std::string& granularity, int64_t group) {
   if (bits == 8)
@@ -98,8 +89,8 @@ std::vector<StepConfig> quamba_steps(const std::string& bits_text, JsonFields& o
   const std::string scales = options.string("activations", "static");
   const std::string weights = options.string("weights", "channel");
   const int64_t group = options.integer("group", 128);
-  const bool rest = is_first(options, "rest", "dynamic8", "float");
-  const bool float_state = is_first(options, "state", "float", "int8");
+  const bool rest = choice(options, "rest", true, {{"dynamic8", true}, {"float", false}});
+  const bool float_state = choice(options, "state", true, {{"float", true}, {"int8", false}});
   const Json of_mixers = static_activations(options);
   expect_used(bits, options);
   std::vector<StepConfig> steps;
